@@ -1,0 +1,118 @@
+"""The error tree: every error says what happened, why, with which numbers, and what to do.
+
+One class per cause. `str(error)` is what a person reads; `error.to_dict()` is what a program reads.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ApportionError(Exception):
+    """Base of every error that apportion raises on purpose.
+
+    Args:
+        what: what happened, one clause, no trailing full stop.
+        why: the reason, as far as it is known.
+        hint: what the user can do about it.
+        numbers: the figures behind it (bytes, counts, offsets, names), shown after the reason.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_status: ClassVar[int] = 1
+
+    def __init__(self, what: str, why: str = "", hint: str = "", **numbers: object) -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.hint = hint
+        self.numbers = numbers
+
+    def __str__(self) -> str:
+        text = f"{self.what}: {self.why}" if self.why else self.what
+        if self.numbers:
+            text += " (" + ", ".join(f"{name}={value}" for name, value in self.numbers.items()) + ")"
+        return f"{text}. Hint: {self.hint}" if self.hint else text
+
+    def to_dict(self) -> dict[str, object]:
+        """The error as one JSON-ready object."""
+        return {
+            "code": self.code,
+            "what": self.what,
+            "why": self.why,
+            "hint": self.hint,
+            "numbers": self.numbers,
+        }
+
+
+class UsageError(ApportionError):
+    """An argument or a setting is wrong."""
+
+    code = "usage"
+    exit_status = 2
+
+
+class NotFound(ApportionError):
+    """A named thing (file, model, policy, tensor) does not exist."""
+
+    code = "not_found"
+
+
+class BadFile(ApportionError):
+    """A file breaks its own format; nothing of it was used."""
+
+    code = "bad_file"
+
+
+class Truncated(BadFile):
+    """A file ends before what its header promises."""
+
+    code = "truncated"
+
+
+class Unsupported(ApportionError):
+    """Well-formed, but not something that this version reads or runs."""
+
+    code = "unsupported"
+
+
+class LimitExceeded(ApportionError):
+    """A stated limit (size, count, time, depth) was passed."""
+
+    code = "limit_exceeded"
+
+
+class DoesNotFit(ApportionError):
+    """A claim on memory is larger than what is left."""
+
+    code = "does_not_fit"
+
+
+class ContextOverflow(ApportionError):
+    """The prompt and what was asked for are longer than the context; nothing is ever truncated."""
+
+    code = "context_overflow"
+
+
+class TemplateError(ApportionError):
+    """A chat template failed, refused its input, or broke a limit."""
+
+    code = "template"
+
+
+class SourceError(ApportionError):
+    """A model could not be obtained (network, hub, package index)."""
+
+    code = "source"
+
+
+class Offline(SourceError):
+    """The network would be needed, and it was forbidden."""
+
+    code = "offline"
+
+
+class DiskFault(ApportionError):
+    """The operating system refused or failed a read or write."""
+
+    code = "disk_fault"

@@ -1,0 +1,118 @@
+"""The operations that a forward pass is made of: one protocol, a NumPy reference and the C++ core behind it.
+
+Shapes: T tokens, H hidden size, K input columns, N output rows, A attention heads, G key-value heads, D head
+size, E experts, R experts per token, F feed-forward size, C cache capacity. Activations are float32,
+C-contiguous unless stated. Nothing here knows a model family.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apportion.formats.block import Floats
+from apportion.kernels.weight import Weight
+
+Ints: TypeAlias = NDArray[np.int32]
+Cache: TypeAlias = NDArray[np.float16] | NDArray[np.float32]
+Gate: TypeAlias = Literal["silu", "gelu_tanh", "swiglu_oai"]
+RopeStyle: TypeAlias = Literal["half", "interleaved"]
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """How router logits become a route.
+
+    Attributes:
+        top_k: experts per token.
+        score: `softmax` over all experts, `sigmoid` per expert, or `softmax_topk`: softmax over the chosen
+            logits only.
+        normalize: divide the chosen weights by their sum.
+        scale: factor on the weights, after normalizing.
+        num_groups, top_groups: choose this many groups of experts first (1, 1: no groups).
+        group_score: a group's worth, `max` of its scores (DeepSeek-V2) or `top2` sum of its two best (V3).
+    """
+
+    top_k: int
+    score: Literal["softmax", "sigmoid", "softmax_topk"] = "softmax"
+    normalize: bool = False
+    scale: float = 1.0
+    num_groups: int = 1
+    top_groups: int = 1
+    group_score: Literal["max", "top2"] = "max"
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertWeights:
+    """One layer's experts: stacks gate and up [E, F, H], down [E, H, F]; biases [E, F], [E, F], [E, H]."""
+
+    gate: Weight
+    up: Weight
+    down: Weight
+    gate_bias: Floats | None = None
+    up_bias: Floats | None = None
+    down_bias: Floats | None = None
+
+
+class Ops(Protocol):
+    """What a backend computes."""
+
+    def embed(self, ids: Ints, table: Weight) -> Floats:
+        """Rows of `table` [V, H] -> [T, H]."""
+
+    def rms_norm(self, x: Floats, weight: Floats, eps: float) -> Floats:
+        """x [..., W], weight [W] -> x / sqrt(mean(x^2) + eps) * weight."""
+
+    def linear(self, x: Floats, weight: Weight, bias: Floats | None = None) -> Floats:
+        """x [T, K], weight [N, K], bias [N] -> [T, N]."""
+
+    def linear_heads(self, x: Floats, weight: Weight) -> Floats:
+        """x [T, A, K], weight [A, N, K] -> [T, A, N]: each head has its own matrix."""
+
+    def rope(
+        self, x: Floats, positions: Ints, inv_freq: Floats, style: RopeStyle, scale: float = 1.0
+    ) -> None:
+        """Rotate x [T, A, D] in place: its first 2 * len(inv_freq) dimensions; cos and sin are times `scale`.
+
+        `half` pairs dimension i with i + len(inv_freq), `interleaved` pairs 2i with 2i + 1. x may be a
+        strided view whose last dimension is contiguous.
+        """
+
+    def gate(self, gate: Floats, up: Floats, kind: Gate) -> Floats:
+        """act(gate) * up, element by element. `swiglu_oai` is gpt-oss's clamped form: g = min(gate, 7),
+        u = clip(up, -7, 7), g * sigmoid(1.702 g) * (u + 1)."""
+
+    def append(self, cache: Cache, x: Floats, start: int) -> None:
+        """Write x [T, G, D] to cache [G, C, D] at positions start.. (converted to the cache's type)."""
+
+    def attend(
+        self,
+        q: Floats,
+        k: Cache,
+        v: Cache,
+        start: int,
+        scale: float,
+        window: int = 0,
+        softcap: float = 0.0,
+        sinks: Floats | None = None,
+    ) -> Floats:
+        """Causal attention of q [T, A, D] at positions start..start+T-1 over k [G, C, D], v [G, C, Dv] -> [T,
+        A, Dv].
+
+        Query head a reads key-value head a // (A // G). `window` w > 0: a position sees itself and the w - 1
+        before it. `softcap` c > 0: scores become c * tanh(score / c). `sinks` [A]: a logit per head that
+        takes part in the softmax's sum and carries no value. k and v may be strided views whose last
+        dimension is contiguous.
+        """
+
+    def route(self, logits: Floats, routing: Routing, bias: Floats | None = None) -> tuple[Ints, Floats]:
+        """Router logits [T, E] -> expert ids [T, R] (best first, ties by lower id) and weights [T, R].
+
+        `bias` [E] is added to the scores for choosing only (DeepSeek-V3).
+        """
+
+    def experts(self, x: Floats, ids: Ints, weights: Floats, experts: ExpertWeights, kind: Gate) -> Floats:
+        """x [T, H], ids and weights [T, R] -> [T, H]: the weighted sum of each token's experts."""

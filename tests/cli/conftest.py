@@ -1,0 +1,44 @@
+"""Running verbs in this process and reading what they print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from apportion.cli import main
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command line left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def object(self) -> dict[str, Any]:
+        value = json.loads(self.out)
+        assert isinstance(value, dict)
+        return value
+
+
+Apportion = Callable[..., Outcome]
+
+
+@pytest.fixture
+def apportion(capsys: pytest.CaptureFixture[str]) -> Apportion:
+    """`apportion("run", "model.gguf", "--json")` as a shell would run it."""
+
+    def call(*words: object) -> Outcome:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return Outcome(int(stop.value.code or 0), out, err)
+
+    return call

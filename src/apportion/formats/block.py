@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 Bytes: TypeAlias = NDArray[np.uint8]
 Floats: TypeAlias = NDArray[np.float32]
 
+CHUNK_NUMBERS = 1 << 16  # decoded at a time: temporaries stay in the cache, and under a few MiB
+
 
 @dataclass(frozen=True, slots=True)
 class BlockFormat:
@@ -49,13 +51,44 @@ class BlockFormat:
         assert num_cols % self.block_size == 0, (self.name, num_cols)
         return num_cols // self.block_size * self.block_nbytes
 
+    def num_cols(self, row_nbytes: int) -> int:
+        """Numbers in a row of `row_nbytes` bytes; `row_nbytes` must be a multiple of `block_nbytes`."""
+        assert row_nbytes % self.block_nbytes == 0, (self.name, row_nbytes)
+        return row_nbytes // self.block_nbytes * self.block_size
+
     def dequantize(self, data: Bytes) -> Floats:
         """Rows [..., row_nbytes] uint8 -> [..., cols] float32."""
-        blocks = np.ascontiguousarray(data).reshape(-1, self.block_nbytes)
-        return self.decode(blocks).reshape(*data.shape[:-1], -1)
+        out = np.empty((*data.shape[:-1], self.num_cols(data.shape[-1])), np.float32)
+        self.dequantize_into(data, out)
+        return out
+
+    def dequantize_into(self, data: Bytes, out: Floats | NDArray[np.float16]) -> None:
+        """Rows [..., row_nbytes] uint8 into `out` [..., cols], C-contiguous, float32 or (rounded) float16.
+
+        Works through the blocks in chunks, so that beside `data` and `out` it takes a few MiB at most.
+        """
+        assert out.flags.c_contiguous, "out must be C-contiguous"
+        blocks = np.ascontiguousarray(data).reshape(data.size // self.block_nbytes, self.block_nbytes)
+        numbers = out.reshape(len(blocks), self.block_size)
+        step = max(1, CHUNK_NUMBERS // self.block_size)
+        with np.errstate(all="ignore"):  # blocks of a file may hold any bits; inf and NaN decode as such
+            for start in range(0, len(blocks), step):
+                numbers[start : start + step] = self.decode(blocks[start : start + step])
 
     def quantize(self, values: Floats) -> Bytes:
-        """Rows [..., cols] float32 -> [..., row_nbytes] uint8."""
+        """Rows [..., cols] float32 -> [..., row_nbytes] uint8.
+
+        Raises:
+            LimitExceeded: a value is too large for the format's scale, or not finite where only a scale times
+                a code is stored.
+        """
         assert self.encode is not None, f"{self.name} is read-only"
-        blocks = np.ascontiguousarray(values, dtype=np.float32).reshape(-1, self.block_size)
-        return self.encode(blocks).reshape(*values.shape[:-1], -1)
+        numbers = np.ascontiguousarray(values, dtype=np.float32)
+        blocks = numbers.reshape(numbers.size // self.block_size, self.block_size)
+        out = np.empty((*values.shape[:-1], self.row_nbytes(values.shape[-1])), np.uint8)
+        encoded = out.reshape(len(blocks), self.block_nbytes)
+        step = max(1, CHUNK_NUMBERS // self.block_size)
+        with np.errstate(all="ignore"):  # what a scale cannot hold is refused when the scale is stored
+            for start in range(0, len(blocks), step):
+                encoded[start : start + step] = self.encode(blocks[start : start + step])
+        return out

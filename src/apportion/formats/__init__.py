@@ -1,0 +1,21 @@
+"""Containers and block formats: how a model lies in files, and how its numbers are stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from apportion.formats.checkpoint import Checkpoint
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Open a model: a GGUF file (any shard of a split one), a folder of safetensors with `config.json`, or a
+    safetensors file beside its `config.json`. Reads and checks headers only.
+
+    Raises:
+        NotFound: there is no model there.
+        BadFile, Truncated, Unsupported, LimitExceeded: what is there breaks its format, or is not read.
+        DiskFault: the operating system failed a read.
+    """
+    from apportion.formats.gguf import open_gguf
+
+    return open_gguf(Path(path))

@@ -5,6 +5,9 @@ One class per cause. `str(error)` is what a person reads; `error.to_dict()` is w
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 from typing import ClassVar
 
 
@@ -35,14 +38,30 @@ class ApportionError(Exception):
         return f"{text}. Hint: {self.hint}" if self.hint else text
 
     def to_dict(self) -> dict[str, object]:
-        """The error as one JSON-ready object."""
+        """The error as one object that `json.dumps` takes as it is, whatever the numbers were."""
         return {
             "code": self.code,
             "what": self.what,
             "why": self.why,
             "hint": self.hint,
-            "numbers": self.numbers,
+            "numbers": {name: _plain(value) for name, value in self.numbers.items()},
         }
+
+
+def _plain(value: object) -> object:
+    """`value` in JSON's types: NumPy numbers become Python's, what JSON has no word for becomes text."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        number = float(value)
+        return number if math.isfinite(number) else str(number)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return str(value)
 
 
 class UsageError(ApportionError):
@@ -116,3 +135,30 @@ class DiskFault(ApportionError):
     """The operating system refused or failed a read or write."""
 
     code = "disk_fault"
+
+
+def closest(name: str, choices: Iterable[str]) -> str | None:
+    """The choice that `name` was probably meant to be, if one is near enough."""
+    import difflib  # only needed once something went wrong
+
+    folded = {choice.casefold().replace("-", "_"): choice for choice in choices}
+    near = difflib.get_close_matches(name.casefold().replace("-", "_"), folded, n=1, cutoff=0.6)
+    return folded[near[0]] if near else None
+
+
+def unknown(
+    kind: str, name: str, choices: Iterable[str], error: type[ApportionError] = NotFound
+) -> ApportionError:
+    """The error to raise when `name` is none of the `choices` of a `kind` ("policy", "setting").
+
+    The hint is the closest choice, or else the list of them.
+    """
+    known = sorted(choices)
+    near = closest(name, known)
+    if near is not None:
+        hint = f"did you mean {near!r}?"
+    elif known:
+        hint = f"choose one of: {', '.join(known)}"
+    else:
+        hint = ""
+    return error(f"unknown {kind} {name!r}", f"no {kind} has this name", hint)

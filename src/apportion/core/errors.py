@@ -113,6 +113,12 @@ class ContextOverflow(ApportionError):
     code = "context_overflow"
 
 
+class NotFinite(ApportionError):
+    """A computation gave NaN or infinity where a number is needed."""
+
+    code = "not_finite"
+
+
 class TemplateError(ApportionError):
     """A chat template failed, refused its input, or broke a limit."""
 

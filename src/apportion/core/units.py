@@ -137,7 +137,7 @@ def _three_digits(value: float) -> str:
 
 
 def _duration_parts(text: str) -> list[tuple[str, str]] | None:
-    """(number, unit) of each part, or None where the text is anything else. Only a lone number has no unit."""
+    """(number, unit) of each part, or None for any other text. Only a lone number has no unit."""
     if len(text) > _MAX_TEXT:
         return None
     text, position, parts = text.strip(), 0, []

@@ -17,5 +17,9 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         DiskFault: the operating system failed a read.
     """
     from apportion.formats.gguf import open_gguf
+    from apportion.formats.safetensors import open_safetensors
 
-    return open_gguf(Path(path))
+    path = Path(path)
+    if path.is_dir() or path.suffix == ".safetensors":
+        return open_safetensors(path)
+    return open_gguf(path)

@@ -1,40 +1,29 @@
-"""One file of a checkpoint, open for reading: of known size, short reads completed, faults named."""
+"""One file of a checkpoint, open for reading, of known size; every read goes through the disk port."""
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 
-from apportion.core.errors import BadFile, DiskFault, NotFound, Truncated
-from apportion.formats.block import Bytes
-from apportion.formats.checkpoint import TensorInfo
+from apportion.core.disk import Disk, RealDisk, read_exactly
+from apportion.core.errors import BadFile
+
+REAL_DISK = RealDisk()
 
 
 class SourceFile:
-    """A regular file opened read-only.
+    """A regular file opened read-only. `size` is what it was when it was opened.
 
     Raises:
         NotFound: there is no such file.
-        BadFile: it is a directory, pipe or device.
+        BadFile: it is a folder, pipe or device.
         DiskFault: the operating system refused it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disk: Disk = REAL_DISK) -> None:
+        refuse_special(path)
         self.path = path
-        # O_NONBLOCK: opening a pipe must not wait for a writer that never comes.
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-        try:
-            self._fd = os.open(path, flags)
-        except FileNotFoundError:
-            raise NotFound(f"no such file: {path}", hint="check the path") from None
-        except (OSError, ValueError) as error:
-            raise DiskFault(f"cannot open {path}", str(error)) from error
-        status = os.fstat(self._fd)
-        if not stat.S_ISREG(status.st_mode):
-            self.close()
-            raise BadFile(f"not a regular file: {path}", hint="give a model file")
-        self.size = status.st_size
+        self._file = disk.open(path)
+        self.size = self._file.size
 
     def read_into(self, out: memoryview, offset: int) -> None:
         """Fill `out` from byte `offset` of the file on.
@@ -43,33 +32,21 @@ class SourceFile:
             Truncated: the file ends first.
             DiskFault: the operating system failed the read.
         """
-        done = 0
-        while done < len(out):
-            try:
-                count = os.preadv(self._fd, [out[done:]], offset + done)
-            except OSError as error:
-                raise DiskFault(
-                    f"cannot read {self.path}", str(error), offset=offset + done, nbytes=len(out) - done
-                ) from error
-            if count == 0:
-                raise Truncated(
-                    f"{self.path.name} ends too early",
-                    "it has become shorter since it was opened",
-                    "copy or download it again",
-                    file=str(self.path),
-                    offset=offset + done,
-                    missing=len(out) - done,
-                )
-            done += count
+        read_exactly(self._file, out, offset)
 
     def close(self) -> None:
-        """Give the descriptor back; closing twice is allowed."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._file.close()
 
 
-def read_tensor(source: SourceFile, tensor: TensorInfo, out: Bytes, start: int) -> None:
-    """Fill `out`, 1-D contiguous uint8, with the tensor's bytes from byte `start` on."""
-    assert 0 <= start <= start + out.nbytes <= tensor.nbytes, (tensor.name, start, out.nbytes)
-    source.read_into(out.data.cast("B"), tensor.offset + start)
+def refuse_special(path: Path) -> None:
+    """Refuse what is no file before it is opened: opening a pipe would wait for a writer.
+
+    Raises:
+        BadFile: it is a folder, pipe or device.
+    """
+    try:
+        special = path.exists() and not path.is_file()
+    except (OSError, ValueError):  # the open will say what is wrong
+        return
+    if special:
+        raise BadFile(f"not a file: {path}", "it is a folder, a pipe or a device", "give a model file")

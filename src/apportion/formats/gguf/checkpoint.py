@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Any
+from types import MappingProxyType
 
-from apportion.formats.block import Bytes
-from apportion.formats.checkpoint import TensorInfo
+from apportion.core.disk import Disk
+from apportion.core.errors import NotFound
 from apportion.formats.gguf.header import Header, read_header
-from apportion.formats.gguf.shards import check_shard, check_totals, shard_paths
+from apportion.formats.gguf.shards import check_shard, check_totals, missing_shards, shard_paths
 from apportion.formats.gguf.values import ValueType
-from apportion.formats.source_file import SourceFile, read_tensor
+from apportion.formats.opened import OpenedFiles, merge_tensors
+from apportion.formats.source_file import REAL_DISK, SourceFile
 
 
-class GgufCheckpoint:
+class GgufCheckpoint(OpenedFiles):
     """An opened GGUF model; satisfies `formats.checkpoint.Checkpoint`. Metadata is that of the first shard.
 
     Attributes:
@@ -26,35 +26,16 @@ class GgufCheckpoint:
 
     kind = "gguf"
 
-    def __init__(self, sources: tuple[SourceFile, ...], headers: tuple[Header, ...]) -> None:
-        self._sources = sources
+    def __init__(self, sources: Sequence[SourceFile], headers: Sequence[Header]) -> None:
         first = headers[0]
-        self.files: tuple[Path, ...] = tuple(source.path for source in sources)
-        self.metadata: Mapping[str, Any] = MappingProxyType(first.metadata)
+        tables = (header.tensors for header in headers)
+        super().__init__(sources, first.metadata, merge_tensors(zip(sources, tables, strict=True)))
         self.value_types: Mapping[str, ValueType] = MappingProxyType(first.value_types)
         self.version = first.version
         self.alignment = first.alignment
-        tensors = {name: info for header in headers for name, info in header.tensors.items()}
-        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(tensors)
-
-    def read(self, tensor: TensorInfo, out: Bytes, start: int = 0) -> None:
-        """Fill `out` with the tensor's bytes from byte `start` on; see `Checkpoint.read`."""
-        read_tensor(self._sources[tensor.file], tensor, out, start)
-
-    def close(self) -> None:
-        for source in self._sources:
-            source.close()
-
-    def __enter__(self) -> GgufCheckpoint:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
-def open_gguf(path: str | Path) -> GgufCheckpoint:
+def open_gguf(path: str | Path, disk: Disk = REAL_DISK) -> GgufCheckpoint:
     """Open a GGUF file, or all shards of a split model through any one of them; reads headers only.
 
     Raises:
@@ -62,16 +43,20 @@ def open_gguf(path: str | Path) -> GgufCheckpoint:
         BadFile, Truncated, Unsupported, LimitExceeded: see `read_header`; shards that do not belong together.
         DiskFault: the operating system failed a read.
     """
+    path = Path(path)
+    paths = shard_paths(path)
     sources: list[SourceFile] = []
     headers: list[Header] = []
     try:
-        for index, shard in enumerate(shard_paths(Path(path))):
-            sources.append(SourceFile(shard))
+        for index, shard in enumerate(paths):
+            sources.append(SourceFile(shard, disk))
             headers.append(read_header(sources[-1], index))
-            check_shard(shard, index, headers)
-        check_totals(Path(path), headers)
-    except BaseException:
+            check_shard(shard, index, headers[-1])
+        check_totals(path, headers)
+        return GgufCheckpoint(sources, headers)
+    except BaseException as error:
         for source in sources:
             source.close()
+        if isinstance(error, NotFound) and len(paths) > 1:
+            raise missing_shards(path, paths, disk) from error
         raise
-    return GgufCheckpoint(tuple(sources), tuple(headers))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from apportion.core.disk import Disk
 from apportion.core.errors import BadFile, NotFound
 from apportion.formats.gguf.header import Header
 
@@ -17,7 +18,6 @@ def shard_paths(path: Path) -> list[Path]:
     """All files of the model that `path` belongs to, in order; `path` alone when its name is not a shard's.
 
     Raises:
-        NotFound: a shard does not exist.
         BadFile: the numbers in the name make no sense.
     """
     match = _SHARD_NAME.fullmatch(path.name)
@@ -26,26 +26,28 @@ def shard_paths(path: Path) -> list[Path]:
     number, count = int(match["number"]), int(match["count"])
     if not 1 <= number <= count <= MAX_SHARDS:
         raise BadFile(f"{path.name} is not a shard's name", "its numbers make no sense", limit=MAX_SHARDS)
-    paths = [
+    return [
         path.with_name(f"{match['stem']}-{index:05d}-of-{count:05d}.gguf") for index in range(1, count + 1)
     ]
-    missing = [shard.name for shard in paths if not shard.exists()]
-    if missing:
-        raise NotFound(
-            f"{len(missing)} of {count} shards of {match['stem']} are missing",
-            f"the first is {missing[0]}",
-            f"put all shards into {path.parent}",
-        )
-    return paths
 
 
-def check_shard(path: Path, index: int, headers: list[Header]) -> None:
-    """Check the newest of `headers`, that of shard `index`, against its name and the shards before it.
+def missing_shards(path: Path, paths: list[Path], disk: Disk) -> NotFound:
+    """The error for a model of which not all shards are there."""
+    present = set(disk.listdir(path.parent))
+    missing = [shard.name for shard in paths if shard.name not in present]
+    return NotFound(
+        f"{len(missing)} of the {len(paths)} shards of {path.name} are missing",
+        f"the first is {missing[0]}" if missing else "",
+        f"put all shards into {path.parent}",
+    )
+
+
+def check_shard(path: Path, index: int, header: Header) -> None:
+    """Check the header of shard `index` (from 0) against the file's name.
 
     Raises:
-        BadFile: it belongs elsewhere, or repeats a tensor.
+        BadFile: it belongs elsewhere.
     """
-    header = headers[index]
     number, count = header.metadata.get(NUMBER_KEY, 0), header.metadata.get(COUNT_KEY, 0)
     match = _SHARD_NAME.fullmatch(path.name)
     if match is None:
@@ -65,18 +67,6 @@ def check_shard(path: Path, index: int, headers: list[Header]) -> None:
             split_no=number,
             split_count=count,
         )
-    _refuse_repeats(path, headers)
-
-
-def _refuse_repeats(path: Path, headers: list[Header]) -> None:
-    newest = headers[-1].tensors.keys()
-    for index, header in enumerate(headers[:-1]):
-        if repeated := newest & header.tensors.keys():
-            raise BadFile(
-                f"tensor {min(repeated)!r} stands in {path.name} and in shard {index + 1}",
-                "the shards do not belong to one model",
-                repeated=len(repeated),
-            )
 
 
 def check_totals(path: Path, headers: list[Header]) -> None:

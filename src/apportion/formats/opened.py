@@ -1,0 +1,63 @@
+"""What opened checkpoints of every kind have in common: their files, reading from them, closing them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+from apportion.core.errors import BadFile
+from apportion.formats.block import Bytes
+from apportion.formats.checkpoint import TensorInfo
+from apportion.formats.source_file import SourceFile
+
+
+class OpenedFiles:
+    """The open files of a checkpoint and the tensors in them. Owns the files; closing twice is allowed."""
+
+    def __init__(
+        self, sources: Sequence[SourceFile], metadata: dict[str, Any], tensors: dict[str, TensorInfo]
+    ) -> None:
+        self._sources = tuple(sources)
+        self.files: tuple[Path, ...] = tuple(source.path for source in sources)
+        self.metadata: Mapping[str, Any] = MappingProxyType(metadata)
+        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(tensors)
+
+    def read(self, tensor: TensorInfo, out: Bytes, start: int = 0) -> None:
+        """Fill `out` with the tensor's bytes from byte `start` on; see `Checkpoint.read`."""
+        assert 0 <= start <= start + out.nbytes <= tensor.nbytes, (tensor.name, start, out.nbytes)
+        self._sources[tensor.file].read_into(out.data.cast("B"), tensor.offset + start)
+
+    def close(self) -> None:
+        for source in self._sources:
+            source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def merge_tensors(files: Iterable[tuple[SourceFile, Mapping[str, TensorInfo]]]) -> dict[str, TensorInfo]:
+    """The tensors of all files together.
+
+    Raises:
+        BadFile: two files have a tensor of the same name.
+    """
+    merged: dict[str, TensorInfo] = {}
+    holders: list[str] = []
+    for source, tensors in files:
+        holders.append(source.path.name)
+        for name, tensor in tensors.items():
+            if name in merged:
+                raise BadFile(
+                    f"tensor {name!r} stands in {holders[merged[name].file]} and in {source.path.name}",
+                    "the files do not belong to one model",
+                    "download the whole model again",
+                )
+            merged[name] = tensor
+    return merged

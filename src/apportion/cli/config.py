@@ -13,21 +13,28 @@ from apportion.core.settings import Origin, Value
 
 
 @click.group(invoke_without_command=True)
+@json_option
 @click.pass_context
-def command(ctx: click.Context) -> None:
+def command(ctx: click.Context, as_json: bool) -> None:
     """Show every setting, its value and where that comes from.
 
     A flag wins over the environment (APPORTION_NAME), the environment over apportion.toml in the current
     folder, that over config.toml in your configuration folder, and that over the default.
     """
     if ctx.invoked_subcommand is None:
-        ctx.invoke(show)
+        _show(as_json)
 
 
 @command.command()
 @json_option
-def show(as_json: bool = False) -> None:
-    """Show every setting, its value and where that comes from."""
+@click.pass_context
+def show(ctx: click.Context, as_json: bool) -> None:
+    """The same as `apportion config` alone."""
+    parent = ctx.parent
+    _show(as_json or (parent is not None and parent.params["as_json"]))
+
+
+def _show(as_json: bool) -> None:
     values = [settings.locate(setting) for setting in settings.SETTINGS.values()]
     strays = settings.unknown_variables()
     if as_json:
@@ -59,11 +66,13 @@ def _print_table(values: list[Value[Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("setting", "value", "origin", "what it does", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in ("setting", "value", "origin", "what it does"):
+        table.add_column(name, overflow="fold", no_wrap=name == "setting")
     for item in values:
         origin = item.origin if item.origin is Origin.DEFAULT else f"{item.origin}: {item.place}"
         table.add_row(item.setting.name, _shown(item.value), origin, item.setting.sentence)
-    Console(soft_wrap=True, highlight=False).print(table)
+    Console(highlight=False).print(table)
     for path in settings.files():
         click.echo(f"{'read' if path.is_file() else 'not there'}: {path}")
 

@@ -143,6 +143,8 @@ class RealFile:
             return os.pwrite(self._descriptor, data, offset)
 
     def fdatasync(self) -> None:
+        if self._descriptor < 0:  # Python checks this one itself, with an error of its own
+            raise fault("sync", self._path, errno.EBADF)
         with faults("sync", self._path):
             if sys.platform == "linux":
                 os.fdatasync(self._descriptor)

@@ -177,8 +177,12 @@ def read_file(path: Path) -> Mapping[str, object]:
 def unknown_variables() -> dict[str, str | None]:
     """Environment variables that look like ours and are not, each with the one that was probably meant."""
     ours = {setting.variable for setting in SETTINGS.values()}
-    strays = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in ours)
-    return {name: closest(name, ours) for name in strays}
+    strays: dict[str, str | None] = {}
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in ours:
+            near = closest(name.removeprefix(PREFIX), SETTINGS)
+            strays[name] = SETTINGS[near].variable if near else None
+    return strays
 
 
 def _named(name: str) -> Setting[Any]:

@@ -90,7 +90,7 @@ def test_a_misspelled_verb_gets_a_suggestion(apportion, verb) -> None:
     outcome = apportion("prob")
     assert outcome.status == 2
     assert outcome.out == ""
-    assert "did you mean probe?" in outcome.err
+    assert "did you mean 'probe'?" in outcome.err
 
 
 def test_an_error_says_what_why_and_hint_on_stderr(apportion, verb) -> None:

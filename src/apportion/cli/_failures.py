@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 
 import click
 
@@ -24,10 +25,18 @@ def report_failure(error: Exception, *, as_json: bool) -> int:
         status = UNEXPECTED
     else:
         status = known.exit_status
-    if os.environ.get("APPORTION_DEBUG"):
+    if debugging():
         traceback.print_exception(error)
     print_json(known) if as_json else print_text(known)
     return status
+
+
+def debugging() -> bool:
+    from apportion.core.settings import DEBUG, get
+
+    with suppress(ApportionError):  # a faulty settings file must not hide the failure at hand
+        return get(DEBUG)
+    return False
 
 
 def as_known(error: Exception) -> ApportionError | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 import sys
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from apportion.cli._failures import broken_pipe, report_failure
-from apportion.core.errors import UsageError
+from apportion.core.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -57,7 +56,7 @@ class VerbGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if not ctx.resilient_parsing and not name.startswith("-") and name not in verb_files():
-            raise unknown_verb(name)
+            raise unknown("verb", name, verb_files(), UsageError)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -103,9 +102,3 @@ def wants_json(words: Sequence[str]) -> bool:
     """Whether `--json` stands among the options; known before a faulty command line is parsed."""
     options = words[: words.index("--")] if "--" in words else words
     return "--json" in options
-
-
-def unknown_verb(name: str) -> UsageError:
-    close = difflib.get_close_matches(name, verb_files(), n=2, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else "`apportion --help` lists the verbs"
-    return UsageError(f"no verb `{name}`", "apportion has no such command", hint)

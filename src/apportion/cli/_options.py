@@ -38,9 +38,7 @@ json_option = click.option(
 offline_option = click.option(
     "--offline",
     is_flag=True,
-    envvar="APPORTION_OFFLINE",
-    show_envvar=True,
-    help="Never use the network; fail if it would be needed.",
+    help="Never use the network; fail if it would be needed [APPORTION_OFFLINE].",
 )
 
 text_file_argument = click.argument(

@@ -1,0 +1,25 @@
+"""How much memory this process has had at most."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+STATUS = Path("/proc/self/status")
+
+
+def peak_rss_bytes(status: Path = STATUS) -> int:
+    """The largest resident size of this process so far, in bytes, interpreter included.
+
+    Linux counts it as VmHWM; elsewhere `getrusage` tells it, in bytes on macOS and KiB on other systems.
+    """
+    try:
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # no /proc here
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

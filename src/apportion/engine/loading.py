@@ -1,0 +1,81 @@
+"""From a reference to a model that is ready to run, with its tokenizer and chat template."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from apportion.engine.params import GENERATION_CONFIG_KEYS, GGUF_KEYS, SamplingParams, recommended_params
+from apportion.engine.stream import Progress
+from apportion.formats import open_checkpoint
+from apportion.models import load_model
+from apportion.sources import resolve
+from apportion.text.chat_template import ChatTemplate, chat_template_from_folder, chat_template_from_gguf
+from apportion.text.tokenizer import Tokenizer, tokenizer_from_folder, tokenizer_from_gguf
+
+if TYPE_CHECKING:
+    from apportion.formats.checkpoint import Checkpoint
+    from apportion.kernels import Ops
+    from apportion.models import Model
+
+MAX_GENERATION_CONFIG = 1 << 20  # bytes; real ones have a few hundred
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model in memory and what belongs to it."""
+
+    name: str
+    model: Model
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    recommended: SamplingParams
+    checkpoint: Checkpoint
+
+
+def load(
+    reference: str | Path, ops: Ops, *, offline: bool = False, on_progress: Progress | None = None
+) -> LoadedModel:
+    """Resolve, open and load a model.
+
+    Raises:
+        NotFound, SourceError: the reference names nothing that can be had.
+        BadFile, Unsupported: the checkpoint cannot be read or run.
+    """
+    pull = partial(on_progress, "pull") if on_progress else None
+    loading = partial(on_progress, "load") if on_progress else None
+    resolved = resolve(str(reference), offline=offline, on_progress=pull)
+    checkpoint = open_checkpoint(resolved.path)
+    try:
+        tokenizer, template, recommended = text_parts(checkpoint)
+        model = load_model(checkpoint, ops, on_progress=loading)
+    except BaseException:
+        checkpoint.close()
+        raise
+    return LoadedModel(resolved.name, model, tokenizer, template, recommended, checkpoint)
+
+
+def text_parts(checkpoint: Checkpoint) -> tuple[Tokenizer, ChatTemplate | None, SamplingParams]:
+    """Tokenizer, chat template and recommended sampling of a checkpoint."""
+    if checkpoint.kind == "gguf":
+        values = checkpoint.metadata
+        recommended = recommended_params(values, GGUF_KEYS)
+        return tokenizer_from_gguf(values), chat_template_from_gguf(values), recommended
+    folder = checkpoint.files[0].parent
+    recommended = recommended_params(generation_config(folder), GENERATION_CONFIG_KEYS)
+    return tokenizer_from_folder(folder), chat_template_from_folder(folder), recommended
+
+
+def generation_config(folder: Path) -> dict[str, Any]:
+    """The folder's `generation_config.json`; empty if there is none that can be read."""
+    path = folder / "generation_config.json"
+    try:
+        if path.stat().st_size > MAX_GENERATION_CONFIG:
+            return {}
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -1,0 +1,74 @@
+"""Runs a model over sequences: one KV cache, its common prefix kept from one sequence to the next."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from apportion.engine.sequence import Sequence
+from apportion.formats.block import Floats
+from apportion.kernels.ops import Ints
+
+if TYPE_CHECKING:
+    from apportion.models import Model
+
+PREFILL_CHUNK = 512  # tokens per pass; beyond it products gain little, and a cancel waits longer
+
+
+class Runner:
+    """A model and the KV of the last tokens it saw.
+
+    Sequences may alternate, also from several threads: each step first cuts the cache back to what it shares
+    with the sequence at hand, so the result never depends on who ran before, only the time does.
+
+    Args:
+        capacity: positions of the KV cache.
+        kv: number type of the KV cache.
+    """
+
+    def __init__(self, model: Model, capacity: int, kv: type[np.float16] | type[np.float32]) -> None:
+        self.model = model
+        self.capacity = capacity
+        self._cache = model.new_cache(capacity, kv)
+        self._cached = np.empty(capacity, dtype=np.int32)
+        self._lock = Lock()
+
+    def step(self, sequence: Sequence) -> Floats | None:
+        """Compute the next run of the sequence's tokens that the cache lacks.
+
+        Returns the logits [V] that follow the sequence's last token, or None while some are still to come.
+        """
+        with self._lock:
+            start = self.resume(sequence.ids)
+            run = sequence.ids[start : start + PREFILL_CHUNK]
+            try:
+                logits = self.model.forward(run, self._cache)
+            except BaseException:  # Ctrl-C included: layers may have appended, but the run is not in
+                self._cache.truncate(start)
+                raise
+            end = start + len(run)
+            self._cached[start:end] = run
+            return logits[-1] if end == len(sequence.ids) else None
+
+    def resume(self, ids: Ints) -> int:
+        """Cut the cache back to the prefix that it shares with `ids`, their last token left out; its length.
+
+        The last token is computed again even when the cache holds it, because its logits are needed.
+        """
+        shared = common_prefix(self._cached[: self._cache.length], ids[:-1])
+        if shared < self._cache.length:
+            self._cache.truncate(shared)
+        return shared
+
+    def num_shared(self, ids: Ints) -> int:
+        """How many leading tokens of `ids` need no computing."""
+        return common_prefix(self._cached[: self._cache.length], ids[:-1])
+
+
+def common_prefix(a: Ints, b: Ints) -> int:
+    """How many leading items are equal."""
+    length = min(len(a), len(b))
+    different = np.flatnonzero(a[:length] != b[:length])
+    return int(different[0]) if len(different) else length

@@ -1,0 +1,120 @@
+"""One request on its way: its tokens, its sampler, and the text that is safe to show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from apportion.core.errors import ContextOverflow, UsageError
+from apportion.engine.completion import Delta, FinishReason, TokenLogprobs
+from apportion.engine.params import SamplingParams
+from apportion.engine.sampler import Sampler, logprobs
+from apportion.formats.block import Floats
+from apportion.kernels.ops import Ints
+from apportion.text.detokenizer import Detokenizer
+from apportion.text.stop import StopStrings
+
+if TYPE_CHECKING:
+    from apportion.text.tokenizer import Tokenizer
+
+
+class Sequence:
+    """The tokens of a prompt and of the answer that grows behind it.
+
+    Args:
+        prompt: token ids, at least one.
+        params: completed.
+        capacity: positions of the context; prompt and answer share them.
+
+    Raises:
+        ContextOverflow: the prompt, or the prompt and `max_tokens`, are longer than the context.
+    """
+
+    def __init__(self, prompt: Ints, params: SamplingParams, tokenizer: Tokenizer, capacity: int) -> None:
+        self.num_prompt = len(prompt)
+        self.max_output = max_output(len(prompt), params.max_tokens, capacity)
+        self.finish_reason: FinishReason | None = None
+        self.text = ""
+        self.logprobs: list[TokenLogprobs] = []
+        self.sampler = Sampler(params, tokenizer.eog_ids if params.ignore_eos else frozenset())
+        self._eog_ids = tokenizer.eog_ids
+        self._detokenizer = Detokenizer(tokenizer)
+        self._stop = StopStrings(list(params.stop))
+        self._ids = np.empty(len(prompt) + self.max_output, dtype=np.int32)
+        self._ids[: len(prompt)] = prompt
+        self._length = len(prompt)
+
+    @property
+    def ids(self) -> Ints:
+        """Prompt and answer so far, [n] int32; a view."""
+        return self._ids[: self._length]
+
+    @property
+    def prompt(self) -> Ints:
+        return self._ids[: self.num_prompt]
+
+    @property
+    def output(self) -> Ints:
+        return self._ids[self.num_prompt : self._length]
+
+    def extend(self, logits: Floats) -> Delta:
+        """Choose the next token from its logits [V] and take it up."""
+        token_id = self.sampler.choose(logits, self.prompt, self.output)
+        if token_id in self._eog_ids:
+            return self._finish("stop", "")
+        self._ids[self._length] = token_id
+        self._length += 1
+        details = self._log(logits, token_id)
+        text, hit = self._stop.feed(self._detokenizer.feed(token_id))
+        if hit:
+            self.finish_reason = "stop"
+            return self._delta(text, token_id, details)
+        if len(self.output) == self.max_output:
+            return self._finish("length", text, token_id, details)
+        return self._delta(text, token_id, details)
+
+    def cancel(self) -> None:
+        """End here; text that was held back as a possible stop string becomes part of the answer."""
+        if self.finish_reason is None:
+            self._finish("cancelled", "")
+
+    def _finish(
+        self,
+        reason: FinishReason,
+        text: str,
+        token_id: int | None = None,
+        details: TokenLogprobs | None = None,
+    ) -> Delta:
+        held, hit = self._stop.feed(self._detokenizer.flush())
+        self.finish_reason = "stop" if hit else reason
+        rest = "" if hit else self._stop.flush()
+        return self._delta(text + held + rest, token_id, details)
+
+    def _delta(self, text: str, token_id: int | None, details: TokenLogprobs | None) -> Delta:
+        self.text += text
+        return Delta(text, token_id, details, self.finish_reason)
+
+    def _log(self, logits: Floats, token_id: int) -> TokenLogprobs | None:
+        if self.sampler.params.logprobs is None:
+            return None
+        details = logprobs(logits, token_id, self.sampler.params.logprobs)
+        self.logprobs.append(details)
+        return details
+
+
+def max_output(num_prompt: int, max_tokens: int | None, capacity: int) -> int:
+    """How many tokens the answer may have."""
+    if num_prompt == 0:
+        raise UsageError("the prompt is empty", "a model needs at least one token to continue")
+    wanted = max_tokens or 1
+    if num_prompt + wanted > capacity:
+        raise ContextOverflow(
+            "the context is too short",
+            "prompt and answer share it, and nothing is ever truncated",
+            "shorten the prompt, lower max_tokens, or raise ctx",
+            prompt_tokens=num_prompt,
+            max_tokens=wanted,
+            ctx=capacity,
+        )
+    return max_tokens or capacity - num_prompt

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def byte_bar(label: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None] | None]:
+def byte_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
     """Yields `report(bytes done, bytes in all)`, or None when nothing would be seen.
 
     A total of 0 means not known yet. The bar leaves the screen when the block ends.
     """
-    if not shown or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console

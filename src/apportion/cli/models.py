@@ -99,9 +99,7 @@ def print_list(as_json: bool) -> None:
     for name in absent:
         note(f"not pulled: {name} ({format_bytes(ALIASES[name].nbytes)}); `apportion pull {name}`")
     for package, nbytes in leftovers:
-        note(
-            f"interrupted: {package} ({format_bytes(nbytes)}); pull it again, or `apportion models rm {package}`"
-        )
+        note(f"interrupted: {package} ({format_bytes(nbytes)}): pull it again, or remove it with `models rm`")
 
 
 def row(model: CachedModel) -> dict[str, object]:

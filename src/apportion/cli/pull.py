@@ -28,7 +28,7 @@ def command(model: str, offline: bool, as_json: bool) -> None:
 
     if model in ALIASES:
         note(f"{ALIASES[model].title}; licence: {ALIASES[model].licence}")
-    with byte_bar(f"Pulling {model}", shown=not as_json) as report:
+    with byte_bar(f"Pulling {model}") as report:
         found = resolve(model, offline=offline, on_progress=report, refresh=True)
     files = model_files(found)
     if as_json:

@@ -20,7 +20,7 @@ def resolve_path(path: Path) -> ResolvedModel:
 
     Raises:
         NotFound: nothing is there.
-        UsageError: several models are there, or a later shard of a split model is named.
+        UsageError: several models are there.
         BadFile: what is there is no model.
     """
     try:
@@ -41,31 +41,12 @@ def resolve_path(path: Path) -> ResolvedModel:
 
 
 def model_of_file(path: Path) -> Path:
-    """The checkpoint that a single file belongs to."""
+    """The file, or the first part of the split model that it is a part of."""
     shard = SHARD.fullmatch(path.name)
-    if path.suffix == ".safetensors":
-        if not (path.parent / "config.json").is_file():
-            raise BadFile(
-                f"`{shown(path.name)}` alone is no model",
-                "a safetensors file holds tensors only; its config.json is not beside it",
-                "name the folder that also holds config.json and the tokenizer",
-            )
-        return path.parent if is_whole_folder(path) else path
-    if shard and int(shard[2]) != 1:
-        first = f"{shard[1]}-00001-of-{shard[3]}{shard[4]}"
-        raise UsageError(
-            f"`{shown(path.name)}` is a later part of a split model",
-            hint=f"name its first part: {shown(first)}",
-            part=int(shard[2]),
-            of=int(shard[3]),
-        )
-    return path
-
-
-def is_whole_folder(path: Path) -> bool:
-    """Whether the folder's weights are this file, or a sharded set that it belongs to."""
-    others = [p for p in path.parent.glob("*.safetensors") if p.name != path.name]
-    return not others or SHARD.fullmatch(path.name) is not None
+    if shard is None or shard[4] != ".gguf":
+        return path
+    first = path.with_name(f"{shard[1]}-00001-of-{shard[3]}.gguf")
+    return first if first.is_file() else path
 
 
 def model_in_folder(folder: Path) -> Path:

@@ -104,7 +104,7 @@ def parse_reference(text: str) -> Reference:
         alias = ALIASES[text]
         return PackageReference(alias.package, alias.version, alias=text)
     scheme = SCHEME.match(text)
-    if scheme is None or (Path(text).suffix.lower() == ".gguf" and scheme[1] not in ("hf", "pypi")):
+    if scheme is None or is_file_with_colon(text, scheme[1]):
         return PathReference(Path(text).expanduser() if text.startswith("~") else Path(text))
     rest = text[scheme.end() :]
     match scheme[1]:
@@ -167,6 +167,11 @@ def check_name(text: str, name: str, what: str) -> None:
 def checked_quant(text: str, quant: str) -> str:
     check_name(text, quant, "the quantization")
     return quant.upper()
+
+
+def is_file_with_colon(text: str, scheme: str) -> bool:
+    """`C:\\model.gguf`, `12:30.gguf`: no source of ours, no URL, and spelled like a file."""
+    return scheme not in ("hf", "pypi") and "://" not in text and text.lower().endswith(".gguf")
 
 
 def unknown_scheme(text: str, scheme: str, rest: str) -> UsageError:

@@ -9,13 +9,16 @@ from apportion.sources.reference import HubReference, PackageReference, PathRefe
 from apportion.sources.resolved import Progress, ResolvedModel
 
 
-def resolve(reference: str, *, offline: bool = False, on_progress: Progress | None = None) -> ResolvedModel:
+def resolve(
+    reference: str, *, offline: bool = False, on_progress: Progress | None = None, refresh: bool = False
+) -> ResolvedModel:
     """The model that `reference` names, obtained first when it is not here yet.
 
     Args:
         reference: a path, `hf:org/name[:quant]`, `pypi:name==version`, or a built-in alias.
         offline: never use the network.
         on_progress: called with (bytes done, bytes in all); each phase starts again at 0.
+        refresh: ask the hub for a newer commit even if the model is here; pinned packages never change.
 
     Raises:
         UsageError: the reference is malformed or ambiguous.
@@ -34,4 +37,4 @@ def resolve(reference: str, *, offline: bool = False, on_progress: Progress | No
         case HubReference() as repository:
             from apportion.sources.hub import resolve_repository
 
-            return resolve_repository(repository, offline=offline, on_progress=on_progress)
+            return resolve_repository(repository, offline=offline, on_progress=on_progress, refresh=refresh)

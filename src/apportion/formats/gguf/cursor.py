@@ -101,18 +101,18 @@ class Cursor:
 
     def _take_whole_strings(self, result: list[str], count: int, what: str) -> None:
         """Append the strings that lie wholly in the window."""
-        window, index = self._window, self._index
-        last = len(window) - 8
+        window, index, end = self._window, self._index, len(self._window)
         unpack, append = _U64.unpack_from, result.append
         try:
             for _ in range(count - len(result)):
-                if index > last:
+                start = index + 8
+                stop = start + unpack(window, index)[0]
+                if stop > end:
                     break
-                stop = index + 8 + unpack(window, index)[0]
-                if stop > len(window):
-                    break
-                append(str(window[index + 8 : stop], "utf-8"))
+                append(str(window[start:stop], "utf-8"))
                 index = stop
+        except struct.error:  # not even the length is in the window
+            pass
         except UnicodeDecodeError:
             raise self.bad(
                 f"string {len(result)} of {what} is not UTF-8", offset=self._start + index

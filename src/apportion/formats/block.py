@@ -13,6 +13,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from apportion.core.errors import NotFinite
+
 Bytes: TypeAlias = NDArray[np.uint8]
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -79,8 +81,8 @@ class BlockFormat:
         """Rows [..., cols] float32 -> [..., row_nbytes] uint8.
 
         Raises:
-            LimitExceeded: a value is too large for the format's scale, or not finite where only a scale times
-                a code is stored.
+            NotFinite: a value is infinite or not a number, and the format has no code for that.
+            LimitExceeded: a value is too large for the format's scale.
         """
         assert self.encode is not None, f"{self.name} is read-only"
         numbers = np.ascontiguousarray(values, dtype=np.float32)
@@ -90,5 +92,15 @@ class BlockFormat:
         step = max(1, CHUNK_NUMBERS // self.block_size)
         with np.errstate(all="ignore"):  # what a scale cannot hold is refused when the scale is stored
             for start in range(0, len(blocks), step):
-                encoded[start : start + step] = self.encode(blocks[start : start + step])
+                chunk = blocks[start : start + step]
+                self._require_finite(chunk)
+                encoded[start : start + step] = self.encode(chunk)
         return out
+
+    def _require_finite(self, values: Floats) -> None:
+        if self.block_size > 1 and not np.isfinite(values).all():
+            raise NotFinite(
+                f"cannot store numbers as {self.name}",
+                "some are infinite or not a number",
+                "f32, f16 and bf16 can store them",
+            )

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from gguf.quants import quantize
 
-from apportion.core.errors import LimitExceeded
 from apportion.formats.blocks import FORMATS
 
 CODED = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0"]
@@ -37,15 +36,6 @@ def test_q8_1_keeps_the_sum_of_its_numbers() -> None:
     stored = block[:, 2:4].copy().view(np.float16)[:, 0].astype(np.float32)
     assert np.allclose(stored, FORMATS["q8_1"].dequantize(block).sum(axis=1), rtol=2e-3, atol=2e-2)
     assert np.array_equal(block[:, 4:], FORMATS["q8_0"].quantize(values)[:, 2:])
-
-
-@pytest.mark.parametrize("name", [*CODED, "q8_1"])
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
-def test_a_number_that_the_scale_cannot_hold_is_refused(name: str, bad: float) -> None:
-    values = np.ones((2, 64), np.float32)
-    values[1, 40] = bad
-    with pytest.raises(LimitExceeded, match=name):
-        FORMATS[name].quantize(values)
 
 
 @pytest.mark.parametrize("name", CODED)

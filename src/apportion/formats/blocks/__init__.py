@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from apportion.core.errors import Unsupported
 from apportion.formats.block import BlockFormat
-from apportion.formats.blocks import legacy, plain
+from apportion.formats.blocks import iquants, kquants, legacy, microscaling, nonlinear, plain, ternary
 
 FORMATS: dict[str, BlockFormat] = {
     block_format.name: block_format
-    for kin in (plain, legacy)
+    for kin in (plain, legacy, kquants, nonlinear, microscaling, iquants, ternary)
     for block_format in sorted(kin.FORMATS, key=lambda block_format: block_format.ggml_type)
 }
 _BY_GGML_TYPE = {block_format.ggml_type: block_format for block_format in FORMATS.values()}

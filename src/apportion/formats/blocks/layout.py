@@ -45,6 +45,13 @@ def unpack(packed: Bytes, num_bits: int) -> Bytes:
     return codes
 
 
+def interleave(packed: Bytes, num_bits: int) -> Bytes:
+    """Codes of `num_bits` bits in bytes [n, k] -> [n, k * 8 // num_bits]: byte after byte, each from its
+    lowest bits up.
+    """
+    return unpack(packed[:, :, None], num_bits).reshape(len(packed), -1)
+
+
 def pack(codes: Bytes, num_bits: int) -> Bytes:
     """The inverse of `unpack`: codes [..., 8 // num_bits, k] -> bytes [..., k]."""
     packed = codes[..., 0, :].copy()
@@ -68,18 +75,29 @@ def round_half_away(values: Floats) -> Floats:
     return np.copysign(floor, values)
 
 
+def farthest(values: Floats) -> Floats:
+    """Each row's number of largest magnitude (the first of equals), with its sign: [n, 1]."""
+    place = np.abs(values).argmax(axis=1, keepdims=True)
+    return np.take_along_axis(values, place, axis=1)
+
+
 def half_scale(scale: Floats, format_name: str) -> NDArray[np.float16]:
     """Scales as float16.
 
     Raises:
-        LimitExceeded: a scale is not finite, in float32 or as float16.
+        LimitExceeded: a scale is too large for float16.
     """
     half = scale.astype(np.float16)
     if not np.isfinite(half).all():
-        raise LimitExceeded(
-            f"cannot store numbers as {format_name}",
-            "some are infinite, not a number, or too large for its 16-bit scale",
-            "use f32 or bf16 for this tensor",
-            largest=float(np.abs(scale).max()),
-        )
+        raise too_large(format_name, float(np.abs(scale).max()), float(np.finfo(np.float16).max))
     return half
+
+
+def too_large(format_name: str, scale: float, limit: float) -> LimitExceeded:
+    return LimitExceeded(
+        f"cannot store numbers as {format_name}",
+        "some are too large for its scale",
+        "use f32 or bf16 for this tensor",
+        scale=scale,
+        limit=limit,
+    )

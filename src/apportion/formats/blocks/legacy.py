@@ -21,6 +21,7 @@ from apportion.formats.block import BlockFormat, Bytes, Floats
 from apportion.formats.blocks.layout import (
     Records,
     column,
+    farthest,
     half_scale,
     inverse,
     pack,
@@ -93,12 +94,6 @@ def decode_q5_1(blocks: Bytes) -> Floats:
     return _scaled_and_shifted(block, _codes5(block))
 
 
-def _farthest(values: Floats) -> Floats:
-    """Each row's number of largest magnitude (the first of equals), with its sign: [n, 1]."""
-    place = np.abs(values).argmax(axis=1, keepdims=True)
-    return np.take_along_axis(values, place, axis=1)
-
-
 def _truncated(codes: Floats, largest: int) -> Bytes:
     whole: Bytes = np.clip(codes, 0, largest).astype(np.uint8)
     return whole
@@ -149,7 +144,7 @@ def encode_q8_1(values: Floats) -> Bytes:
 
 
 def encode_q4_0(values: Floats) -> Bytes:
-    scale = _farthest(values) / np.float32(-8)
+    scale = farthest(values) / np.float32(-8)
     block = np.empty(len(values), Q4_0)
     block["d"] = half_scale(scale, "q4_0")[:, 0]
     block["qs"] = _pack4(_symmetric_codes(values, scale, 8))
@@ -157,7 +152,7 @@ def encode_q4_0(values: Floats) -> Bytes:
 
 
 def encode_q5_0(values: Floats) -> Bytes:
-    scale = _farthest(values) / np.float32(-16)
+    scale = farthest(values) / np.float32(-16)
     codes = _symmetric_codes(values, scale, 16)
     block = np.empty(len(values), Q5_0)
     block["d"] = half_scale(scale, "q5_0")[:, 0]

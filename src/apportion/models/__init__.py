@@ -1,0 +1,17 @@
+"""Model families as data, and the one forward pass that runs them all."""
+
+from apportion.models.cache import KvCache
+from apportion.models.config import ModelConfig
+from apportion.models.footprint import bytes_per_token, kv_bytes_per_token
+from apportion.models.forward import Model
+from apportion.models.loading import config_from_checkpoint, load_model
+
+__all__ = [
+    "KvCache",
+    "Model",
+    "ModelConfig",
+    "bytes_per_token",
+    "config_from_checkpoint",
+    "kv_bytes_per_token",
+    "load_model",
+]

@@ -1,0 +1,164 @@
+"""From an opened checkpoint to a model in memory that we own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from apportion.formats.block import BlockFormat, Bytes, Floats
+from apportion.formats.checkpoint import Checkpoint
+from apportion.kernels.ops import Ops
+from apportion.kernels.weight import Weight
+from apportion.models.config import ModelConfig
+from apportion.models.family import FAMILIES, family_of, text_config
+from apportion.models.forward import Model
+from apportion.models.layout import Slot
+from apportion.models.read_gguf import read_gguf
+from apportion.models.read_hf import read_hf
+from apportion.models.recipes import Reader, Recipe
+from apportion.models.resolve import load_format, resolve
+from apportion.models.weights import Tensors, assemble
+
+ALIGNMENT = 64  # a cache line, and the widest vector registers
+DECODE_NBYTES = 8 << 20  # a format that the kernels lack is decoded in runs of rows of about this size
+
+OnProgress = Callable[[int, int], None]
+
+
+def config_from_checkpoint(checkpoint: Checkpoint) -> ModelConfig:
+    """A checkpoint's configuration, from its headers only.
+
+    Raises:
+        BadFile: it contradicts itself or lacks something.
+        Unsupported: no family knows it, or it asks for what its family does not have.
+    """
+    name = family_of(checkpoint)
+    family = FAMILIES.get(name)
+    if checkpoint.kind == "gguf":
+        return read_gguf(name, family, checkpoint.metadata, checkpoint.tensors)
+    return read_hf(name, family, text_config(checkpoint.metadata))
+
+
+def load_model(checkpoint: Checkpoint, ops: Ops, *, on_progress: OnProgress | None = None) -> Model:
+    """Read all weights into memory that is ours, aligned to cache lines.
+
+    Args:
+        checkpoint: opened; it can be closed afterwards.
+        ops: what the model computes with.
+        on_progress: called with bytes done and bytes in all.
+
+    Raises:
+        BadFile: a tensor is missing or has the wrong shape, or the configuration is broken.
+        Unsupported: no family knows the checkpoint.
+        Truncated, DiskFault: reading failed.
+    """
+    config = config_from_checkpoint(checkpoint)
+    resolution = resolve(config, checkpoint.tensors)
+    sizes = {slot: nbytes_of(slot, recipe, checkpoint) for slot, recipe in resolution.recipes.items()}
+    progress = _Progress(sum(sizes.values()), on_progress)
+    reader = Reader(checkpoint, progress.add)
+    matrices: dict[str, Weight] = {}
+    vectors: dict[str, Floats] = {}
+    notes = list(resolution.notes)
+    for slot, recipe in resolution.recipes.items():
+        progress.begin(sizes[slot])
+        if slot.kind == "vector":
+            vectors[slot.name] = _load_vector(slot, recipe, reader)
+        else:
+            matrices[slot.name] = _load_matrix(slot, recipe, reader)
+        progress.finish()
+    notes += _decoding_notes(resolution.recipes, checkpoint)
+    return Model(config, assemble(config, Tensors(matrices, vectors)), ops, tuple(notes))
+
+
+def aligned_bytes(nbytes: int) -> Bytes:
+    """Uninitialized memory whose address is a multiple of 64."""
+    raw = np.empty(nbytes + ALIGNMENT, dtype=np.uint8)
+    first = -raw.ctypes.data % ALIGNMENT
+    return raw[first : first + nbytes]
+
+
+def nbytes_of(slot: Slot, recipe: Recipe, checkpoint: Checkpoint) -> int:
+    """Bytes of a canonical tensor in the format that its recipe yields."""
+    block_format = recipe.format(checkpoint.tensors)
+    count = int(np.prod(slot.shape))
+    return count // block_format.block_size * block_format.block_nbytes
+
+
+def _load_vector(slot: Slot, recipe: Recipe, reader: Reader) -> Floats:
+    block_format = recipe.format(reader.tensors)
+    stored = np.empty(_stored_nbytes(slot, block_format), dtype=np.uint8)
+    recipe.fill(reader, stored)
+    values = aligned_bytes(4 * int(np.prod(slot.shape))).view(np.float32).reshape(slot.shape)
+    values[:] = block_format.dequantize(stored).reshape(slot.shape)
+    return values
+
+
+def _load_matrix(slot: Slot, recipe: Recipe, reader: Reader) -> Weight:
+    stored_format = recipe.format(reader.tensors)
+    stored = aligned_bytes(_stored_nbytes(slot, stored_format))
+    recipe.fill(reader, stored)
+    rows = stored.reshape(*slot.shape[:-1], -1)
+    target = load_format(stored_format)
+    if target is stored_format:
+        return Weight(stored_format, slot.shape, rows)
+    return _decoded(slot, stored_format, rows, target)
+
+
+def _decoded(slot: Slot, stored_format: BlockFormat, rows: Bytes, target: BlockFormat) -> Weight:
+    """The same numbers in a format that the kernels have, a run of rows at a time."""
+    row_nbytes = target.row_nbytes(slot.shape[-1])
+    num_rows = int(np.prod(slot.shape[:-1]))
+    out = aligned_bytes(num_rows * row_nbytes).reshape(num_rows, row_nbytes)
+    flat = rows.reshape(num_rows, -1)
+    step = max(1, DECODE_NBYTES // (4 * slot.shape[-1]))
+    for first in range(0, num_rows, step):
+        values = stored_format.dequantize(flat[first : first + step])
+        out[first : first + step] = target.quantize(values)
+    return Weight(target, slot.shape, out.reshape(*slot.shape[:-1], row_nbytes))
+
+
+def _stored_nbytes(slot: Slot, block_format: BlockFormat) -> int:
+    return int(np.prod(slot.shape)) // block_format.block_size * block_format.block_nbytes
+
+
+def _decoding_notes(recipes: Mapping[Slot, Recipe], checkpoint: Checkpoint) -> list[str]:
+    """One line per stored format that was decoded, with what it costs."""
+    costs: dict[str, tuple[str, float]] = {}
+    for slot, recipe in recipes.items():
+        stored = recipe.format(checkpoint.tensors)
+        target = load_format(stored)
+        if slot.kind == "matrix" and target is not stored:
+            costs[stored.name] = (target.name, target.bits_per_weight / stored.bits_per_weight)
+    return [
+        f"{name} was decoded to {target} while loading: {times:.1f} times the memory"
+        for name, (target, times) in costs.items()
+    ]
+
+
+class _Progress:
+    """Bytes done of all, tensor by tensor; a tensor never counts for more than its size."""
+
+    def __init__(self, total: int, on_progress: OnProgress | None) -> None:
+        self._total = total
+        self._on_progress = on_progress
+        self._before = 0
+        self._size = 0
+        self._done = 0
+
+    def begin(self, size: int) -> None:
+        self._size, self._done = size, 0
+
+    def add(self, nbytes: int) -> None:
+        self._done = min(self._size, self._done + nbytes)
+        self._report()
+
+    def finish(self) -> None:
+        self._before += self._size
+        self._size = self._done = 0
+        self._report()
+
+    def _report(self) -> None:
+        if self._on_progress is not None:
+            self._on_progress(self._before + self._done, self._total)

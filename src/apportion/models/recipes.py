@@ -1,0 +1,290 @@
+"""Recipes: how a canonical tensor is made from what a checkpoint stores.
+
+A recipe knows from headers alone which format and shape it yields, and then fills memory that the caller
+owns. Pieces are read straight to their places; what has to be rearranged passes through a piece-sized
+temporary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from apportion.core.errors import BadFile
+from apportion.formats.block import BlockFormat, Bytes
+from apportion.formats.blocks import format_by_name
+from apportion.formats.checkpoint import Checkpoint, TensorInfo
+
+Tensors = Mapping[str, TensorInfo]
+CHUNK_NBYTES = 32 << 20  # a large tensor is read in pieces of this size, so that progress shows
+
+
+class Reader:
+    """Reads parts of a checkpoint's tensors and counts bytes."""
+
+    def __init__(self, checkpoint: Checkpoint, on_bytes: Callable[[int], None] | None = None) -> None:
+        self._checkpoint = checkpoint
+        self._on_bytes = on_bytes
+        self.tensors = checkpoint.tensors
+
+    def read(self, name: str, out: Bytes, start: int = 0) -> None:
+        """Fill `out` [n] uint8 with the tensor's bytes from `start` on."""
+        info = self.tensors[name]
+        for first in range(0, out.size, CHUNK_NBYTES):
+            piece = out[first : first + CHUNK_NBYTES]
+            self._checkpoint.read(info, piece, start + first)
+            if self._on_bytes is not None:
+                self._on_bytes(piece.size)
+
+
+class Recipe(Protocol):
+    """One way to make a canonical tensor."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The stored tensors that it reads."""
+
+    def format(self, tensors: Tensors) -> BlockFormat:
+        """The format that it yields."""
+
+    def shape(self, tensors: Tensors) -> tuple[int, ...]:
+        """The shape that it yields; of stored tensors that do not fit it, a shape that nothing expects."""
+
+    def fill(self, reader: Reader, out: Bytes) -> None:
+        """Write all bytes of the tensor to `out`, flat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A stored tensor, or the run start..stop-1 along its first dimension."""
+
+    name: str
+    start: int = 0
+    stop: int | None = None
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def format(self, tensors: Tensors) -> BlockFormat:
+        return tensors[self.name].format
+
+    def shape(self, tensors: Tensors) -> tuple[int, ...]:
+        stored = tensors[self.name].shape
+        if self.stop is None:
+            return stored
+        return (min(self.stop, stored[0]) - self.start, *stored[1:])
+
+    def fill(self, reader: Reader, out: Bytes) -> None:
+        info = reader.tensors[self.name]
+        reader.read(self.name, out, self.start * item_nbytes(info) if self.start else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """Of a stored stack [E, N, K], the rows start..stop-1 of every matrix."""
+
+    name: str
+    start: int
+    stop: int
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def format(self, tensors: Tensors) -> BlockFormat:
+        return tensors[self.name].format
+
+    def shape(self, tensors: Tensors) -> tuple[int, ...]:
+        count, rows, *rest = tensors[self.name].shape
+        return (count, min(self.stop, rows) - self.start, *rest)
+
+    def fill(self, reader: Reader, out: Bytes) -> None:
+        info = reader.tensors[self.name]
+        matrix_nbytes = item_nbytes(info)
+        row_nbytes = matrix_nbytes // info.shape[1]
+        for index, piece in enumerate(out.reshape(info.shape[0], -1)):
+            reader.read(self.name, piece, index * matrix_nbytes + self.start * row_nbytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Pieces of one shape and format, one after the other along a new first dimension."""
+
+    pieces: tuple[Recipe, ...]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for piece in self.pieces for name in piece.sources))
+
+    def format(self, tensors: Tensors) -> BlockFormat:
+        formats = {piece.format(tensors).name: piece.format(tensors) for piece in self.pieces}
+        if len(formats) > 1:
+            raise BadFile(
+                "matrices that belong together are stored in different formats",
+                f"{self.sources[0]} and its like are {' and '.join(formats)}",
+                "quantize the model anew",
+            )
+        return next(iter(formats.values()))
+
+    def shape(self, tensors: Tensors) -> tuple[int, ...]:
+        shapes = {piece.shape(tensors) for piece in self.pieces}
+        return (len(self.pieces), *shapes.pop()) if len(shapes) == 1 else (0,)
+
+    def fill(self, reader: Reader, out: Bytes) -> None:
+        for piece, place in zip(self.pieces, out.reshape(len(self.pieces), -1), strict=True):
+            piece.fill(reader, place)
+
+
+@dataclass(frozen=True, slots=True)
+class Interleaved:
+    """Rows of query or key heads, reordered so that the rotary pairs i and i + dims/2 lie side by side:
+    GGUF's order for Llama and its kin.
+    """
+
+    piece: Recipe
+    num_heads: int
+    dims: int
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return self.piece.sources
+
+    def format(self, tensors: Tensors) -> BlockFormat:
+        return self.piece.format(tensors)
+
+    def shape(self, tensors: Tensors) -> tuple[int, ...]:
+        shape = self.piece.shape(tensors)
+        return shape if shape[0] % self.num_heads == 0 else (0,)
+
+    def fill(self, reader: Reader, out: Bytes) -> None:
+        self.piece.fill(reader, out)
+        rows = self.shape(reader.tensors)[0] // self.num_heads
+        for head in out.reshape(self.num_heads, rows, -1):
+            rotated = head[: self.dims]
+            half = self.dims // 2
+            rotated[:] = np.stack([rotated[:half], rotated[half:]], axis=1).reshape(rotated.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class PlusOne:
+    """A vector plus one: Gemma stores its norms' distance from one."""
+
+    name: str
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def format(self, tensors: Tensors) -> BlockFormat:
+        return format_by_name("f32")
+
+    def shape(self, tensors: Tensors) -> tuple[int, ...]:
+        return tensors[self.name].shape
+
+    def fill(self, reader: Reader, out: Bytes) -> None:
+        info = reader.tensors[self.name]
+        stored = np.empty(info.nbytes, dtype=np.uint8)
+        reader.read(self.name, stored)
+        out[:] = (info.format.dequantize(stored) + np.float32(1)).view(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Of a stored stack [E, K, N], every `step`-th column from `start` on, as rows: [E, N / step, K].
+
+    Of a stored stack of vectors [E, N], the same columns: [E, N / step]. Formats of single numbers only.
+    """
+
+    name: str
+    start: int = 0
+    step: int = 1
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def format(self, tensors: Tensors) -> BlockFormat:
+        return tensors[self.name].format
+
+    def shape(self, tensors: Tensors) -> tuple[int, ...]:
+        count, *middle, columns = tensors[self.name].shape
+        if tensors[self.name].format.block_size != 1:
+            return (0,)
+        return (count, columns // self.step, *middle)
+
+    def fill(self, reader: Reader, out: Bytes) -> None:
+        info = reader.tensors[self.name]
+        width = info.format.block_nbytes
+        stored = np.empty(item_nbytes(info), dtype=np.uint8)
+        for index, place in enumerate(out.reshape(info.shape[0], -1)):
+            reader.read(self.name, stored, index * stored.size)
+            matrix = stored.reshape(-1, info.shape[-1], width)[:, self.start :: self.step]
+            place[:] = matrix.transpose(1, 0, 2).reshape(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadTransposed:
+    """Of a joint projection [A * (nope + value), rank], each head's first `nope` rows, transposed: [A, rank,
+    nope].
+
+    Blocks cannot be transposed, so a block format is decoded to float32.
+    """
+
+    name: str
+    num_heads: int
+    nope_dim: int
+    value_dim: int
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def format(self, tensors: Tensors) -> BlockFormat:
+        stored = tensors[self.name].format
+        return stored if stored.block_size == 1 else format_by_name("f32")
+
+    def shape(self, tensors: Tensors) -> tuple[int, ...]:
+        rows, rank = tensors[self.name].shape
+        fits = rows == self.num_heads * (self.nope_dim + self.value_dim)
+        return (self.num_heads, rank, self.nope_dim) if fits else (0,)
+
+    def fill(self, reader: Reader, out: Bytes) -> None:
+        info = reader.tensors[self.name]
+        row_nbytes = item_nbytes(info)
+        stored = np.empty((self.nope_dim, row_nbytes), dtype=np.uint8)
+        for head, place in enumerate(out.reshape(self.num_heads, -1)):
+            reader.read(self.name, stored.reshape(-1), head * (self.nope_dim + self.value_dim) * row_nbytes)
+            decoded = stored if info.format.block_size == 1 else info.format.dequantize(stored).view(np.uint8)
+            numbers = decoded.reshape(self.nope_dim, info.shape[1], -1)
+            place[:] = numbers.transpose(1, 0, 2).reshape(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """Numbers that the configuration states and GGUF keeps as a tensor."""
+
+    values: tuple[float, ...]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return ()
+
+    def format(self, tensors: Tensors) -> BlockFormat:
+        return format_by_name("f32")
+
+    def shape(self, tensors: Tensors) -> tuple[int, ...]:
+        return (len(self.values),)
+
+    def fill(self, reader: Reader, out: Bytes) -> None:
+        out[:] = np.asarray(self.values, dtype=np.float32).view(np.uint8)
+
+
+def item_nbytes(info: TensorInfo) -> int:
+    """Bytes of one entry along the first dimension."""
+    if info.nbytes % info.shape[0]:
+        raise BadFile(f"{info.name} cannot be taken apart", f"its {info.format.name} blocks span rows")
+    return info.nbytes // info.shape[0]

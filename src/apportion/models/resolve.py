@@ -1,0 +1,183 @@
+"""Which stored tensors make each canonical one, decided from headers alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from apportion.core.errors import BadFile
+from apportion.formats.block import BlockFormat
+from apportion.formats.blocks import format_by_name
+from apportion.formats.checkpoint import TensorInfo
+from apportion.models.config import ModelConfig
+from apportion.models.family import FAMILIES, Family
+from apportion.models.layout import Slot, canonical_slots
+from apportion.models.recipes import Constant, Each, HeadTransposed, Recipe, Slice, Stack
+
+Tensors = Mapping[str, TensorInfo]
+
+# Stored names that carry nothing the forward pass needs: tables that are computed anew, and other modalities.
+HARMLESS = re.compile(r"rotary_emb\.inv_freq$|attn_rot_embd|masked_bias$|attn\.bias$")
+PREFIXES = ("model.", "language_model.model.", "model.language_model.", "")
+HEADS = ("lm_head.weight", "language_model.lm_head.weight")
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """How a checkpoint yields a model.
+
+    Attributes:
+        recipes: per canonical tensor that it has, in layer order.
+        notes: stored tensors that nothing uses, except those known to be harmless.
+    """
+
+    recipes: Mapping[Slot, Recipe]
+    notes: tuple[str, ...]
+
+
+def resolve(config: ModelConfig, tensors: Tensors) -> Resolution:
+    """
+    Raises:
+        BadFile: a tensor is missing, or its shape is not what the configuration says; names both shapes.
+    """
+    family = FAMILIES.get(config.family)
+    chosen: dict[Slot, Recipe] = {}
+    for slot in canonical_slots(config):
+        candidates = candidates_for(config, family, tensors, slot.name)
+        recipe = _choose(slot, candidates, tensors)
+        if recipe is not None:
+            chosen[slot] = recipe
+    used = {name for recipe in chosen.values() for name in recipe.sources}
+    return Resolution(chosen, _notes(config, tensors, used))
+
+
+def load_format(stored: BlockFormat) -> BlockFormat:
+    """The format in which weights of this stored format are kept in memory."""
+    return stored if stored.native else format_by_name("f32")
+
+
+def candidates_for(config: ModelConfig, family: Family, tensors: Tensors, name: str) -> list[Recipe]:
+    """Every way to make the canonical tensor `name` from a checkpoint with these tensors, best first."""
+    if name.startswith("rope_factors_") and config.rope.scaling.long_factors:
+        scaling = config.rope.scaling
+        return [Constant(scaling.short_factors if "short" in name else scaling.long_factors)]
+    if "token_embd.weight" in tensors:
+        return _gguf_candidates(config, family, name)
+    prefix = next((p for p in PREFIXES if f"{p}embed_tokens.weight" in tensors), PREFIXES[0])
+    if name == "output.weight":
+        return [Slice(head) for head in HEADS]
+    layer, rest = _split(name)
+    if layer is None:
+        return [template(config, prefix) for template in family.top.get(name, ())]
+    return [template(config, f"{prefix}layers.{layer}.") for template in family.tensors.get(rest, ())]
+
+
+def _split(name: str) -> tuple[int | None, str]:
+    """`blk.3.attn_q.weight` -> 3 and `attn_q.weight`."""
+    found = re.fullmatch(r"blk\.(\d+)\.(.+)", name)
+    return (int(found[1]), found[2]) if found else (None, name)
+
+
+def _choose(slot: Slot, candidates: list[Recipe], tensors: Tensors) -> Recipe | None:
+    """The first candidate whose sources are all there and whose shape fits."""
+    present = [recipe for recipe in candidates if all(name in tensors for name in recipe.sources)]
+    shapes = [_shape(recipe, tensors) for recipe in present]
+    for recipe, shape in zip(present, shapes, strict=True):
+        if _squeezed(shape) == _squeezed(slot.shape):
+            return recipe
+    if present:
+        stored = present[0].sources
+        raise BadFile(
+            f"the tensor {stored[0]!r} has the wrong shape",
+            f"the configuration asks for {list(slot.shape)} as {slot.name}",
+            "obtain the model anew",
+            tensor=stored[0],
+            found=list(tensors[stored[0]].shape),
+            expected=list(slot.shape),
+        )
+    if slot.required:
+        names = [recipe.sources[0] for recipe in candidates if recipe.sources]
+        raise BadFile(
+            f"the tensor {slot.name!r} is missing",
+            "it would be stored as " + " or ".join(repr(name) for name in names) if names else "",
+            "obtain the model anew",
+            tensor=slot.name,
+            expected=list(slot.shape),
+        )
+    return None
+
+
+def _shape(recipe: Recipe, tensors: Tensors) -> tuple[int, ...]:
+    """What the recipe yields; (0,) when a stored tensor has too few or too many dimensions for it."""
+    try:
+        return recipe.shape(tensors)
+    except (ValueError, IndexError):
+        return (0,)
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """GGUF drops leading dimensions of one."""
+    first = next((i for i, dim in enumerate(shape) if dim != 1), len(shape) - 1)
+    return shape[first:]
+
+
+def _gguf_candidates(config: ModelConfig, family: Family, name: str) -> list[Recipe]:
+    layer, rest = _split(name)
+    if layer is None:
+        return [Slice(name)]
+    stored = family.gguf_names.get(rest)
+    candidates: list[Recipe] = [Slice(f"blk.{layer}.{stored}")] if stored else []
+    return [*candidates, Slice(name), *_gguf_variants(config, f"blk.{layer}.", rest)]
+
+
+def _gguf_variants(config: ModelConfig, prefix: str, rest: str) -> list[Recipe]:
+    """Other forms in which GGUF files hold a tensor: fused, per expert, joint key-value projections."""
+    q, k = config.q_width, config.k_width
+    runs = {"attn_q": (0, q), "attn_k": (q, q + k), "attn_v": (q + k, q + k + config.v_width)}
+    part, _, suffix = rest.partition(".")
+    if part in runs:
+        return [Slice(f"{prefix}attn_qkv.{suffix}", *runs[part])]
+    size = config.feed_forward_size
+    if part in ("ffn_gate", "ffn_up"):
+        return [Slice(f"{prefix}ffn_up.weight", *((0, size) if part == "ffn_gate" else (size, 2 * size)))]
+    if part in ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps") and suffix == "weight":
+        return _expert_variants(config, prefix, part)
+    if config.latent is not None and part in ("attn_k_b", "attn_v_b"):
+        return [_from_joint(config, f"{prefix}attn_kv_b.weight", part)]
+    return []
+
+
+def _expert_variants(config: ModelConfig, prefix: str, part: str) -> list[Recipe]:
+    assert config.experts is not None
+    size, count = config.experts.feed_forward_size, config.experts.num_experts
+    single = part.removesuffix("_exps")
+    variants: list[Recipe] = [Stack(tuple(Slice(f"{prefix}{single}.{e}.weight") for e in range(count)))]
+    if part != "ffn_down_exps":
+        run = (0, size) if part == "ffn_gate_exps" else (size, 2 * size)
+        variants.append(Each(f"{prefix}ffn_gate_up_exps.weight", *run))
+    return variants
+
+
+def _from_joint(config: ModelConfig, name: str, part: str) -> Recipe:
+    latent = config.latent
+    assert latent is not None
+    if part == "attn_k_b":
+        return HeadTransposed(name, config.num_heads, latent.nope_dim, latent.value_dim)
+    each = latent.nope_dim + latent.value_dim
+    heads = range(config.num_heads)
+    return Stack(tuple(Slice(name, head * each + latent.nope_dim, (head + 1) * each) for head in heads))
+
+
+def _notes(config: ModelConfig, tensors: Tensors, used: set[str]) -> tuple[str, ...]:
+    """One line per kind of stored tensor that nothing uses."""
+    unused = [name for name in tensors if name not in used and not HARMLESS.search(name)]
+    if config.tied_head:
+        unused = [name for name in unused if name not in HEADS]
+    kinds: dict[str, list[str]] = {}
+    for name in unused:
+        kinds.setdefault(re.sub(r"\d+", "*", name), []).append(name)
+    return tuple(
+        f"not used: {names[0]}" if len(names) == 1 else f"not used: {kind} ({len(names)} tensors)"
+        for kind, names in kinds.items()
+    )

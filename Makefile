@@ -1,0 +1,110 @@
+# Every target sets up what it needs: a bare machine with Python 3.11+, a C++ compiler, make and pip is enough.
+# Stamp files in .venv remember what is done, so a second run starts at once.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# The shell in $(BIN) first, so that tools which call each other find the environment's.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+
+MODEL  ?= smollm2
+PROMPT ?= Explain in three sentences what a mixture of experts is.
+JOBS   ?= 2
+# Seconds per fuzz target.
+SECONDS_EACH ?= 600
+
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+NATIVE := CMakeLists.txt $(wildcard native/*) $(wildcard native/*/*)
+VENV_STAMP   := $(VENV)/.stamp-venv
+BUILD_STAMP  := $(VENV)/.stamp-build
+CHECK_STAMP  := $(VENV)/.stamp-check
+TEST_STAMP   := $(VENV)/.stamp-test
+DOCS_STAMP   := $(VENV)/.stamp-docs
+FUZZ_STAMP   := $(VENV)/.stamp-fuzz
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format build docs docs-generate docs-serve fuzz bench coverage clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+# --- setting up -------------------------------------------------------------------------------------------
+
+$(VENV_STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "apportion needs Python 3.11 or newer; say which with: make PYTHON=/path/to/python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Editable, so that Python changes need no build; build isolation brings CMake and Ninja where they are missing.
+$(BUILD_STAMP): $(VENV_STAMP) pyproject.toml $(NATIVE)
+	@echo "building apportion ..."
+	$(PIP) -e .
+	@touch $@
+
+$(CHECK_STAMP): $(BUILD_STAMP) pyproject.toml
+	$(PIP) -e ".[check]"
+	@touch $@
+
+$(TEST_STAMP): $(BUILD_STAMP) pyproject.toml
+	@echo "installing what the tests need ..."
+	$(PIP) -e ".[test]"
+	@touch $@
+
+$(DOCS_STAMP): $(BUILD_STAMP) pyproject.toml
+	$(PIP) -e ".[docs]"
+	@touch $@
+
+$(FUZZ_STAMP): $(TEST_STAMP)
+	$(PIP) -e ".[fuzz]"
+	@touch $@
+
+build: $(BUILD_STAMP) ## Make the virtual environment and build the native core
+
+# --- using ------------------------------------------------------------------------------------------------
+
+demo: $(BUILD_STAMP) ## Build, obtain a small real model and stream an answer from it
+	apportion pull $(MODEL)
+	apportion run $(MODEL) "$(PROMPT)"
+
+bench: $(BUILD_STAMP) ## Measure prefill and decode of the demo model
+	apportion bench $(MODEL)
+
+# --- judging ----------------------------------------------------------------------------------------------
+
+test: check $(TEST_STAMP) $(DOCS_STAMP) ## All checks, then the whole test suite
+	pytest -n $(JOBS)
+
+check: $(CHECK_STAMP) ## Format, lint, types, import layers, dependencies, spelling, generated docs
+	@tools/check
+
+format: $(CHECK_STAMP) ## Rewrite the code in the project's format
+	ruff format src tests docs tools benchmarks
+	ruff check --fix src tests docs tools benchmarks
+	clang-format -i $$(git ls-files -- 'native/*.cpp' 'native/*.h' 'native/*.hpp')
+
+coverage: $(TEST_STAMP) ## Branch coverage of the suite, by file
+	coverage erase
+	coverage run -m pytest
+	coverage combine --quiet || true
+	coverage report --skip-covered
+
+fuzz: $(FUZZ_STAMP) ## Fuzz each reader for SECONDS_EACH seconds (default 600)
+	@tools/fuzz $(SECONDS_EACH)
+
+# --- documentation ----------------------------------------------------------------------------------------
+
+docs-generate: $(BUILD_STAMP) ## Write the generated pages of the documentation
+	python docs/generate.py
+
+docs: docs-generate $(DOCS_STAMP) ## Build the documentation site into site/
+	mkdocs build --quiet --strict
+	@echo "open site/index.html"
+
+docs-serve: docs-generate $(DOCS_STAMP) ## Serve the documentation and rebuild it on change
+	mkdocs serve
+
+clean: ## Remove what was built (not the virtual environment, not the models)
+	rm -rf build dist site .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -f $(VENV)/.stamp-build $(VENV)/.stamp-check $(VENV)/.stamp-test $(VENV)/.stamp-docs $(VENV)/.stamp-fuzz

@@ -56,7 +56,7 @@ class BpeEngine:
             self._library.pre_tokenizer = _word_splitter(rule)
 
     def encode(self, text: str) -> list[int]:
-        return _library_ids(self._library, text.replace(" ", SPACE) if self._escape_spaces else text)
+        return library_ids(self._library, text.replace(" ", SPACE) if self._escape_spaces else text)
 
     def piece(self, token: str) -> bytes:
         return self._to_bytes(token)
@@ -67,9 +67,11 @@ def spaced_bytes(token: str) -> bytes:
     return token.replace(SPACE, " ").encode("utf-8")
 
 
-def _library_ids(library: Any, text: str) -> list[int]:
-    ids: list[int] = library.encode(text, add_special_tokens=False).ids
-    return ids
+def library_ids(library: Any, text: str) -> list[int]:
+    """Ids of a text alone. Raises BadFile where the library cannot run the file's rules on it."""
+    with library_errors("tokenizer: a rule of the file cannot be run on this text"):
+        ids: list[int] = library.encode(text, add_special_tokens=False).ids
+        return ids
 
 
 def _word_splitter(rule: PreTokenizer) -> Any:
@@ -123,7 +125,7 @@ class WordPieceEngine:
             self._library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
 
     def encode(self, text: str) -> list[int]:
-        return _library_ids(self._library, text)
+        return library_ids(self._library, text)
 
     def piece(self, token: str) -> bytes:
         return spaced_bytes(token)
@@ -164,8 +166,7 @@ class UnigramEngine:
             )
 
     def encode(self, text: str) -> list[int]:
-        with library_errors("tokenizer: the normalization table is broken"):
-            return _library_ids(self._library, text)
+        return library_ids(self._library, text)
 
     def piece(self, token: str) -> bytes:
         return spaced_bytes(token)

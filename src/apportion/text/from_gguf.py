@@ -11,43 +11,12 @@ from apportion.core.errors import BadFile
 from apportion.text.engines import BpeEngine, Engine, UnigramEngine, WordPieceEngine, no_engine
 from apportion.text.pretokenizers import PreTokenizer, pre_tokenizer
 from apportion.text.sentencepiece_model import SentencePieceEngine, SentencePieceRules
-from apportion.text.special import UNMISTAKABLE_ENDS, SpecialSplitter, SpecialToken, end_ids
+from apportion.text.special import UNMISTAKABLE_ENDS, end_ids
+from apportion.text.splitting import MATCHED, SplittingEngine
 from apportion.text.tokenizer import Frame
 from apportion.text.vocabulary import TokenKind, Vocabulary, checked_vocabulary
 
 _PREFIX = "tokenizer.ggml."
-_MATCHED = (TokenKind.CONTROL, TokenKind.USER_DEFINED, TokenKind.UNKNOWN)
-
-
-class SplittingEngine:
-    """Cuts special tokens out of the text, then lets an engine encode the plain pieces."""
-
-    def __init__(self, engine: Engine, vocabulary: Vocabulary, strips_right: frozenset[str]) -> None:
-        self._engine = engine
-        self._plain = _splitter(vocabulary, (TokenKind.USER_DEFINED,), engine, strips_right)
-        self._special = _splitter(vocabulary, _MATCHED, engine, strips_right)
-
-    def encode(self, text: str, parse_special: bool) -> list[int]:
-        ids: list[int] = []
-        for part in (self._special if parse_special else self._plain).split(text):
-            if isinstance(part, int):
-                ids.append(part)
-            else:
-                ids += self._engine.encode(part)
-        return ids
-
-    def piece(self, token: str) -> bytes:
-        return self._engine.piece(token)
-
-
-def _splitter(
-    vocabulary: Vocabulary, kinds: tuple[TokenKind, ...], engine: Engine, strips_right: frozenset[str]
-) -> SpecialSplitter:
-    found = {}
-    for token in vocabulary.ids_of(*kinds):
-        text = vocabulary.tokens[token]
-        found[text] = SpecialToken(token, text in strips_right)
-    return SpecialSplitter(found)
 
 
 class _Metadata:
@@ -127,7 +96,7 @@ def _strips_right(metadata: Mapping[str, Any], vocabulary: Vocabulary) -> frozen
     name = str(metadata.get("general.name", "")).lower()
     if "phi-3" not in name and "phi3" not in name:
         return frozenset()
-    texts = {vocabulary.tokens[token] for token in vocabulary.ids_of(*_MATCHED)}
+    texts = {vocabulary.tokens[token] for token in vocabulary.ids_of(*MATCHED)}
     return frozenset(texts - {"<unk>", "<s>", "<|endoftext|>"})
 
 

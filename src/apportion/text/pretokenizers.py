@@ -1,8 +1,8 @@
 """How each family cuts text into words before byte-pair merging, by the name in `tokenizer.ggml.pre`.
 
 A family's rule is a list of regular expressions (Oniguruma syntax, as the `tokenizers` library runs them).
-Each one in turn isolates its matches within the pieces that the ones before it left. The expressions are facts
-of the model families: they stand in the `tokenizer.json` that each family publishes. Expressions that look
+Each one in turn isolates its matches within the pieces that the ones before it left. The expressions are
+facts of the model families: they stand in the `tokenizer.json` that each family publishes. Those that look
 ahead over a whole run of digits are restated so that they take linear time.
 """
 

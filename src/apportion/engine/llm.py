@@ -142,7 +142,7 @@ class LLM:
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
         """Continue a prompt, delta by delta; as `generate` otherwise."""
-        return self._start(prompt_ids(prompt, self.tokenizer), params)
+        return self._start(prompt_ids(prompt, self.tokenizer), params, continues=True)
 
     def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Completion:
         """Answer a conversation.
@@ -159,13 +159,13 @@ class LLM:
 
     def chat_stream(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Stream:
         """Answer a conversation, delta by delta; as `chat` otherwise."""
-        return self._start(chat_ids(messages, self.tokenizer, self.template, self.name), params)
+        ids = chat_ids(messages, self.tokenizer, self.template, self.name)
+        return self._start(ids, params, continues=False)
 
-    def _start(self, ids: Ints, params: SamplingParams | None) -> Stream:
+    def _start(self, ids: Ints, params: SamplingParams | None, *, continues: bool) -> Stream:
         completed = (params or SamplingParams()).completed(self._loaded.recommended)
-        return Stream(
-            self._runner, TokenSequence(ids, completed, self.tokenizer, self.ctx), self._on_progress
-        )
+        sequence = TokenSequence(ids, completed, self.tokenizer, self.ctx, continues=continues)
+        return Stream(self._runner, sequence, self._on_progress)
 
     def close(self) -> None:
         """Close the checkpoint's files; the memory goes with the object."""

@@ -74,7 +74,6 @@ def with_bos(ids: list[int], tokenizer: Tokenizer) -> Ints:
     An end-of-sequence token that a tokenizer adds for training is left out: it would end the prompt.
     """
     bos = tokenizer.bos_id
-    adds_bos = bos is not None and tokenizer.encode("", add_special=True)[:1] == [bos]
-    if adds_bos and ids[:1] != [bos]:
+    if bos is not None and tokenizer.adds_bos and ids[:1] != [bos]:
         ids = [bos, *ids]
     return np.array(ids, dtype=np.int32)

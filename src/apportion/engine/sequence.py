@@ -26,12 +26,21 @@ class Sequence:
         prompt: token ids, at least one.
         params: completed.
         capacity: positions of the context; prompt and answer share them.
+        continues: the answer goes on in the prompt's text, so that a space at its beginning counts.
 
     Raises:
         ContextOverflow: the prompt, or the prompt and `max_tokens`, are longer than the context.
     """
 
-    def __init__(self, prompt: Ints, params: SamplingParams, tokenizer: Tokenizer, capacity: int) -> None:
+    def __init__(
+        self,
+        prompt: Ints,
+        params: SamplingParams,
+        tokenizer: Tokenizer,
+        capacity: int,
+        *,
+        continues: bool = True,
+    ) -> None:
         self.num_prompt = len(prompt)
         self.max_output = max_output(len(prompt), params.max_tokens, capacity)
         self.finish_reason: FinishReason | None = None
@@ -39,7 +48,8 @@ class Sequence:
         self.logprobs: list[TokenLogprobs] = []
         self.sampler = Sampler(params, tokenizer.eog_ids if params.ignore_eos else frozenset())
         self._eog_ids = tokenizer.eog_ids
-        self._detokenizer = Detokenizer(tokenizer)
+        self._detokenizer = Detokenizer(tokenizer, skip_special=True, continues=continues)
+        self._vocab_size = tokenizer.vocab_size
         self._stop = StopStrings(list(params.stop))
         self._ids = np.empty(len(prompt) + self.max_output, dtype=np.int32)
         self._ids[: len(prompt)] = prompt
@@ -60,6 +70,7 @@ class Sequence:
 
     def extend(self, logits: Floats) -> Delta:
         """Choose the next token from its logits [V] and take it up."""
+        logits = logits[: self._vocab_size]  # models pad their output to a round number
         token_id = self.sampler.choose(logits, self.prompt, self.output)
         if token_id in self._eog_ids:
             return self._finish("stop", "")

@@ -14,7 +14,7 @@ from apportion.models.family import Family
 from apportion.models.fields import Fields
 from apportion.models.read_gguf import windows_by_period
 from apportion.models.read_hf_rope import read_ropes
-from apportion.models.rope import yarn_magnitude
+from apportion.models.rope import yarn_score_scale
 
 ACTIVATIONS = {"silu": "silu", "gelu_tanh": "gelu_pytorch_tanh", "swiglu_oai": "silu"}
 WINDOWED = {"sliding_attention": True, "full_attention": False}
@@ -121,12 +121,10 @@ def _attention_scale(fields: Fields, head_dim: int, latent: LatentAttention | No
             raise BadFile("'query_pre_attn_scalar' must be positive", value=scalar)
         return float(scalar**-0.5)
     scale = float(head_dim**-0.5)
-    if latent is not None and rope.scaling.kind == "yarn":
-        # YaRN's magnitude goes into the score here, because only a part of a head is rotated.
-        parameters = fields.section("rope_parameters", "rope_scaling")
-        weight = parameters.number("mscale_all_dim", default=0.0)
-        scale *= yarn_magnitude(rope.scaling.factor, weight) ** 2 if weight else 1.0
-    return scale
+    if latent is None:
+        return scale
+    weight = fields.section("rope_parameters", "rope_scaling").number("mscale_all_dim", default=0.0)
+    return scale * yarn_score_scale(rope.scaling, weight)
 
 
 def _windows(fields: Fields, family: Family, num_layers: int) -> tuple[int, ...]:

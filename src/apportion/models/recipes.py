@@ -19,6 +19,7 @@ from apportion.formats.blocks import format_by_name
 from apportion.formats.checkpoint import Checkpoint, TensorInfo
 
 Tensors = Mapping[str, TensorInfo]
+NO_SHAPE = (0,)  # what stored tensors yield that do not fit a recipe
 CHUNK_NBYTES = 32 << 20  # a large tensor is read in pieces of this size, so that progress shows
 
 
@@ -51,19 +52,17 @@ class Recipe(Protocol):
         """The format that it yields."""
 
     def shape(self, tensors: Tensors) -> tuple[int, ...]:
-        """The shape that it yields; of stored tensors that do not fit it, a shape that nothing expects."""
+        """The shape that it yields; NO_SHAPE or a ValueError where the stored tensors do not fit it."""
 
     def fill(self, reader: Reader, out: Bytes) -> None:
         """Write all bytes of the tensor to `out`, flat."""
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
-    """A stored tensor, or the run start..stop-1 along its first dimension."""
+class Whole:
+    """A stored tensor as it is."""
 
     name: str
-    start: int = 0
-    stop: int | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -73,23 +72,44 @@ class Slice:
         return tensors[self.name].format
 
     def shape(self, tensors: Tensors) -> tuple[int, ...]:
-        stored = tensors[self.name].shape
-        if self.stop is None:
-            return stored
-        return (min(self.stop, stored[0]) - self.start, *stored[1:])
+        return tensors[self.name].shape
 
     def fill(self, reader: Reader, out: Bytes) -> None:
-        info = reader.tensors[self.name]
-        reader.read(self.name, out, self.start * item_nbytes(info) if self.start else 0)
+        reader.read(self.name, out)
 
 
 @dataclass(frozen=True, slots=True)
-class Each:
-    """Of a stored stack [E, N, K], the rows start..stop-1 of every matrix."""
+class Run:
+    """Of a stored tensor with `total` rows (or numbers, if it is a vector), those from start to stop - 1."""
 
     name: str
     start: int
     stop: int
+    total: int
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def format(self, tensors: Tensors) -> BlockFormat:
+        return tensors[self.name].format
+
+    def shape(self, tensors: Tensors) -> tuple[int, ...]:
+        rows, *rest = tensors[self.name].shape
+        return (self.stop - self.start, *rest) if rows == self.total else NO_SHAPE
+
+    def fill(self, reader: Reader, out: Bytes) -> None:
+        reader.read(self.name, out, self.start * item_nbytes(reader.tensors[self.name]))
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """Of a stored stack [E, total, K], the rows from start to stop - 1 of every matrix."""
+
+    name: str
+    start: int
+    stop: int
+    total: int
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -100,12 +120,12 @@ class Each:
 
     def shape(self, tensors: Tensors) -> tuple[int, ...]:
         count, rows, *rest = tensors[self.name].shape
-        return (count, min(self.stop, rows) - self.start, *rest)
+        return (count, self.stop - self.start, *rest) if rows == self.total else NO_SHAPE
 
     def fill(self, reader: Reader, out: Bytes) -> None:
         info = reader.tensors[self.name]
         matrix_nbytes = item_nbytes(info)
-        row_nbytes = matrix_nbytes // info.shape[1]
+        row_nbytes = matrix_nbytes // self.total
         for index, piece in enumerate(out.reshape(info.shape[0], -1)):
             reader.read(self.name, piece, index * matrix_nbytes + self.start * row_nbytes)
 
@@ -132,7 +152,7 @@ class Stack:
 
     def shape(self, tensors: Tensors) -> tuple[int, ...]:
         shapes = {piece.shape(tensors) for piece in self.pieces}
-        return (len(self.pieces), *shapes.pop()) if len(shapes) == 1 else (0,)
+        return (len(self.pieces), *shapes.pop()) if len(shapes) == 1 else NO_SHAPE
 
     def fill(self, reader: Reader, out: Bytes) -> None:
         for piece, place in zip(self.pieces, out.reshape(len(self.pieces), -1), strict=True):
@@ -158,7 +178,7 @@ class Interleaved:
 
     def shape(self, tensors: Tensors) -> tuple[int, ...]:
         shape = self.piece.shape(tensors)
-        return shape if shape[0] % self.num_heads == 0 else (0,)
+        return shape if shape[0] % self.num_heads == 0 else NO_SHAPE
 
     def fill(self, reader: Reader, out: Bytes) -> None:
         self.piece.fill(reader, out)
@@ -213,7 +233,7 @@ class Columns:
     def shape(self, tensors: Tensors) -> tuple[int, ...]:
         count, *middle, columns = tensors[self.name].shape
         if tensors[self.name].format.block_size != 1:
-            return (0,)
+            return NO_SHAPE
         return (count, columns // self.step, *middle)
 
     def fill(self, reader: Reader, out: Bytes) -> None:
@@ -250,7 +270,7 @@ class HeadTransposed:
     def shape(self, tensors: Tensors) -> tuple[int, ...]:
         rows, rank = tensors[self.name].shape
         fits = rows == self.num_heads * (self.nope_dim + self.value_dim)
-        return (self.num_heads, rank, self.nope_dim) if fits else (0,)
+        return (self.num_heads, rank, self.nope_dim) if fits else NO_SHAPE
 
     def fill(self, reader: Reader, out: Bytes) -> None:
         info = reader.tensors[self.name]
@@ -288,3 +308,10 @@ def item_nbytes(info: TensorInfo) -> int:
     if info.nbytes % info.shape[0]:
         raise BadFile(f"{info.name} cannot be taken apart", f"its {info.format.name} blocks span rows")
     return info.nbytes // info.shape[0]
+
+
+def value_heads(name: str, num_heads: int, nope_dim: int, value_dim: int) -> Stack:
+    """Of a joint projection [A * (nope + value), rank], each head's last `value` rows: [A, value, rank]."""
+    each = nope_dim + value_dim
+    total = num_heads * each
+    return Stack(tuple(Run(name, h * each + nope_dim, (h + 1) * each, total) for h in range(num_heads)))

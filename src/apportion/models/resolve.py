@@ -6,20 +6,34 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from apportion.core.errors import BadFile
+from apportion.core.errors import BadFile, Unsupported
 from apportion.formats.block import BlockFormat
 from apportion.formats.blocks import format_by_name
 from apportion.formats.checkpoint import TensorInfo
 from apportion.models.config import ModelConfig
 from apportion.models.family import FAMILIES, Family
 from apportion.models.layout import Slot, canonical_slots
-from apportion.models.recipes import Constant, Each, HeadTransposed, Recipe, Slice, Stack
+from apportion.models.recipes import (
+    NO_SHAPE,
+    Constant,
+    Each,
+    HeadTransposed,
+    Recipe,
+    Run,
+    Stack,
+    Whole,
+    value_heads,
+)
 
 Tensors = Mapping[str, TensorInfo]
 
 # Stored names that carry nothing the forward pass needs: tables that are computed anew, and other modalities.
 HARMLESS = re.compile(r"rotary_emb\.inv_freq$|attn_rot_embd|masked_bias$|attn\.bias$")
 PREFIXES = ("model.", "language_model.model.", "model.language_model.", "")
+# Formats of whole numbers and bytes: weights in them are codes, whose meaning lies elsewhere.
+NO_WEIGHTS = ("bool", "u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64")
+QKV = {"attn_q": 0, "attn_k": 1, "attn_v": 2}
+GATE_UP = {"ffn_gate": 0, "ffn_up": 1}
 HEADS = ("lm_head.weight", "language_model.lm_head.weight")
 
 
@@ -49,6 +63,7 @@ def resolve(config: ModelConfig, tensors: Tensors) -> Resolution:
         if recipe is not None:
             chosen[slot] = recipe
     used = {name for recipe in chosen.values() for name in recipe.sources}
+    _refuse_scaled(tensors, used)
     return Resolution(chosen, _notes(config, tensors, used))
 
 
@@ -66,7 +81,7 @@ def candidates_for(config: ModelConfig, family: Family, tensors: Tensors, name: 
         return _gguf_candidates(config, family, name)
     prefix = next((p for p in PREFIXES if f"{p}embed_tokens.weight" in tensors), PREFIXES[0])
     if name == "output.weight":
-        return [Slice(head) for head in HEADS]
+        return [Whole(head) for head in HEADS]
     layer, rest = _split(name)
     if layer is None:
         return [template(config, prefix) for template in family.top.get(name, ())]
@@ -108,12 +123,33 @@ def _choose(slot: Slot, candidates: list[Recipe], tensors: Tensors) -> Recipe | 
     return None
 
 
+def _refuse_scaled(tensors: Tensors, used: set[str]) -> None:
+    """A tensor whose numbers mean nothing without another one must not be run without it."""
+    for name in used:
+        stored = tensors[name]
+        scale = next((n for n in _scales_of(name) if n in tensors), None)
+        if scale is not None or (
+            stored.format.name in NO_WEIGHTS and not name.endswith(("_blocks", "_scales"))
+        ):
+            raise Unsupported(
+                f"the tensor {name!r} is quantized in a way that is not read",
+                f"its numbers need {scale!r}" if scale else f"{stored.format.name} holds no weights",
+                "use a GGUF file of this model, or its unquantized folder",
+                tensor=name,
+            )
+
+
+def _scales_of(name: str) -> tuple[str, ...]:
+    base = name.removesuffix(".weight")
+    return (f"{base}.scale", f"{base}.weight_scale", f"{base}.weight_scale_inv")
+
+
 def _shape(recipe: Recipe, tensors: Tensors) -> tuple[int, ...]:
-    """What the recipe yields; (0,) when a stored tensor has too few or too many dimensions for it."""
+    """What the recipe yields; NO_SHAPE when a stored tensor has another number of dimensions."""
     try:
         return recipe.shape(tensors)
     except (ValueError, IndexError):
-        return (0,)
+        return NO_SHAPE
 
 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -125,48 +161,46 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _gguf_candidates(config: ModelConfig, family: Family, name: str) -> list[Recipe]:
     layer, rest = _split(name)
     if layer is None:
-        return [Slice(name)]
+        return [Whole(name)]
     stored = family.gguf_names.get(rest)
-    candidates: list[Recipe] = [Slice(f"blk.{layer}.{stored}")] if stored else []
-    return [*candidates, Slice(name), *_gguf_variants(config, f"blk.{layer}.", rest)]
+    candidates: list[Recipe] = [Whole(f"blk.{layer}.{stored}")] if stored else []
+    return [*candidates, Whole(name), *_gguf_variants(config, f"blk.{layer}.", rest)]
 
 
 def _gguf_variants(config: ModelConfig, prefix: str, rest: str) -> list[Recipe]:
     """Other forms in which GGUF files hold a tensor: fused, per expert, joint key-value projections."""
-    q, k = config.q_width, config.k_width
-    runs = {"attn_q": (0, q), "attn_k": (q, q + k), "attn_v": (q + k, q + k + config.v_width)}
     part, _, suffix = rest.partition(".")
-    if part in runs:
-        return [Slice(f"{prefix}attn_qkv.{suffix}", *runs[part])]
-    size = config.feed_forward_size
-    if part in ("ffn_gate", "ffn_up"):
-        return [Slice(f"{prefix}ffn_up.weight", *((0, size) if part == "ffn_gate" else (size, 2 * size)))]
-    if part in ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps") and suffix == "weight":
-        return _expert_variants(config, prefix, part)
+    if part in QKV:
+        return [
+            _run(f"{prefix}attn_qkv.{suffix}", (config.q_width, config.k_width, config.v_width), QKV[part])
+        ]
+    if part in GATE_UP:
+        return [_run(f"{prefix}ffn_up.weight", (config.feed_forward_size,) * 2, GATE_UP[part])]
+    if part.endswith("_exps") and suffix == "weight":
+        return _expert_variants(config, prefix, part.removesuffix("_exps"))
     if config.latent is not None and part in ("attn_k_b", "attn_v_b"):
-        return [_from_joint(config, f"{prefix}attn_kv_b.weight", part)]
+        make = HeadTransposed if part == "attn_k_b" else value_heads
+        return [
+            make(
+                f"{prefix}attn_kv_b.weight", config.num_heads, config.latent.nope_dim, config.latent.value_dim
+            )
+        ]
     return []
+
+
+def _run(name: str, sizes: tuple[int, ...], part: int) -> Run:
+    start = sum(sizes[:part])
+    return Run(name, start, start + sizes[part], sum(sizes))
 
 
 def _expert_variants(config: ModelConfig, prefix: str, part: str) -> list[Recipe]:
     assert config.experts is not None
     size, count = config.experts.feed_forward_size, config.experts.num_experts
-    single = part.removesuffix("_exps")
-    variants: list[Recipe] = [Stack(tuple(Slice(f"{prefix}{single}.{e}.weight") for e in range(count)))]
-    if part != "ffn_down_exps":
-        run = (0, size) if part == "ffn_gate_exps" else (size, 2 * size)
-        variants.append(Each(f"{prefix}ffn_gate_up_exps.weight", *run))
+    variants: list[Recipe] = [Stack(tuple(Whole(f"{prefix}{part}.{e}.weight") for e in range(count)))]
+    if part in GATE_UP:
+        start = GATE_UP[part] * size
+        variants.append(Each(f"{prefix}ffn_gate_up_exps.weight", start, start + size, 2 * size))
     return variants
-
-
-def _from_joint(config: ModelConfig, name: str, part: str) -> Recipe:
-    latent = config.latent
-    assert latent is not None
-    if part == "attn_k_b":
-        return HeadTransposed(name, config.num_heads, latent.nope_dim, latent.value_dim)
-    each = latent.nope_dim + latent.value_dim
-    heads = range(config.num_heads)
-    return Stack(tuple(Slice(name, head * each + latent.nope_dim, (head + 1) * each) for head in heads))
 
 
 def _notes(config: ModelConfig, tensors: Tensors, used: set[str]) -> tuple[str, ...]:

@@ -90,6 +90,11 @@ def yarn_magnitude(factor: float, weight: float = 1.0) -> float:
     return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
 
 
+def yarn_score_scale(scaling: RopeScaling, weight: float) -> float:
+    """YaRN's growth of attention's scores where only a part of each head is rotated (DeepSeek)."""
+    return yarn_magnitude(scaling.factor, weight) ** 2 if scaling.kind == "yarn" else 1.0
+
+
 def longrope_magnitude(factor: float, original_context: int) -> float:
     """LongRoPE's growth of attention's magnitude for a stretch by `factor`."""
     if factor <= 1 or original_context <= 1:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from apportion.models.config import ModelConfig
 from apportion.models.family import Template, Templates
-from apportion.models.recipes import Each, Interleaved, PlusOne, Recipe, Slice, Stack
+from apportion.models.recipes import (
+    Each,
+    HeadTransposed,
+    Interleaved,
+    PlusOne,
+    Recipe,
+    Run,
+    Stack,
+    Whole,
+    value_heads,
+)
 
 
 def stored(name: str) -> tuple[Template, ...]:
     """The stored tensor of this name, as it is."""
-    return (lambda config, prefix: Slice(prefix + name),)
+    return (lambda config, prefix: Whole(prefix + name),)
 
 
 def plus_one(name: str) -> tuple[Template, ...]:
@@ -21,7 +33,7 @@ def interleaved(name: str, heads: str) -> tuple[Template, ...]:
     """Stored rows of heads, as many as the configuration's field `heads` says, in GGUF's rotary order."""
 
     def make(config: ModelConfig, prefix: str) -> Recipe:
-        return Interleaved(Slice(prefix + name), getattr(config, heads), config.rope.dims)
+        return Interleaved(Whole(prefix + name), getattr(config, heads), config.rope.dims)
 
     return (make,)
 
@@ -31,7 +43,7 @@ def per_expert(name: str) -> tuple[Template, ...]:
 
     def make(config: ModelConfig, prefix: str) -> Recipe:
         assert config.experts is not None
-        return Stack(tuple(Slice(prefix + name.format(e)) for e in range(config.experts.num_experts)))
+        return Stack(tuple(Whole(prefix + name.format(e)) for e in range(config.experts.num_experts)))
 
     return (make,)
 
@@ -41,7 +53,8 @@ def gate_half(name: str) -> tuple[Template, ...]:
 
     def make(config: ModelConfig, prefix: str) -> Recipe:
         assert config.experts is not None
-        return Each(prefix + name, 0, config.experts.feed_forward_size)
+        size = config.experts.feed_forward_size
+        return Each(prefix + name, 0, size, 2 * size)
 
     return (make,)
 
@@ -52,7 +65,40 @@ def up_half(name: str) -> tuple[Template, ...]:
     def make(config: ModelConfig, prefix: str) -> Recipe:
         assert config.experts is not None
         size = config.experts.feed_forward_size
-        return Each(prefix + name, size, 2 * size)
+        return Each(prefix + name, size, 2 * size, 2 * size)
+
+    return (make,)
+
+
+def fused(name: str, part: int, sizes: Callable[[ModelConfig], tuple[int, ...]]) -> tuple[Template, ...]:
+    """One of several projections whose rows lie one after the other in a stored tensor."""
+
+    def make(config: ModelConfig, prefix: str) -> Recipe:
+        rows = sizes(config)
+        start = sum(rows[:part])
+        return Run(prefix + name, start, start + rows[part], sum(rows))
+
+    return (make,)
+
+
+def joint_keys(name: str) -> tuple[Template, ...]:
+    """The keys' part of latent attention's joint projection, per head and transposed."""
+
+    def make(config: ModelConfig, prefix: str) -> Recipe:
+        assert config.latent is not None
+        return HeadTransposed(
+            prefix + name, config.num_heads, config.latent.nope_dim, config.latent.value_dim
+        )
+
+    return (make,)
+
+
+def joint_values(name: str) -> tuple[Template, ...]:
+    """The values' part of latent attention's joint projection, per head."""
+
+    def make(config: ModelConfig, prefix: str) -> Recipe:
+        assert config.latent is not None
+        return value_heads(prefix + name, config.num_heads, config.latent.nope_dim, config.latent.value_dim)
 
     return (make,)
 
@@ -105,3 +151,17 @@ TOP: Templates = {
     "token_embd.weight": stored("embed_tokens.weight"),
     "output_norm.weight": stored("norm.weight"),
 }
+
+GEMMA_NORMS: Templates = {
+    "attn_norm.weight": plus_one("input_layernorm.weight"),
+    "post_attention_norm.weight": plus_one("post_attention_layernorm.weight"),
+    "ffn_norm.weight": plus_one("pre_feedforward_layernorm.weight"),
+    "post_ffw_norm.weight": plus_one("post_feedforward_layernorm.weight"),
+}
+
+GEMMA_QK_NORMS: Templates = {
+    "attn_q_norm.weight": plus_one("self_attn.q_norm.weight"),
+    "attn_k_norm.weight": plus_one("self_attn.k_norm.weight"),
+}
+
+GEMMA_TOP: Templates = {**TOP, "output_norm.weight": plus_one("norm.weight")}

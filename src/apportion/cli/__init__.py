@@ -11,6 +11,7 @@ from apportion.cli._options import version_option
 
 main = VerbGroup(
     name="apportion",
+    subcommand_metavar="VERB ...",
     help="Run large language models inside a memory budget that you state.",
     epilog="Every verb has --help and --json. Shell completion: "
     'eval "$(_APPORTION_COMPLETE=bash_source apportion)" (or zsh_source, fish_source).',

@@ -1,15 +1,18 @@
-"""Options that several verbs share, each defined once."""
+"""Options that several verbs share, each defined once; groups of them arrive in a verb as one object."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
+from apportion.core.errors import UsageError
+
 F = TypeVar("F", bound=Callable[..., Any])
-Decorator = Callable[[F], F]
 
 
 def print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
@@ -36,14 +39,24 @@ json_option = click.option(
 )
 
 offline_option = click.option(
-    "--offline",
-    is_flag=True,
-    help="Never use the network; fail if it would be needed [APPORTION_OFFLINE].",
+    "--offline", is_flag=True, help="Never use the network; fail if it would be needed [APPORTION_OFFLINE]."
 )
 
 text_file_argument = click.argument(
     "file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 )
+
+ctx_option = click.option("--ctx", type=click.IntRange(min=1), help="Context length in tokens.")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How a model is to be computed; the arguments of `LLM` by their names."""
+
+    threads: int | None
+    kv: Literal["f16", "f32"]
+    exact: bool
+    offline: bool
 
 
 def compose(*options: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -57,11 +70,87 @@ def compose(*options: Callable[[Any], Any]) -> Callable[[F], F]:
     return decorate
 
 
-engine_options = compose(
-    click.option("--ctx", type=click.IntRange(min=1), help="Context length in tokens."),
-    click.option("--threads", type=click.IntRange(min=1), help="Compute threads [default: all cores]."),
-    click.option("--kv", type=click.Choice(["f16", "f32"]), default="f16", show_default=True,
-                 help="Number type of the KV cache."),
-    click.option("--exact", is_flag=True, help="Compute with float32 activations: slower, nothing rounded."),
+def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of `EngineOptions`; the verb gets them as `engine`."""
+
+    @ENGINE_OPTIONS
+    @wraps(function)
+    def call(threads: int | None, kv: Literal["f16", "f32"], exact: bool, offline: bool, **rest: Any) -> Any:
+        return function(engine=EngineOptions(threads, kv, exact, offline), **rest)
+
+    return call
+
+
+def sampling_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The fields of `SamplingParams` as options; the verb gets the checked `params`."""
+
+    @SAMPLING_OPTIONS
+    @wraps(function)
+    def call(logit_bias: tuple[str, ...], **values: Any) -> Any:
+        from apportion.engine import SamplingParams
+
+        chosen = {name: values.pop(name) for name in SAMPLING_NAMES}
+        params = SamplingParams(logit_bias=parse_bias(logit_bias), **chosen)
+        return function(params=params, **values)
+
+    return call
+
+
+def parse_bias(pairs: tuple[str, ...]) -> dict[int, float] | None:
+    """`ID=VALUE` words as a mapping."""
+    try:
+        return {int(name): float(value) for name, value in (pair.split("=") for pair in pairs)} or None
+    except ValueError as error:
+        raise UsageError(
+            "--logit-bias wants ID=VALUE", str(error), "for example --logit-bias 2=-inf"
+        ) from error
+
+
+ENGINE_OPTIONS = compose(
+    click.option("--threads", type=click.IntRange(min=1), help="Threads that compute [default: all cores]."),
+    click.option(
+        "--kv",
+        type=click.Choice(["f16", "f32"]),
+        default="f16",
+        show_default=True,
+        help="Number type of the KV cache.",
+    ),
+    click.option("--exact", is_flag=True, help="Compute in float32 throughout: slower, nothing rounded."),
     offline_option,
-)  # fmt: skip
+)
+
+SAMPLING_NAMES = (
+    "max_tokens",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "penalty_window",
+    "seed",
+    "stop",
+    "logprobs",
+    "ignore_eos",
+)
+SAMPLING_OPTIONS = compose(
+    click.option("--max-tokens", "-n", type=int, help="The most tokens to answer [default: till the end]."),
+    click.option("--temperature", "-t", type=float, help="0 is greedy [default: the model's own, or 0.8]."),
+    click.option("--top-k", type=int, help="Keep the K likeliest tokens; 0 keeps all [default: 40]."),
+    click.option("--top-p", type=float, help="Keep the likeliest that reach P together [default: 0.95]."),
+    click.option("--min-p", type=float, help="Keep those P times as likely as the best [default: 0.05]."),
+    click.option("--typical-p", type=float, default=1.0, help="Keep the most typical that reach P together."),
+    click.option("--repetition-penalty", type=float, default=1.0, help="Above 1: less of what was said."),
+    click.option("--presence-penalty", type=float, default=0.0, help="Once for each token of the answer."),
+    click.option("--frequency-penalty", type=float, default=0.0, help="For each time a token was used."),
+    click.option("--penalty-window", type=int, help="Tokens that penalties look back on [default: all]."),
+    click.option(
+        "--logit-bias", multiple=True, metavar="ID=VALUE", help="Add to a token's logit; repeatable."
+    ),
+    click.option("--seed", type=int, help="Repeat the same draws."),
+    click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable."),
+    click.option("--logprobs", type=int, help="Report this many alternatives per token (in --json)."),
+    click.option("--ignore-eos", is_flag=True, help="Go on until --max-tokens whatever the model says."),
+)

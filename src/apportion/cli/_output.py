@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from apportion.engine import Completion
 
 
 def print_object(value: Mapping[str, Any]) -> None:
@@ -22,3 +26,25 @@ def plain(value: Any) -> Any:
 def note(text: str) -> None:
     """A line for the person at the terminal: stderr, so that stdout stays the result."""
     click.echo(text, err=True)
+
+
+def visible(text: str) -> str:
+    """Model output for a terminal: no control character but line ends and tabs gets through."""
+    if not sys.stdout.isatty():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def closing_line(done: Completion) -> str:
+    """Tokens and rates of a finished answer, on one line."""
+    from apportion.core.resident import peak_rss_bytes
+    from apportion.core.units import format_bytes
+
+    timings = done.timings
+    prompt = f"prompt {done.prompt_tokens} tokens"
+    if done.cached_tokens:
+        prompt += f" ({done.cached_tokens} cached)"
+    return (
+        f"{prompt}, {timings.prefill_tok_s:.1f} tok/s | answer {done.output_tokens} tokens, "
+        f"{timings.decode_tok_s:.1f} tok/s | {done.finish_reason} | peak {format_bytes(peak_rss_bytes())}"
+    )

@@ -1,10 +1,14 @@
-"""A bar of bytes on the terminal; nothing at all where there is no terminal to draw on."""
+"""Bars on the terminal; nothing at all where there is no terminal to draw on."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 @contextmanager
@@ -32,3 +36,62 @@ def byte_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
             progress.update(task, completed=done, total=total or None)
 
         yield report
+
+
+LONG_PREFILL = 512  # tokens; shorter prompts are read before a bar could be seen
+
+
+class PhaseBars:
+    """What the engine reports while pulling, loading and reading a prompt, as one bar after the other.
+
+    Call it with (phase, done, total), or use it as a context that clears the screen at its end. Draws on
+    stderr, only where that is a terminal; rich is imported with the first bar.
+    """
+
+    def __init__(self) -> None:
+        self._visible = sys.stderr.isatty()
+        self._phase = ""
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        if not self._visible or (phase == "prefill" and total <= LONG_PREFILL):
+            return
+        if phase != self._phase or self._bar is None:
+            self.close()
+            self._open(phase)
+        assert self._bar is not None
+        assert self._task is not None
+        self._bar.update(self._task, completed=done, total=total or None)
+        if total and done >= total:
+            self.close()
+
+    def _open(self, phase: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+        amount = (
+            TextColumn("{task.completed:.0f}/{task.total:.0f} tokens")
+            if phase == "prefill"
+            else DownloadColumn()
+        )
+        columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task(PHASES.get(phase, phase), total=None)
+        self._phase = phase
+        self._bar.start()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = None
+        self._phase = ""
+
+    def __enter__(self) -> PhaseBars:
+        return self
+
+    def __exit__(self, *_failure: object) -> None:
+        self.close()
+
+
+PHASES = {"pull": "Pulling", "load": "Loading", "prefill": "Reading the prompt", "eval": "Evaluating"}

@@ -14,7 +14,7 @@ from apportion.core.settings import THREADS, get
 from apportion.engine.completion import Completion
 from apportion.engine.loading import LoadedModel, load
 from apportion.engine.params import SamplingParams
-from apportion.engine.prompts import Message, Prompt, chat_ids, is_one_prompt, prompt_ids
+from apportion.engine.prompts import Message, Prompt, chat_ids, is_one_prompt, prompt_ids, required
 from apportion.engine.runner import Runner
 from apportion.engine.sequence import Sequence as TokenSequence
 from apportion.engine.stream import Progress, Stream
@@ -111,6 +111,14 @@ class LLM:
     def template(self) -> ChatTemplate | None:
         """The chat template; None if the checkpoint has none."""
         return self._loaded.template
+
+    def require_template(self) -> ChatTemplate:
+        """The chat template.
+
+        Raises:
+            Unsupported: the checkpoint has none.
+        """
+        return required(self.template, self.name)
 
     @property
     def loaded(self) -> LoadedModel:

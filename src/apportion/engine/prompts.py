@@ -47,14 +47,19 @@ def chat_ids(
         Unsupported: the model has no chat template.
         TemplateError: the template refuses the messages.
     """
+    text = required(template, name).render([dict(message) for message in checked(messages)])
+    return with_bos(tokenizer.encode(text, add_special=False, parse_special=True), tokenizer)
+
+
+def required(template: ChatTemplate | None, name: str) -> ChatTemplate:
+    """The template, or the error that says that there is none."""
     if template is None:
         raise Unsupported(
             f"{name} cannot chat",
             "the checkpoint has no chat template",
-            "use plain completion: `LLM.generate`, or `apportion run --raw`",
+            "use plain completion: `LLM.generate`, or `apportion run`",
         )
-    text = template.render([dict(message) for message in checked(messages)])
-    return with_bos(tokenizer.encode(text, add_special=False, parse_special=True), tokenizer)
+    return template
 
 
 def checked(messages: Sequence[Message]) -> Sequence[Message]:

@@ -1,0 +1,200 @@
+"""Writes the generated parts of the documentation, or says which are stale.
+
+A page marks a part with `<!-- generated: NAME -->` and `<!-- end -->`; NAME is one of GENERATORS. Everything
+that is registered shows up by itself: verbs, errors, settings, block formats, model families.
+
+    python docs/generate.py            write
+    python docs/generate.py --check    exit with 1 if a page is stale
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import click
+
+from apportion.cli import main as apportion
+from apportion.core import errors
+from apportion.core.errors import ApportionError
+from apportion.core.settings import SETTINGS, Origin
+from apportion.formats.block import BlockFormat
+from apportion.formats.blocks import FORMATS
+from apportion.models.family import FAMILIES, Family
+
+ROOT = Path(__file__).resolve().parents[1]
+PART = re.compile(r"(?P<open><!-- generated: (?P<name>[a-z-]+) -->\n).*?(?P<close><!-- end -->)", re.DOTALL)
+
+
+def pages() -> list[Path]:
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def filled(text: str) -> str:
+    """A page with its generated parts as they should be."""
+    return PART.sub(
+        lambda part: part["open"] + GENERATORS[part["name"]]().strip() + "\n" + part["close"], text
+    )
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    names = list(head)
+    lines = [names, ["---"] * len(names), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+# --- the command line -------------------------------------------------------------------------------------
+
+
+def cli() -> str:
+    return "\n\n".join(_verb(command, name) for name, command in _verbs(apportion, "apportion"))
+
+
+def verbs() -> str:
+    rows = [
+        (f"[`{name}`](cli.md#{_anchor(name)})", command.get_short_help_str(200)) for name, command in _top()
+    ]
+    return table(("verb", "what it does"), rows)
+
+
+def _top() -> list[tuple[str, click.Command]]:
+    return [(name, command) for name, command in _verbs(apportion, "apportion") if name.count(" ") == 1]
+
+
+def _anchor(heading: str) -> str:
+    return heading.replace(" ", "-")
+
+
+def _verbs(command: click.Command, name: str) -> list[tuple[str, click.Command]]:
+    """Every command below `command`, with its full name."""
+    if not isinstance(command, click.Group):
+        return []
+    context = click.Context(command, info_name=name)
+    found = []
+    for word in command.list_commands(context):
+        child = command.get_command(context, word)
+        assert child is not None, word
+        found += [(f"{name} {word}", child), *_verbs(child, f"{name} {word}")]
+    return found
+
+
+def _verb(command: click.Command, name: str) -> str:
+    context = click.Context(command, info_name=name)
+    usage = " ".join([name, *command.collect_usage_pieces(context)])
+    parts = [
+        f"## {name}",
+        inspect.cleandoc(command.help or "").replace("\b\n", ""),
+        f"```console\n$ {usage}\n```",
+    ]
+    records = [p.get_help_record(context) for p in command.get_params(context) if isinstance(p, click.Option)]
+    rows = [(f"`{record[0]}`", record[1]) for record in records if record is not None]
+    return "\n\n".join([*parts, table(("option", "what it does"), rows)])
+
+
+# --- words of the core ------------------------------------------------------------------------------------
+
+
+def error_tree() -> str:
+    """Every error below ApportionError that the core declares, parents before children."""
+    rows = []
+    for depth, cls in _classes(ApportionError, 0):
+        if cls.__module__ == errors.__name__:
+            sentence = inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0]
+            rows.append(
+                (f"{'&nbsp;' * 4 * depth}`{cls.__name__}`", f"`{cls.code}`", cls.exit_status, sentence)
+            )
+    return table(("class", "code", "exit status", "when"), rows)
+
+
+def _classes(cls: type[ApportionError], depth: int) -> list[tuple[int, type[ApportionError]]]:
+    children = sorted(cls.__subclasses__(), key=lambda child: child.__name__)
+    return [(depth, cls), *(below for child in children for below in _classes(child, depth + 1))]
+
+
+def settings() -> str:
+    rows = [
+        (f"`{s.name}`", f"`{s.variable}`", s.kind.words, _default(s.name), s.sentence)
+        for s in SETTINGS.values()
+    ]
+    return table(("setting", "environment variable", "value", "default", "what it does"), rows)
+
+
+def _default(name: str) -> str:
+    value = SETTINGS[name].default()
+    if value is None:
+        return "unset"
+    if isinstance(value, Path):  # differs from machine to machine; `apportion config` shows the real one
+        return "in your cache folder"
+    return f"`{str(value).lower()}`"
+
+
+def origins() -> str:
+    return " > ".join(Origin)
+
+
+# --- models and formats -----------------------------------------------------------------------------------
+
+
+def block_formats() -> str:
+    return table(
+        ("block format", "ggml type", "bits per weight", "numbers per block", "computed on", "written"),
+        [_block_format(block_format) for block_format in FORMATS.values()],
+    )
+
+
+def _block_format(item: BlockFormat) -> tuple[object, ...]:
+    computed = "as stored" if item.native else "after decoding while loading"
+    written = "yes" if item.encode is not None else "no"
+    return f"`{item.name}`", item.ggml_type, f"{item.bits_per_weight:g}", item.block_size, computed, written
+
+
+def model_families() -> str:
+    rows = [_family(name, FAMILIES.get(name)) for name in FAMILIES]
+    return table(("family", "GGUF architecture", "`model_type` of a folder", "what is particular"), rows)
+
+
+def _family(name: str, family: Family) -> tuple[str, ...]:
+    module = sys.modules.get(f"apportion.models.families.{name}")
+    sentence = inspect.cleandoc((module.__doc__ if module else None) or "").split("\n\n")[0]
+    return f"`{name}`", _codes(family.gguf), _codes(family.model_types), sentence
+
+
+def _codes(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "-"
+
+
+GENERATORS: dict[str, Callable[[], str]] = {
+    "block-formats": block_formats,
+    "cli": cli,
+    "errors": error_tree,
+    "model-families": model_families,
+    "origins": origins,
+    "settings": settings,
+    "verbs": verbs,
+}
+
+
+def main() -> int:
+    check = "--check" in sys.argv[1:]
+    stale = []
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        wanted = filled(text)
+        if text != wanted:
+            stale.append(page.relative_to(ROOT))
+            if not check:
+                page.write_text(wanted, encoding="utf-8")
+    for page in stale:
+        print(f"{page}: {'stale; run make docs-generate' if check else 'written'}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

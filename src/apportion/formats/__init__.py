@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from apportion.formats.checkpoint import Checkpoint
+from apportion.formats.opened import OpenedFiles
 
 
-def open_checkpoint(path: str | Path) -> Checkpoint:
+def open_checkpoint(path: str | Path) -> OpenedFiles:
     """Open a model: a GGUF file (any shard of a split one), a folder of safetensors with `config.json`, or a
     safetensors file beside its `config.json`. Reads and checks headers only.
 

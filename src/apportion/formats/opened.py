@@ -9,18 +9,28 @@ from typing import Any, Self
 
 from apportion.core.errors import BadFile
 from apportion.formats.block import Bytes
+from apportion.formats.blocks import format_by_name
 from apportion.formats.checkpoint import TensorInfo
 from apportion.formats.source_file import SourceFile
 
+RAW_BYTES = format_by_name("i8")
+
 
 class OpenedFiles:
-    """The open files of a checkpoint and the tensors in them. Owns the files; closing twice is allowed."""
+    """The open files of a checkpoint and the tensors in them. Owns the files; closing twice is allowed.
+
+    Attributes:
+        file_sizes: in bytes, when the files were opened.
+    """
+
+    kind = ""
 
     def __init__(
         self, sources: Sequence[SourceFile], metadata: dict[str, Any], tensors: dict[str, TensorInfo]
     ) -> None:
         self._sources = tuple(sources)
         self.files: tuple[Path, ...] = tuple(source.path for source in sources)
+        self.file_sizes: tuple[int, ...] = tuple(source.size for source in sources)
         self.metadata: Mapping[str, Any] = MappingProxyType(metadata)
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(tensors)
 
@@ -28,6 +38,14 @@ class OpenedFiles:
         """Fill `out` with the tensor's bytes from byte `start` on; see `Checkpoint.read`."""
         assert 0 <= start <= start + out.nbytes <= tensor.nbytes, (tensor.name, start, out.nbytes)
         self._sources[tensor.file].read_into(out.data.cast("B"), tensor.offset + start)
+
+    def stretch(self, file: int, offset: int, nbytes: int) -> TensorInfo:
+        """Any bytes of a file, to be read like a tensor of bytes without a name."""
+        return TensorInfo("", RAW_BYTES, (nbytes,), file, offset, nbytes)
+
+    def whole_file(self, file: int) -> TensorInfo:
+        """All bytes of a file, to be read like a tensor."""
+        return self.stretch(file, 0, self.file_sizes[file])
 
     def close(self) -> None:
         for source in self._sources:

@@ -1,0 +1,82 @@
+"""Reading a checkpoint's bytes through one small buffer, and hashing them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from apportion.formats.block import Bytes
+from apportion.formats.checkpoint import TensorInfo
+from apportion.formats.opened import OpenedFiles
+
+CHUNK_NBYTES = 4 << 20
+DIGEST_NBYTES = 32
+
+Progress: TypeAlias = Callable[[int, int], None]
+
+
+class Hasher(Protocol):
+    def update(self, data: memoryview, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
+
+class NoHash:
+    """Stands where no digest is wanted."""
+
+    def update(self, data: memoryview, /) -> None:
+        pass
+
+    def hexdigest(self) -> str:
+        return ""
+
+
+def new_digest() -> Hasher:
+    """The digest that records hold."""
+    return hashlib.blake2b(digest_size=DIGEST_NBYTES)
+
+
+def new_sha256() -> Hasher:
+    """The digest that model hubs publish."""
+    return hashlib.sha256()
+
+
+class Stream:
+    """Reads tensors in chunks of whole blocks and reports progress."""
+
+    def __init__(self, checkpoint: OpenedFiles, on_progress: Progress | None, total: int) -> None:
+        self._checkpoint = checkpoint
+        self._on_progress = on_progress
+        self._done, self._total = 0, total
+        largest = max((tensor.nbytes for tensor in checkpoint.tensors.values()), default=0)
+        self._buffer = np.empty(min(max(largest, 4096), CHUNK_NBYTES), np.uint8)
+
+    def chunks(self, tensor: TensorInfo) -> Iterator[Bytes]:
+        """The tensor's bytes; each chunk lives until the next one is asked for.
+
+        Raises:
+            Truncated, DiskFault: see `Checkpoint.read`.
+        """
+        step = self._buffer.size // tensor.format.block_nbytes * tensor.format.block_nbytes
+        for start in range(0, tensor.nbytes, step):
+            chunk = self._buffer[: min(step, tensor.nbytes - start)]
+            self._checkpoint.read(tensor, chunk, start)
+            yield chunk
+            self._done += chunk.size
+            if self._on_progress is not None:
+                self._on_progress(min(self._done, self._total), self._total)
+
+
+def outside_tensors(checkpoint: OpenedFiles, file: int) -> Iterator[TensorInfo]:
+    """The stretches of a file that belong to no tensor: its header, padding, whatever follows."""
+    end = 0
+    inside = (tensor for tensor in checkpoint.tensors.values() if tensor.file == file)
+    for tensor in sorted(inside, key=lambda tensor: tensor.offset):
+        if tensor.offset > end:
+            yield checkpoint.stretch(file, end, tensor.offset - end)
+        end = max(end, tensor.offset + tensor.nbytes)
+    if end < checkpoint.file_sizes[file]:
+        yield checkpoint.stretch(file, end, checkpoint.file_sizes[file] - end)

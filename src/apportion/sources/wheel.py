@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import csv
+import errno
 import io
 import re
 import stat
 import struct
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -23,6 +25,16 @@ MAX_TEXT_NBYTES = 4 << 20
 MAX_RATIO = 100  # model weights hardly compress; a bomb of zeros does by 1000
 FREE_RATIO_NBYTES = 1 << 20  # too small to be a bomb
 CHUNK = 1 << 20
+DAMAGE = (
+    zipfile.BadZipFile,
+    EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+)
 
 PART = re.compile(r"(.+\.gguf)\.part-?(\d{1,4})")
 REQUIRES = re.compile(r"Requires-Dist:\s*([A-Za-z0-9._-]+)\s*\(?==\s*([^\s;,()]+)\)?\s*")
@@ -119,37 +131,31 @@ class Wheel:
             BadFile, Truncated: the archive's checksum, size or compressed data are wrong.
         """
         done = 0
-        try:
-            with self.archive.open(info) as member:
-                while chunk := member.read(CHUNK):
-                    done += len(chunk)
-                    if done > info.file_size:
-                        break
-                    for sink in sinks:
-                        sink.write(chunk)
-                    if on_bytes:
-                        on_bytes(len(chunk))
-        except (
-            zipfile.BadZipFile,
-            EOFError,
-            ValueError,
-            RuntimeError,
-            NotImplementedError,
-            struct.error,
-        ) as error:
-            raise BadFile(
-                f"{shown(info.filename)} in {self.path.name} is damaged", str(error), "pull it again"
-            ) from error
-        except OSError as error:
-            if error.filename is None and error.errno is not None:
-                raise  # the disk's word, not the archive's
-            raise BadFile(
-                f"{shown(info.filename)} in {self.path.name} is damaged", str(error), "pull it again"
-            ) from error
+        for chunk in self.chunks(info):
+            done += len(chunk)
+            if done > info.file_size:
+                break
+            for sink in sinks:
+                sink.write(chunk)
+            if on_bytes:
+                on_bytes(len(chunk))
         if done != info.file_size:
             raise Truncated(
                 f"{shown(info.filename)} in {self.path.name} is cut off", got=done, declared=info.file_size
             )
+
+    def chunks(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
+        """A member's bytes; the archive's faults as ours, whatever class they have in the library."""
+        try:
+            with self.archive.open(info) as member:
+                while chunk := member.read(CHUNK):
+                    yield chunk
+        except DAMAGE as error:
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise  # the disk failed; seeking to a nonsense offset is EINVAL
+            raise BadFile(
+                f"{shown(info.filename)} in {self.path.name} is damaged", str(error), "pull it again"
+            ) from error
 
 
 def check_directory_size(path: Path) -> None:
@@ -205,6 +211,8 @@ def what_is_wrong(info: zipfile.ZipInfo) -> str:
         return "has a name that leads out of the archive"
     if info.flag_bits & 1:
         return "is encrypted"
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "is compressed in a way that wheels are not"
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device"

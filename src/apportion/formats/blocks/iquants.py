@@ -28,6 +28,8 @@ Seven sign bits stand for eight: the eighth makes the number of minus signs even
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -46,6 +48,28 @@ IQ3_XXS = np.dtype([("d", "<f2"), ("qs", "u1", 64), ("signs", "<u4", 8)])
 IQ3_S = np.dtype([("d", "<f2"), ("qs", "u1", 64), ("qh", "u1", 8), ("signs", "u1", 32), ("scales", "u1", 4)])
 IQ1_S = np.dtype([("d", "<f2"), ("qs", "u1", 32), ("qh", "<u2", 8)])
 IQ1_M = np.dtype([("qs", "u1", 32), ("qh", "u1", 16), ("scales", "<u2", 4)])
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What blocks are made of: x = d * (2 * scale + 1) * code, where d has taken up the format's fraction.
+
+    Attributes:
+        codes: [n, 256].
+        d: [n, 1].
+        scales: [n, 8 or 16], of 32 or 16 numbers each.
+    """
+
+    codes: NDArray[np.int8]
+    d: Floats
+    scales: NDArray[Any]
+
+    def numbers(self) -> Floats:
+        """The numbers [n, 256]; no product rounds."""
+        num_groups = self.scales.shape[1]
+        numbers = self.codes.reshape(-1, num_groups, 256 // num_groups).astype(np.float32)
+        numbers *= (self.d * (2 * self.scales.astype(np.float32) + 1))[:, :, None]
+        return numbers.reshape(-1, 256)
 
 
 @cache
@@ -86,14 +110,6 @@ def _signed_points(codebook: Codebook, index: NDArray[Any], signs: Bytes) -> NDA
     return points
 
 
-def _scaled(numbers: NDArray[np.int8], d: Floats, scales: NDArray[Any]) -> Floats:
-    """numbers [n, 256] * d [n, 1] * (2 scales + 1), scales [n, groups]; no product rounds."""
-    num_groups = scales.shape[1]
-    floats = numbers.reshape(-1, num_groups, 256 // num_groups).astype(np.float32)
-    floats *= (d * (2 * scales.astype(np.float32) + 1))[:, :, None]
-    return floats.reshape(-1, 256)
-
-
 def _seven_signs(words: NDArray[np.uint32]) -> Bytes:
     """The four times 7 sign bits of each word, as eight bits: [n, 8] -> [n, 32]."""
     shifts = np.arange(0, 28, 7, dtype=np.uint32)
@@ -109,38 +125,38 @@ def _with_high_bits(low: Bytes, high: NDArray[Any], num_bits: int) -> NDArray[np
     return low | (upper << np.uint16(8)).reshape(low.shape)
 
 
-def decode_iq2_xxs(blocks: Bytes) -> Floats:
+def parts_iq2_xxs(blocks: Bytes) -> Parts:
     block = records(blocks, IQ2_XXS)
     index, words = block["groups"]["index"].reshape(-1, 32), block["groups"]["signs"]
     points = _signed_points(codebooks.IQ2_XXS, index, _seven_signs(words))
-    return _scaled(points, column(block["d"]) / np.float32(8), words >> np.uint32(28))
+    return Parts(points, column(block["d"]) / np.float32(8), words >> np.uint32(28))
 
 
-def decode_iq2_xs(blocks: Bytes) -> Floats:
+def parts_iq2_xs(blocks: Bytes) -> Parts:
     block = records(blocks, IQ2_XS)
     signs = _even_signs()[block["qs"] >> np.uint16(9)]
     points = _signed_points(codebooks.IQ2_XS, block["qs"] & np.uint16(511), signs)
-    return _scaled(points, column(block["d"]) / np.float32(8), interleave(block["scales"], 4))
+    return Parts(points, column(block["d"]) / np.float32(8), interleave(block["scales"], 4))
 
 
-def decode_iq2_s(blocks: Bytes) -> Floats:
+def parts_iq2_s(blocks: Bytes) -> Parts:
     block = records(blocks, IQ2_S)
     index = _with_high_bits(block["qs"], block["qh"], 2)
     points = _signed_points(codebooks.IQ2_S, index, block["signs"])
-    return _scaled(points, column(block["d"]) / np.float32(8), interleave(block["scales"], 4))
+    return Parts(points, column(block["d"]) / np.float32(8), interleave(block["scales"], 4))
 
 
-def decode_iq3_xxs(blocks: Bytes) -> Floats:
+def parts_iq3_xxs(blocks: Bytes) -> Parts:
     block = records(blocks, IQ3_XXS)
     points = _signed_points(codebooks.IQ3_XXS, block["qs"], _seven_signs(block["signs"]))
-    return _scaled(points, column(block["d"]) / np.float32(4), block["signs"] >> np.uint32(28))
+    return Parts(points, column(block["d"]) / np.float32(4), block["signs"] >> np.uint32(28))
 
 
-def decode_iq3_s(blocks: Bytes) -> Floats:
+def parts_iq3_s(blocks: Bytes) -> Parts:
     block = records(blocks, IQ3_S)
     index = _with_high_bits(block["qs"], block["qh"], 1)
     points = _signed_points(codebooks.IQ3_S, index, block["signs"])
-    return _scaled(points, column(block["d"]), interleave(block["scales"], 4))
+    return Parts(points, column(block["d"]), interleave(block["scales"], 4))
 
 
 def _shifted_points(index: NDArray[np.uint16], minus: NDArray[np.bool_]) -> NDArray[np.int8]:
@@ -155,15 +171,15 @@ def _shifted_points(index: NDArray[np.uint16], minus: NDArray[np.bool_]) -> NDAr
     return points
 
 
-def decode_iq1_s(blocks: Bytes) -> Floats:
+def parts_iq1_s(blocks: Bytes) -> Parts:
     block = records(blocks, IQ1_S)
     high = block["qh"]
     index = _with_high_bits(block["qs"], high & np.uint16(0xFFF), 3)
     points = _shifted_points(index, high >= 0x8000)
-    return _scaled(points, column(block["d"]) / np.float32(8), high >> np.uint16(12) & np.uint16(7))
+    return Parts(points, column(block["d"]) / np.float32(8), high >> np.uint16(12) & np.uint16(7))
 
 
-def decode_iq1_m(blocks: Bytes) -> Floats:
+def parts_iq1_m(blocks: Bytes) -> Parts:
     block = records(blocks, IQ1_M)
     words = block["scales"]
     nibbles = (words >> np.uint16(12)) << np.arange(0, 16, 4, dtype=np.uint16)
@@ -172,15 +188,24 @@ def decode_iq1_m(blocks: Bytes) -> Floats:
     high = interleave(block["qh"], 4)
     index = _with_high_bits(block["qs"], high & np.uint8(7), 3)
     points = _shifted_points(index, high >= 8)
-    return _scaled(points, column(d) / np.float32(8), scales.reshape(-1, 16))
+    return Parts(points, column(d) / np.float32(8), scales.reshape(-1, 16))
+
+
+def _format(
+    name: str, ggml_type: int, layout: np.dtype[np.void], parts: Callable[[Bytes], Parts]
+) -> BlockFormat:
+    def decode(blocks: Bytes) -> Floats:
+        return parts(blocks).numbers()
+
+    return BlockFormat(name, ggml_type, 256, layout.itemsize, decode)
 
 
 FORMATS = (
-    BlockFormat("iq2_xxs", 16, 256, IQ2_XXS.itemsize, decode_iq2_xxs),
-    BlockFormat("iq2_xs", 17, 256, IQ2_XS.itemsize, decode_iq2_xs),
-    BlockFormat("iq3_xxs", 18, 256, IQ3_XXS.itemsize, decode_iq3_xxs),
-    BlockFormat("iq1_s", 19, 256, IQ1_S.itemsize, decode_iq1_s),
-    BlockFormat("iq3_s", 21, 256, IQ3_S.itemsize, decode_iq3_s),
-    BlockFormat("iq2_s", 22, 256, IQ2_S.itemsize, decode_iq2_s),
-    BlockFormat("iq1_m", 29, 256, IQ1_M.itemsize, decode_iq1_m),
+    _format("iq2_xxs", 16, IQ2_XXS, parts_iq2_xxs),
+    _format("iq2_xs", 17, IQ2_XS, parts_iq2_xs),
+    _format("iq3_xxs", 18, IQ3_XXS, parts_iq3_xxs),
+    _format("iq1_s", 19, IQ1_S, parts_iq1_s),
+    _format("iq3_s", 21, IQ3_S, parts_iq3_s),
+    _format("iq2_s", 22, IQ2_S, parts_iq2_s),
+    _format("iq1_m", 29, IQ1_M, parts_iq1_m),
 )

@@ -33,6 +33,7 @@ q8_k's `bsums` are sums of 16 codes each; products use them, numbers do not depe
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from apportion.formats.block import BlockFormat, Bytes, Floats
 from apportion.formats.blocks.fit import fit_scale, fit_scale_and_offset, integers, share_scale
@@ -169,12 +170,20 @@ def _encode_lowered(
     return codes.astype(np.uint8).reshape(-1, 256), scales.astype(np.uint8), offsets.astype(np.uint8)
 
 
+def blocks_q2_k(
+    d: NDArray[np.float16], dmin: NDArray[np.float16], scales: Bytes | np.uint8, codes: Bytes
+) -> Bytes:
+    """Blocks of d and dmin [n], scale bytes [n, 16] (or one for all) and codes [n, 256] of 0..3."""
+    block = np.empty(len(d), Q2_K)
+    block["d"], block["dmin"], block["scales"] = d, dmin, scales
+    block["qs"] = _pack_planes(codes, 2, 32)
+    return record_bytes(block)
+
+
 def encode_q2_k(values: Floats) -> Bytes:
     block = np.empty(len(values), Q2_K)
     codes, scales, offsets = _encode_lowered(values, block, 16, 2, 4)
-    block["scales"] = scales | offsets << np.uint8(4)
-    block["qs"] = _pack_planes(codes, 2, 32)
-    return record_bytes(block)
+    return blocks_q2_k(block["d"], block["dmin"], scales | offsets << np.uint8(4), codes)
 
 
 def encode_q4_k(values: Floats) -> Bytes:
@@ -219,12 +228,19 @@ def encode_q3_k(values: Floats) -> Bytes:
     return record_bytes(block)
 
 
-def encode_q6_k(values: Floats) -> Bytes:
-    block = np.empty(len(values), Q6_K)
-    codes, block["scales"] = _encode_centred(values, block, 32, 128, "q6_k")
+def blocks_q6_k(d: NDArray[np.float16], scales: NDArray[np.int8], codes: Bytes) -> Bytes:
+    """Blocks of d [n], group scales [n, 16] and codes [n, 256] with zero at 32."""
+    block = np.empty(len(d), Q6_K)
+    block["d"], block["scales"] = d, scales
     block["ql"] = _pack_planes(codes, 4, 64)
     block["qh"] = _pack_planes(codes >> np.uint8(4), 2, 32)
     return record_bytes(block)
+
+
+def encode_q6_k(values: Floats) -> Bytes:
+    block = np.empty(len(values), Q6_K)
+    codes, scales = _encode_centred(values, block, 32, 128, "q6_k")
+    return blocks_q6_k(block["d"], scales.astype(np.int8), codes)
 
 
 def encode_q8_k(values: Floats) -> Bytes:

@@ -16,6 +16,7 @@ q8_1's `s` is d times the sum of the codes; products use it, numbers do not depe
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from apportion.formats.block import BlockFormat, Bytes, Floats
 from apportion.formats.blocks.layout import (
@@ -143,12 +144,17 @@ def encode_q8_1(values: Floats) -> Bytes:
     return record_bytes(block)
 
 
+def blocks_q4_0(d: NDArray[np.float16], codes: Bytes) -> Bytes:
+    """Blocks of scales [n] and codes [n, 32] with zero at 8."""
+    block = np.empty(len(d), Q4_0)
+    block["d"] = d
+    block["qs"] = _pack4(codes)
+    return record_bytes(block)
+
+
 def encode_q4_0(values: Floats) -> Bytes:
     scale = farthest(values) / np.float32(-8)
-    block = np.empty(len(values), Q4_0)
-    block["d"] = half_scale(scale, "q4_0")[:, 0]
-    block["qs"] = _pack4(_symmetric_codes(values, scale, 8))
-    return record_bytes(block)
+    return blocks_q4_0(half_scale(scale, "q4_0")[:, 0], _symmetric_codes(values, scale, 8))
 
 
 def encode_q5_0(values: Floats) -> Bytes:

@@ -46,31 +46,48 @@ def _levels(codes: Bytes, d: Floats) -> Floats:
     return numbers
 
 
-def decode_tq1_0(blocks: Bytes) -> Floats:
-    block = records(blocks, TQ1_0)
-    codes = np.empty((len(block), 256), np.uint8)
+def codes_tq1_0(blocks: Bytes) -> Bytes:
+    """Levels plus one, [n, 256]."""
+    codes = np.empty((len(blocks), 256), np.uint8)
     end = 0
     for first, last, num_digits in _RUNS:
         for digit in range(num_digits):
             start, end = end, end + last - first
             codes[:, start:end] = _DIGITS[digit][blocks[:, first:last]]
-    return _levels(codes, column(block["d"]))
+    return codes
+
+
+def codes_tq2_0(blocks: Bytes) -> Bytes:
+    """Levels plus one, [n, 256]."""
+    return unpack(records(blocks, TQ2_0)["qs"].reshape(-1, 2, 32), 2).reshape(-1, 256)
+
+
+def codes_q2_0(blocks: Bytes) -> Bytes:
+    """Levels plus one, [n, 64]."""
+    return interleave(records(blocks, Q2_0)["qs"], 2)
+
+
+def codes_q1_0(blocks: Bytes) -> Bytes:
+    """Levels plus one, [n, 128]."""
+    codes = interleave(records(blocks, Q1_0)["qs"], 1)
+    codes <<= np.uint8(1)
+    return codes
+
+
+def decode_tq1_0(blocks: Bytes) -> Floats:
+    return _levels(codes_tq1_0(blocks), column(records(blocks, TQ1_0)["d"]))
 
 
 def decode_tq2_0(blocks: Bytes) -> Floats:
-    block = records(blocks, TQ2_0)
-    codes = unpack(block["qs"].reshape(-1, 2, 32), 2).reshape(-1, 256)
-    return _levels(codes, column(block["d"]))
+    return _levels(codes_tq2_0(blocks), column(records(blocks, TQ2_0)["d"]))
 
 
 def decode_q2_0(blocks: Bytes) -> Floats:
-    block = records(blocks, Q2_0)
-    return _levels(interleave(block["qs"], 2), column(block["d"]))
+    return _levels(codes_q2_0(blocks), column(records(blocks, Q2_0)["d"]))
 
 
 def decode_q1_0(blocks: Bytes) -> Floats:
-    block = records(blocks, Q1_0)
-    return _levels(interleave(block["qs"], 1) * np.uint8(2), column(block["d"]))
+    return _levels(codes_q1_0(blocks), column(records(blocks, Q1_0)["d"]))
 
 
 def _codes(values: Floats, scale: Floats, highest: int) -> Bytes:

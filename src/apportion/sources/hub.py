@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apportion.core.errors import BadFile, DiskFault, Offline
+from apportion.core.errors import BadFile, DiskFault, Offline, SourceError
 from apportion.core.units import format_bytes
 from apportion.sources.hub_cache import (
     as_resolved,
@@ -112,8 +112,14 @@ def list_repository(reference: HubReference) -> Listing:
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=endpoint(), library_name="apportion")
-    info = api.model_info(reference.repo, files_metadata=True, timeout=TIMEOUT_S)
-    files = [as_remote_file(sibling, reference) for sibling in info.siblings or ()]
+    try:
+        info = api.model_info(reference.repo, files_metadata=True, timeout=TIMEOUT_S)
+        files = [as_remote_file(sibling, reference) for sibling in info.siblings or ()]
+    except (TypeError, KeyError, AttributeError) as error:
+        # The library builds its objects from whatever JSON came.
+        raise SourceError(
+            f"the hub's answer for {reference} is not usable", shown(str(error), 300), "check HF_ENDPOINT"
+        ) from error
     return Listing(checked_commit(info.sha), {file.name: file for file in files})
 
 

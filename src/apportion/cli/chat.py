@@ -56,8 +56,8 @@ def command(
 ) -> None:
     """Talk with a model, turn by turn.
 
-    Reads one message a line, from the terminal or from a pipe; /help lists what else can be typed. With --json
-    one object with all turns is printed at the end.
+    Reads one message a line, from the terminal or from a pipe; /help lists what else can be typed. With
+    --json one object with all turns is printed at the end.
     """
     from apportion.core.resident import peak_rss_bytes
     from apportion.engine import LLM
@@ -118,7 +118,7 @@ class Chat:
             reader.close()
 
     def _take(self, message: str) -> bool:
-        """Do what a message asks; False to leave. At a terminal a failure ends the turn, in a pipe the chat."""
+        """Do what a message asks; False to leave. At a terminal a failure ends the turn, else the chat."""
         try:
             if message.startswith("/"):
                 return self._command(*message[1:].split(maxsplit=1))

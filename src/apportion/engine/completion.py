@@ -89,6 +89,7 @@ class Completion:
 
     def to_dict(self) -> dict[str, Any]:
         """The completion as one flat JSON-ready object, timings beside the counts."""
-        fields = asdict(self)
+        fields: dict[str, Any] = asdict(self)
         timings = fields.pop("timings")
-        return fields | {"output_tokens": self.output_tokens} | timings
+        fields["output_tokens"] = self.output_tokens
+        return {**fields, **timings}

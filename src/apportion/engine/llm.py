@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Literal, cast, overload
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from apportion.core.settings import THREADS, get
 from apportion.engine.completion import Completion
 from apportion.engine.loading import LoadedModel, load
 from apportion.engine.params import SamplingParams
-from apportion.engine.prompts import Message, Prompt, chat_ids, is_one_prompt, prompt_ids, required
+from apportion.engine.prompts import Message, Prompt, Prompts, chat_ids, is_one_prompt, prompt_ids, required
 from apportion.engine.runner import Runner
 from apportion.engine.sequence import Sequence as TokenSequence
 from apportion.engine.stream import Progress, Stream
@@ -127,12 +127,10 @@ class LLM:
     @overload
     def generate(self, prompt: Prompt, params: SamplingParams | None = None) -> Completion: ...
     @overload
-    def generate(
-        self, prompt: Sequence[Prompt], params: SamplingParams | None = None
-    ) -> list[Completion]: ...
+    def generate(self, prompt: Prompts, params: SamplingParams | None = None) -> list[Completion]: ...
 
     def generate(
-        self, prompt: Prompt | Sequence[Prompt], params: SamplingParams | None = None
+        self, prompt: Prompt | Prompts, params: SamplingParams | None = None
     ) -> Completion | list[Completion]:
         """Continue a prompt, or each of several, one after the other.
 
@@ -146,7 +144,7 @@ class LLM:
         """
         if is_one_prompt(prompt):
             return self.stream(prompt, params).run()
-        return [self.stream(one, params).run() for one in prompt]
+        return [self.stream(one, params).run() for one in cast("list[Prompt]", prompt)]
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
         """Continue a prompt, delta by delta; as `generate` otherwise."""

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from apportion.text.tokenizer import Tokenizer
 
 Prompt: TypeAlias = str | Sequence[int]
+Prompts: TypeAlias = list[str] | list[list[int]]
 Message: TypeAlias = Mapping[str, Any]
 
 
-def is_one_prompt(prompt: Prompt | Sequence[Prompt]) -> TypeGuard[Prompt]:
+def is_one_prompt(prompt: Prompt | Prompts) -> TypeGuard[Prompt]:
     """Whether it is text or token ids, and not a list of such prompts."""
     return isinstance(prompt, str) or all(isinstance(item, (int, np.integer)) for item in prompt)
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import DTypeLike
 
+from apportion.formats.blocks import load_format
 from apportion.formats.checkpoint import TensorInfo
 from apportion.models.config import ModelConfig
 from apportion.models.layout import Slot
 from apportion.models.recipes import Recipe
-from apportion.models.resolve import load_format, resolve
+from apportion.models.resolve import resolve
 
 
 def kv_bytes_per_token(config: ModelConfig, dtype: DTypeLike = np.float16) -> int:

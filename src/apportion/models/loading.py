@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from apportion.formats.block import BlockFormat, Bytes, Floats
+from apportion.formats.blocks import load_as
 from apportion.formats.checkpoint import Checkpoint
 from apportion.kernels.ops import Ops
 from apportion.kernels.weight import Weight
@@ -17,11 +18,10 @@ from apportion.models.layout import Slot
 from apportion.models.read_gguf import read_gguf
 from apportion.models.read_hf import read_hf
 from apportion.models.recipes import Reader, Recipe
-from apportion.models.resolve import load_format, resolve
+from apportion.models.resolve import resolve
 from apportion.models.weights import Tensors, assemble
 
 ALIGNMENT = 64  # a cache line, and the widest vector registers
-DECODE_NBYTES = 8 << 20  # a format that the kernels lack is decoded in runs of rows of about this size
 
 OnProgress = Callable[[int, int], None]
 
@@ -100,23 +100,13 @@ def _load_matrix(slot: Slot, recipe: Recipe, reader: Reader) -> Weight:
     stored = aligned_bytes(_stored_nbytes(slot, stored_format))
     recipe.fill(reader, stored)
     rows = stored.reshape(*slot.shape[:-1], -1)
-    target = load_format(stored_format)
-    if target is stored_format:
+    load = load_as(stored_format)
+    if load.kept is stored_format:
         return Weight(stored_format, slot.shape, rows)
-    return _decoded(slot, stored_format, rows, target)
-
-
-def _decoded(slot: Slot, stored_format: BlockFormat, rows: Bytes, target: BlockFormat) -> Weight:
-    """The same numbers in a format that the kernels have, a run of rows at a time."""
-    row_nbytes = target.row_nbytes(slot.shape[-1])
-    num_rows = int(np.prod(slot.shape[:-1]))
-    out = aligned_bytes(num_rows * row_nbytes).reshape(num_rows, row_nbytes)
-    flat = rows.reshape(num_rows, -1)
-    step = max(1, DECODE_NBYTES // (4 * slot.shape[-1]))
-    for first in range(0, num_rows, step):
-        values = stored_format.dequantize(flat[first : first + step])
-        out[first : first + step] = target.quantize(values)
-    return Weight(target, slot.shape, out.reshape(*slot.shape[:-1], row_nbytes))
+    row_nbytes = load.kept.row_nbytes(slot.shape[-1])
+    kept = aligned_bytes(int(np.prod(slot.shape[:-1])) * row_nbytes).reshape(*slot.shape[:-1], row_nbytes)
+    load.rows_into(rows, kept)
+    return Weight(load.kept, slot.shape, kept)
 
 
 def _stored_nbytes(slot: Slot, block_format: BlockFormat) -> int:
@@ -124,17 +114,13 @@ def _stored_nbytes(slot: Slot, block_format: BlockFormat) -> int:
 
 
 def _decoding_notes(recipes: Mapping[Slot, Recipe], checkpoint: Checkpoint) -> list[str]:
-    """One line per stored format that was decoded, with what it costs."""
-    costs: dict[str, tuple[str, float]] = {}
-    for slot, recipe in recipes.items():
-        stored = recipe.format(checkpoint.tensors)
-        target = load_format(stored)
-        if slot.kind == "matrix" and target is not stored:
-            costs[stored.name] = (target.name, target.bits_per_weight / stored.bits_per_weight)
-    return [
-        f"{name} was decoded to {target} while loading: {times:.1f} times the memory"
-        for name, (target, times) in costs.items()
-    ]
+    """One line per stored format that is kept as another one, with what that costs."""
+    loads = (
+        load_as(recipe.format(checkpoint.tensors))
+        for slot, recipe in recipes.items()
+        if slot.kind == "matrix"
+    )
+    return list(dict.fromkeys(load.note for load in loads if load.note))
 
 
 class _Progress:

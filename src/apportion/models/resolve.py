@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from apportion.core.errors import BadFile, Unsupported
-from apportion.formats.block import BlockFormat
-from apportion.formats.blocks import format_by_name
 from apportion.formats.checkpoint import TensorInfo
 from apportion.models.config import ModelConfig
 from apportion.models.family import FAMILIES, Family
@@ -65,11 +63,6 @@ def resolve(config: ModelConfig, tensors: Tensors) -> Resolution:
     used = {name for recipe in chosen.values() for name in recipe.sources}
     _refuse_scaled(tensors, used)
     return Resolution(chosen, _notes(config, tensors, used))
-
-
-def load_format(stored: BlockFormat) -> BlockFormat:
-    """The format in which weights of this stored format are kept in memory."""
-    return stored if stored.native else format_by_name("f32")
 
 
 def candidates_for(config: ModelConfig, family: Family, tensors: Tensors, name: str) -> list[Recipe]:

@@ -92,3 +92,9 @@ def test_integers_beyond_f32_are_rounded_to_nearest() -> None:
     numbers = np.array([[2**24 + 1, 2**53 + 3, -(2**62) - 1, 7]], "<i8")
     kept = load_as(FORMATS["i64"]).rows(numbers.view(np.uint8)).view("<f4")
     assert np.array_equal(kept, numbers.astype(np.float32))
+
+
+def test_a_format_that_ggml_does_not_have_is_kept_as_f32() -> None:
+    bytes_of_flags = BlockFormat("u8", -1, 1, 1, lambda blocks: blocks.astype(np.float32))
+    kept = load_as(bytes_of_flags).rows(np.array([[0, 7, 255]], np.uint8))
+    assert np.array_equal(kept.view("<f4"), [[0, 7, 255]])

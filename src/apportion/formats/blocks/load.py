@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,17 +153,9 @@ _RECODED: dict[str, tuple[str, Recode]] = {
 _ROUNDED = ("f64", "i32", "i64")
 
 
+@cache
 def load_as(stored: BlockFormat) -> Load:
-    """How tensors of this stored format get into memory."""
-    return _LOADS[stored.name]
-
-
-def load_format(stored: BlockFormat) -> BlockFormat:
-    """The format that tensors of this stored format are kept in."""
-    return load_as(stored).kept
-
-
-def _load(stored: BlockFormat) -> Load:
+    """How tensors of this stored format, be it ggml's or another, get into memory."""
     if stored.native:
         return Load(stored, stored, _as_is)
     if stored.name in _RECODED:
@@ -173,4 +166,6 @@ def _load(stored: BlockFormat) -> Load:
     return Load(stored, FORMATS["f32"], _decoded(stored, "<f4"), rounds=stored.name in _ROUNDED)
 
 
-_LOADS = {name: _load(stored) for name, stored in FORMATS.items()}
+def load_format(stored: BlockFormat) -> BlockFormat:
+    """The format that tensors of this stored format are kept in."""
+    return load_as(stored).kept

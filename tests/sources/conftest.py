@@ -14,21 +14,19 @@ import pytest
 from apportion.sources import Store
 
 
-def gguf(seed: int = 0) -> bytes:
-    """A valid GGUF file with one tensor, different for every seed; about 4 KB."""
+def gguf(seed: int = 0, shard: tuple[int, int] = (0, 1)) -> bytes:
+    """A valid GGUF file with one tensor, different for every seed; about 4 KB. `shard`: (number from 0, of)."""
 
     def text(value: bytes) -> bytes:
         return struct.pack("<Q", len(value)) + value
 
-    key = text(b"general.architecture") + struct.pack("<I", 8) + text(b"llama")
-    tensor = text(b"w") + struct.pack("<IQIQ", 1, 1024, 0, 0)
-    header = b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + key + tensor
+    pairs = text(b"general.architecture") + struct.pack("<I", 8) + text(b"llama")
+    for key, number in ((b"split.no", shard[0]), (b"split.count", shard[1])):
+        pairs += text(key) + struct.pack("<IH", 2, number)
+    tensor = text(b"w%d" % shard[0]) + struct.pack("<IQIQ", 1, 1024, 0, 0)
+    header = b"GGUF" + struct.pack("<IQQ", 3, 1, 3) + pairs + tensor
     numbers = hashlib.shake_256(bytes([seed])).digest(4096)
     return header + b"\0" * (-len(header) % 32) + numbers
-
-
-def digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def record_line(name: str, data: bytes) -> str:

@@ -15,7 +15,7 @@ from apportion.sources import Store
 
 
 def gguf(seed: int = 0, shard: tuple[int, int] = (0, 1)) -> bytes:
-    """A valid GGUF file with one tensor, different for every seed; about 4 KB. `shard`: (number from 0, of)."""
+    """A valid GGUF file of one tensor, different for every seed; about 4 KB. `shard`: (number from 0, of)."""
 
     def text(value: bytes) -> bytes:
         return struct.pack("<Q", len(value)) + value

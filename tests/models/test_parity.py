@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.models.tiny import IN_GGUF, NOT_IN_GGUF, TINY, VOCAB, canonical_copy, tiny_hf_config
 
 from apportion import kernels
 from apportion.formats.gguf import open_gguf
 from apportion.formats.safetensors import open_safetensors
 from apportion.kernels import Ops, ReferenceOps
 from apportion.models import Model, load_model
-from tests.models.tiny import IN_GGUF, NOT_IN_GGUF, TINY, VOCAB, canonical_copy, tiny_hf_config
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -34,7 +34,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Per entry: the folder that transformers saved, and the logits that it computed."""
     root = tmp_path_factory.mktemp("parity")
 
-    @lru_cache(maxsize=None)
+    @cache
     def build(name: str) -> tuple[Path, Any]:
         model = torch_model(name)
         model.save_pretrained(root / name)

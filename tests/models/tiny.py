@@ -61,6 +61,7 @@ LONGROPE = {
 PHI3 = {"sliding_window": WINDOW, "partial_rotary_factor": 0.75, "rope_parameters": LONGROPE}
 MLA = {
     "num_key_value_heads": 4,
+    "rms_norm_eps": 1e-6,  # transformers takes it for the latent's norms whatever is stated
     "kv_lora_rank": 32,
     "qk_nope_head_dim": 24,
     "qk_rope_head_dim": 16,
@@ -125,7 +126,13 @@ TINY: dict[str, dict[str, Any]] = {
     },
     "qwen2moe": {"model_type": "qwen2_moe", "num_experts": 6, "shared_expert_intermediate_size": 48, **MOE},
     "qwen3moe": {"model_type": "qwen3_moe", "num_experts": 8, "norm_topk_prob": True, "head_dim": 24, **MOE},
-    "qwen3moe-sparse": {"model_type": "qwen3_moe", "num_experts": 8, "head_dim": 24, "mlp_only_layers": [1], **MOE},
+    "qwen3moe-sparse": {
+        "model_type": "qwen3_moe",
+        "num_experts": 8,
+        "head_dim": 24,
+        "mlp_only_layers": [1],
+        **MOE,
+    },
     "gpt_oss": {
         "model_type": "gpt_oss",
         "head_dim": 16,
@@ -179,7 +186,9 @@ IN_GGUF = [name for name in TINY if name not in NOT_IN_GGUF]
 FUSED = {"phi3"}  # families whose GGUF files hold fused projections
 
 CHAT_TEMPLATE = (
-    "{% for message in messages %}<|begin|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
+    "{% for message in messages %}"
+    "<|begin|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n"
+    "{% endfor %}"
     "{% if add_generation_prompt %}<|begin|>assistant\n{% endif %}"
 )
 
@@ -196,7 +205,9 @@ def tiny_config(name: str) -> ModelConfig:
 
 
 def tiny_gguf(name: str, folder: Path, *, block_format: str = "f32", seed: int = 0) -> Path:
-    """A GGUF file of random weights; matrices are in `block_format` where their rows are whole blocks of it."""
+    """A GGUF file of random weights; matrices are in `block_format` where their rows are whole blocks of
+    it.
+    """
     config = tiny_config(name)
     wanted = format_by_name(block_format)
     rng = np.random.default_rng(seed)

@@ -29,16 +29,18 @@ class Fields:
         """Whether one of the names has a value."""
         return self._find(names)[1] is not None
 
-    def count(self, *names: str, default: int | None = None, least: int = 1) -> int:
-        """A whole number from `least` to 2^31; one list of equal numbers (per layer) counts as one number."""
+    def count(self, *names: str, default: int | None = None, least: int = 1, most: int = MAX_COUNT) -> int:
+        """A whole number from `least` to `most`; one list of equal numbers (per layer) counts as one
+        number.
+        """
         key, value = self._find(names)
         if value is None:
             return self._absent(key, default)
         value = self._one_of_equal(key, value)
         if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
             raise self._bad(key, value, "must be a whole number")
-        if not least <= value <= MAX_COUNT:
-            raise self._bad(key, value, f"must lie between {least} and {MAX_COUNT}")
+        if not least <= value <= most:
+            raise self._bad(key, value, f"must lie between {least} and {most}")
         return int(value)
 
     def number(self, *names: str, default: float | None = None) -> float:
@@ -82,6 +84,13 @@ class Fields:
         if not isinstance(value, list | tuple):
             raise self._bad(key, value, "must be a list")
         return list(value)
+
+    def whole_numbers(self, *names: str) -> set[int]:
+        """A list of whole numbers; empty when the value is absent."""
+        found = self.items(*names)
+        if not all(isinstance(item, int) for item in found):
+            raise self._bad(self._find(names)[0], "a list", "must hold only whole numbers")
+        return set(found)
 
     def numbers(self, *names: str) -> tuple[float, ...]:
         """A list of numbers; empty when the value is absent."""

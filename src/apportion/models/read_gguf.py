@@ -9,7 +9,7 @@ from typing import Any
 from apportion.core.errors import Unsupported
 from apportion.formats.checkpoint import TensorInfo
 from apportion.kernels.ops import Routing
-from apportion.models.config import Experts, LatentAttention, ModelConfig, Rope, RopeScaling
+from apportion.models.config import LIMITS, Experts, LatentAttention, ModelConfig, Rope, RopeScaling
 from apportion.models.family import Family
 from apportion.models.fields import Fields
 from apportion.models.rope import yarn_magnitude
@@ -31,7 +31,9 @@ def read_gguf(
     head_dim = fields.count("attention.key_length", default=max(1, hidden_size // num_heads))
     if latent is not None:
         head_dim = latent.nope_dim + latent.rope_dim
-    num_layers = fields.count("block_count") - fields.count("nextn_predict_layers", default=0, least=0)
+    num_layers = fields.count("block_count", most=LIMITS["num_layers"]) - fields.count(
+        "nextn_predict_layers", default=0, least=0
+    )
     rope = Rope(
         base=fields.number("rope.freq_base", default=10000.0),
         dims=fields.count("rope.dimension_count", default=head_dim),

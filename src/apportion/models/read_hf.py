@@ -9,7 +9,7 @@ from typing import Any
 
 from apportion.core.errors import BadFile, Unsupported
 from apportion.kernels.ops import Routing
-from apportion.models.config import Experts, LatentAttention, ModelConfig, Rope, Structure
+from apportion.models.config import LIMITS, Experts, LatentAttention, ModelConfig, Rope, Structure
 from apportion.models.family import Family
 from apportion.models.fields import Fields
 from apportion.models.read_gguf import windows_by_period
@@ -29,7 +29,7 @@ def read_hf(name: str, family: Family, config: Mapping[str, Any]) -> ModelConfig
     fields = Fields(ChainMap(dict(config), dict(family.defaults)))
     _check_choices(fields, family)
     hidden_size, num_heads = fields.count("hidden_size"), fields.count("num_attention_heads")
-    num_layers = fields.count("num_hidden_layers")
+    num_layers = fields.count("num_hidden_layers", most=LIMITS["num_layers"])
     latent = _latent(fields)
     head_dim = latent.nope_dim + latent.rope_dim if latent else _head_dim(fields, hidden_size, num_heads)
     rope, local_rope = read_ropes(fields, family, latent.rope_dim if latent else head_dim)
@@ -133,7 +133,7 @@ def _windows(fields: Fields, family: Family, num_layers: int) -> tuple[int, ...]
         window = 0
     types = fields.items("layer_types")
     if types:
-        if unknown := [kind for kind in types if kind not in WINDOWED]:
+        if unknown := [kind for kind in types if not isinstance(kind, str) or kind not in WINDOWED]:
             raise Unsupported(f"layers of the type {unknown[0]!r} are not run", key="layer_types")
         return tuple(window if WINDOWED[kind] else 0 for kind in types)
     if fields.has("max_window_layers") and fields.has("use_sliding_window"):
@@ -164,7 +164,7 @@ def _experts(fields: Fields, routing: Routing, num_layers: int) -> Experts:
 
 
 def _expert_layers(fields: Fields, num_layers: int) -> tuple[bool, ...]:
-    dense = set(fields.items("mlp_only_layers"))
+    dense = fields.whole_numbers("mlp_only_layers")
     step = fields.count("decoder_sparse_step", default=1)
     first = fields.count("first_k_dense_replace", default=0, least=0)
     every = fields.count("moe_layer_freq", default=1)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from apportion.core.settings import MODELS_DIR, get
+
+# Looked up before a test gets a home of its own.
+MODELS = get(MODELS_DIR)
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -15,6 +20,19 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"needs the reference data set beside the checkout: {SHARED_DATA.name} is not there")
     return SHARED_DATA
+
+
+@pytest.fixture
+def smollm2(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of the small real model, which `make test` and `make demo` pull. Nothing is downloaded here."""
+    from apportion.core.errors import ApportionError
+    from apportion.sources import resolve
+
+    monkeypatch.setenv(MODELS_DIR.variable, os.fspath(MODELS))
+    try:
+        return resolve("smollm2", offline=True).path
+    except ApportionError as error:
+        pytest.skip(f"needs the model smollm2, which is not on this machine: {error.what}")
 
 
 @pytest.fixture(autouse=True)

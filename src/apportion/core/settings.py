@@ -95,9 +95,8 @@ def get(setting: Setting[T]) -> T:
     """The setting's value.
 
     Raises:
-        UsageError: the strongest origin holds something that is not of the setting's kind, or a settings file
-        is
-            not TOML or names an unknown setting.
+        UsageError: the strongest origin holds something of another kind, or a settings file is not TOML or
+            names an unknown setting.
     """
     return locate(setting).value
 

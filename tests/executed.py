@@ -1,7 +1,7 @@
 """Fenced blocks that a page marks with `<!-- executed -->`, for the test that runs them.
 
-A page's blocks run in order, in one empty folder; Python blocks of a page share their names. A page that speaks
-of a model by its short name needs it.
+A page's blocks run in order, in one empty folder; Python blocks of a page share their names. A page that
+speaks of a model by its short name needs it.
 """
 
 from __future__ import annotations

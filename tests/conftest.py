@@ -24,8 +24,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def smollm2(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of the small real model, which `make test` and `make demo` pull. Nothing is downloaded here.
-    """
+    """The file of the small real model, which `make test` pulls. Nothing is downloaded here."""
     from apportion.core.errors import ApportionError
     from apportion.sources import resolve
 

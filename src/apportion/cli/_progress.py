@@ -38,14 +38,21 @@ def byte_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
         yield report
 
 
+PHASES = {
+    "pull": "Pulling",
+    "load": "Loading",
+    "prefill": "Reading the prompt",
+    "eval": "Evaluating",
+    "bench": "Measuring",
+}
 LONG_PREFILL = 512  # tokens; shorter prompts are read before a bar could be seen
 
 
 class PhaseBars:
     """What the engine reports while pulling, loading and reading a prompt, as one bar after the other.
 
-    Call it with (phase, done, total), or use it as a context that clears the screen at its end. Draws on
-    stderr, only where that is a terminal; rich is imported with the first bar.
+    Call it with (phase, done, total, remark), or use it as a context that clears the screen at its end. Draws
+    on stderr, only where that is a terminal; rich is imported with the first bar.
     """
 
     def __init__(self) -> None:
@@ -54,7 +61,7 @@ class PhaseBars:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
-    def __call__(self, phase: str, done: int, total: int) -> None:
+    def __call__(self, phase: str, done: int, total: int, remark: str = "") -> None:
         if not self._visible or (phase == "prefill" and total <= LONG_PREFILL):
             return
         if phase != self._phase or self._bar is None:
@@ -62,22 +69,26 @@ class PhaseBars:
             self._open(phase)
         assert self._bar is not None
         assert self._task is not None
-        self._bar.update(self._task, completed=done, total=total or None)
+        self._bar.update(self._task, completed=done, total=total or None, remark=remark)
         if total and done >= total:
             self.close()
 
     def _open(self, phase: str) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-        amount = (
-            TextColumn("{task.completed:.0f}/{task.total:.0f} tokens")
-            if phase == "prefill"
-            else DownloadColumn()
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
         )
+
+        amount = DownloadColumn() if phase in ("pull", "load") else MofNCompleteColumn()
         columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task(PHASES.get(phase, phase), total=None)
+        remark = TextColumn("{task.fields[remark]}")
+        self._bar = Progress(*columns, remark, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task(PHASES[phase], total=None, remark="")
         self._phase = phase
         self._bar.start()
 
@@ -92,6 +103,3 @@ class PhaseBars:
 
     def __exit__(self, *_failure: object) -> None:
         self.close()
-
-
-PHASES = {"pull": "Pulling", "load": "Loading", "prefill": "Reading the prompt", "eval": "Evaluating"}

@@ -12,6 +12,7 @@ import click
 from apportion.cli._conversation import Conversation
 from apportion.cli._failures import print_text
 from apportion.cli._lines import LineReader, history_file
+from apportion.cli._loading import load_llm
 from apportion.cli._options import (
     EngineOptions,
     ctx_option,
@@ -60,18 +61,9 @@ def command(
     --json one object with all turns is printed at the end.
     """
     from apportion.core.resident import peak_rss_bytes
-    from apportion.engine import LLM
 
     with PhaseBars() as bars:
-        llm = LLM(
-            model,
-            ctx=ctx,
-            threads=engine.threads,
-            kv=engine.kv,
-            exact=engine.exact,
-            offline=engine.offline,
-            on_progress=bars,
-        )
+        llm = load_llm(model, engine, ctx, bars)
         llm.require_template()
         chat = Chat(llm, Conversation(system), params, silent=as_json)
         chat.loop()

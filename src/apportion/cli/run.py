@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from apportion.cli._failures import INTERRUPTED
+from apportion.cli._loading import load_llm
 from apportion.cli._options import (
     EngineOptions,
     ctx_option,
@@ -49,21 +50,11 @@ def command(
     comes from standard input when it is `-`, or left out and piped. Where the model has a chat template, the
     prompt is a user's message.
     """
-    from apportion.engine import LLM
-
     if raw and system:
         raise UsageError("--system needs the chat template that --raw leaves out")
     text = read_prompt(prompt)
     with PhaseBars() as bars:
-        llm = LLM(
-            model,
-            ctx=ctx,
-            threads=engine.threads,
-            kv=engine.kv,
-            exact=engine.exact,
-            offline=engine.offline,
-            on_progress=bars,
-        )
+        llm = load_llm(model, engine, ctx, bars)
         stream = start(llm, text, system, raw, params)
         interrupted = follow(stream, silent=as_json)
     if as_json:

@@ -1,3 +1,292 @@
+// The Python face: a Core computes on NumPy arrays that the caller allocates. Every call checks all shapes, then lets
+// go of the GIL.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
-NB_MODULE(_native, m) { m.doc() = "apportion's C++ core"; }
+#include <algorithm>
+
+#include "attend.h"
+#include "bandwidth.h"
+#include "cpu.h"
+#include "embed.h"
+#include "experts.h"
+#include "matmul.h"
+#include "rope.h"
+#include "routing.h"
+#include "views.h"
+
+namespace nb = nanobind;
+
+namespace apportion {
+
+namespace {
+
+using Unlocked = nb::gil_scoped_release;
+
+const Format& format_of(int ggml_type) {
+  const Format* format = find_format(ggml_type);
+  if (!format) refuse("no kernels for ggml type " + std::to_string(ggml_type));
+  return *format;
+}
+
+// The first of `count` matrices [rows, cols], which must fill the data exactly.
+Matrix matrix_of(const View& data, int ggml_type, size_t count, size_t rows, size_t cols) {
+  const Format& format = format_of(ggml_type);
+  if (cols % format.block_size)
+    refuse("rows of " + std::to_string(cols) + " numbers are not whole blocks of " + format.name);
+  const Matrix matrix{&format, data.contiguous().data<const uint8_t>(), rows, cols};
+  if (data.nbytes() != count * matrix.nbytes())
+    refuse("the weight has " + std::to_string(data.nbytes()) + " bytes where its shape needs " +
+           std::to_string(count * matrix.nbytes()));
+  return matrix;
+}
+
+CacheView cache_of(const View& view) {
+  view.of_ndim(3).last_contiguous();
+  return {view.data<const void>(), view.type() == 'e', view.dim(0), view.dim(1), view.dim(2), view.stride(0), view.stride(1)};
+}
+
+GateKind gate_kind(int kind) {
+  require(kind >= 0 && kind <= 2, "no such gate");
+  return GateKind(kind);
+}
+
+class Core {
+ public:
+  Core(const std::string& isa, unsigned threads, bool exact) : context_{find_kernels(isa), threads, exact} {
+    if (!context_.kernels) refuse("instruction set " + isa + " is unknown or not available here");
+    require(threads >= 1 && threads <= 1024, "threads must be from 1 to 1024");
+  }
+
+  std::string isa() const { return context_.kernels->isa; }
+  unsigned threads() const { return context_.threads; }
+  bool exact() const { return context_.exact; }
+
+  void linear(nb::handle x_, nb::handle data_, int ggml_type, nb::handle bias_, nb::handle out_) const {
+    const View x(x_, "x", kFloat), data(data_, "weight", kByte), out(out_, "out", kFloat, Access::write);
+    x.of_ndim(2).contiguous();
+    out.of_ndim(2).contiguous();
+    const size_t T = x.dim(0), K = x.dim(1), N = out.dim(1);
+    require(out.dim(0) == T, "out and x differ in tokens");
+    const Matrix matrix = matrix_of(data, ggml_type, 1, N, K);
+    const OptionalFloats bias(bias_, "bias", N);
+    Unlocked unlocked;
+    apportion::linear(context_, x.data<const float>(), T, 1, matrix, bias.data(), out.data<float>());
+  }
+
+  void linear_heads(nb::handle x_, nb::handle data_, int ggml_type, nb::handle out_) const {
+    const View x(x_, "x", kFloat), data(data_, "weight", kByte), out(out_, "out", kFloat, Access::write);
+    x.of_ndim(3).contiguous();
+    out.of_ndim(3).contiguous();
+    require(out.dim(0) == x.dim(0) && out.dim(1) == x.dim(1), "out and x differ in tokens or heads");
+    const Matrix matrix = matrix_of(data, ggml_type, x.dim(1), out.dim(2), x.dim(2));
+    Unlocked unlocked;
+    apportion::linear(context_, x.data<const float>(), x.dim(0), x.dim(1), matrix, nullptr, out.data<float>());
+  }
+
+  void embed(nb::handle ids_, nb::handle data_, int ggml_type, nb::handle out_) const {
+    const View ids(ids_, "ids", kInt), data(data_, "table", kByte), out(out_, "out", kFloat, Access::write);
+    ids.of_ndim(1).contiguous();
+    out.of_ndim(2).contiguous();
+    require(out.dim(0) == ids.dim(0), "out and ids differ in tokens");
+    const size_t row_nbytes = format_of(ggml_type).row_nbytes(out.dim(1));
+    require(row_nbytes > 0, "the table's rows are empty");
+    const Matrix table = matrix_of(data, ggml_type, 1, data.nbytes() / row_nbytes, out.dim(1));
+    const std::span<const int32_t> wanted(ids.data<const int32_t>(), ids.dim(0));
+    for (const int32_t id : wanted)
+      if (id < 0 || size_t(id) >= table.rows)
+        refuse("id " + std::to_string(id) + " is outside a table of " + std::to_string(table.rows) + " rows");
+    Unlocked unlocked;
+    apportion::embed(context_, table, wanted, out.data<float>());
+  }
+
+  void rms_norm(nb::handle x_, nb::handle weight_, float eps, nb::handle out_) const {
+    const View x(x_, "x", kFloat), weight(weight_, "weight", kFloat), out(out_, "out", kFloat, Access::write);
+    x.contiguous();
+    weight.of_ndim(1).contiguous();
+    out.contiguous();
+    const size_t width = weight.dim(0);
+    require(x.dim(x.ndim() - 1) == width && width > 0, "weight must be as wide as x");
+    require(out.size() == x.size(), "out must have the shape of x");
+    const auto normalize = [&](size_t begin, size_t end, unsigned) {
+      for (size_t row = begin; row < end; ++row)
+        context_.kernels->rms_norm(x.data<const float>() + row * width, weight.data<const float>(), width, eps,
+                                   out.data<float>() + row * width);
+    };
+    Unlocked unlocked;
+    Pool::shared().run(x.size() / width, std::max<size_t>(1, 16384 / width), context_.threads, normalize);
+  }
+
+  void gate(nb::handle gate_, nb::handle up_, int kind, nb::handle out_) const {
+    const View gate(gate_, "gate", kFloat), up(up_, "up", kFloat), out(out_, "out", kFloat, Access::write);
+    gate.contiguous();
+    up.contiguous();
+    out.contiguous();
+    require(gate.size() == up.size() && gate.size() == out.size(), "gate, up and out must have one shape");
+    const GateKind known = gate_kind(kind);
+    Unlocked unlocked;
+    Pool::shared().run(gate.size(), 8192, context_.threads, [&](size_t begin, size_t end, unsigned) {
+      context_.kernels->gate(gate.data<const float>() + begin, up.data<const float>() + begin, end - begin, known,
+                             out.data<float>() + begin);
+    });
+  }
+
+  void rope(nb::handle x_, nb::handle positions_, nb::handle inv_freq_, bool interleaved, float scale) const {
+    const View x(x_, "x", kFloat, Access::write), positions(positions_, "positions", kInt), inv_freq(inv_freq_, "inv_freq", kFloat);
+    x.of_ndim(3).last_contiguous();
+    positions.of_ndim(1).contiguous();
+    inv_freq.of_ndim(1).contiguous();
+    require(positions.dim(0) == x.dim(0), "positions and x differ in tokens");
+    require(2 * inv_freq.dim(0) <= x.dim(2), "inv_freq has more frequencies than x has pairs");
+    const Rotation rotation{x.data<float>(), x.dim(0), x.dim(1), x.stride(0), x.stride(1), positions.data<const int32_t>(),
+                            inv_freq.data<const float>(), inv_freq.dim(0), interleaved, scale};
+    Unlocked unlocked;
+    rotate(context_, rotation);
+  }
+
+  void append(nb::handle cache_, nb::handle x_, size_t start) const {
+    const View cache(cache_, "cache", kCacheTypes, Access::write), x(x_, "x", kFloat);
+    cache.of_ndim(3).last_contiguous();
+    x.of_ndim(3).last_contiguous();
+    const size_t T = x.dim(0), G = x.dim(1), D = x.dim(2);
+    require(cache.dim(0) == G && cache.dim(2) == D, "x and the cache differ in heads or size");
+    require(T <= cache.dim(1) && start <= cache.dim(1) - T, "the cache has no room for these positions");
+    const size_t x_token = x.stride(0), x_head = x.stride(1), to_head = cache.stride(0), to_position = cache.stride(1);
+    const bool halves = cache.type() == 'e';
+    const auto copy = [&](size_t begin, size_t end, unsigned) {
+      for (size_t i = begin; i < end; ++i) {
+        const float* from = x.data<const float>() + i / G * x_token + i % G * x_head;
+        const size_t to = i % G * to_head + (start + i / G) * to_position;
+        if (halves)
+          context_.kernels->to_half(from, D, cache.data<uint16_t>() + to);
+        else
+          std::copy_n(from, D, cache.data<float>() + to);
+      }
+    };
+    Unlocked unlocked;
+    Pool::shared().run(T * G, 256, context_.threads, copy);
+  }
+
+  void attend(nb::handle q_, nb::handle k_, nb::handle v_, size_t start, float scale, size_t window, float softcap,
+              nb::handle sinks_, nb::handle out_) const {
+    const View q(q_, "q", kFloat), k(k_, "k", kCacheTypes), v(v_, "v", kCacheTypes), out(out_, "out", kFloat, Access::write);
+    q.of_ndim(3).contiguous();
+    out.of_ndim(3).contiguous();
+    const CacheView keys = cache_of(k), values = cache_of(v);
+    const size_t T = q.dim(0), A = q.dim(1);
+    require(keys.halves == values.halves, "k and v must have one type");
+    require(keys.num_heads == values.num_heads && keys.width == q.dim(2), "q, k and v differ in heads or size");
+    require(keys.num_heads > 0 && A % keys.num_heads == 0, "query heads must be a multiple of key-value heads");
+    require(out.dim(0) == T && out.dim(1) == A && out.dim(2) == values.width, "out must be [tokens, heads, value size]");
+    const size_t capacity = std::min(keys.capacity, values.capacity);
+    require(T <= capacity && start <= capacity - T, "the positions lie outside the cache");
+    const OptionalFloats sinks(sinks_, "sinks", A);
+    const Attention attention{q.data<const float>(), T, A, keys, values, start, window, scale, softcap, sinks.data()};
+    Unlocked unlocked;
+    apportion::attend(context_, attention, out.data<float>());
+  }
+
+  void route(nb::handle logits_, nb::handle bias_, size_t top_k, int score, bool normalize, float scale, size_t num_groups,
+             size_t top_groups, bool top2_groups, nb::handle ids_, nb::handle weights_) const {
+    const View logits(logits_, "logits", kFloat), ids(ids_, "ids", kInt, Access::write), weights(weights_, "weights", kFloat, Access::write);
+    logits.of_ndim(2).contiguous();
+    ids.of_ndim(2).contiguous();
+    weights.of_ndim(2).contiguous();
+    const size_t T = logits.dim(0), E = logits.dim(1);
+    require(score >= 0 && score <= 2, "no such score");
+    require(top_k >= 1 && top_k <= E, "top_k must be from 1 to the number of experts");
+    require(num_groups >= 1 && E % num_groups == 0, "the experts do not divide into that many groups");
+    require(top_groups >= 1 && top_groups <= num_groups, "top_groups must be from 1 to num_groups");
+    require(top_groups * (E / num_groups) >= top_k, "the chosen groups hold fewer than top_k experts");
+    require(ids.dim(0) == T && ids.dim(1) == top_k && weights.size() == ids.size() && weights.dim(0) == T,
+            "ids and weights must be [tokens, top_k]");
+    const OptionalFloats bias(bias_, "bias", E);
+    const Routing routing{top_k, Score(score), normalize, scale, num_groups, top_groups, top2_groups};
+    Unlocked unlocked;
+    apportion::route(context_, logits.data<const float>(), T, E, bias.data(), routing, ids.data<int32_t>(), weights.data<float>());
+  }
+
+  void experts(nb::handle x_, nb::handle ids_, nb::handle weights_, nb::tuple gate_, nb::tuple up_, nb::tuple down_,
+               size_t num_experts, size_t inner, int kind, nb::handle out_) const {
+    const View x(x_, "x", kFloat), ids(ids_, "ids", kInt), weights(weights_, "weights", kFloat), out(out_, "out", kFloat, Access::write);
+    x.of_ndim(2).contiguous();
+    ids.of_ndim(2).contiguous();
+    weights.of_ndim(2).contiguous();
+    out.of_ndim(2).contiguous();
+    const size_t T = x.dim(0), H = x.dim(1), R = ids.dim(1);
+    require(out.dim(0) == T && out.dim(1) == H, "out must have the shape of x");
+    require(ids.dim(0) == T && weights.dim(0) == T && weights.dim(1) == R, "ids and weights must be [tokens, experts per token]");
+    const int32_t* chosen = ids.data<const int32_t>();
+    for (size_t i = 0; i < T * R; ++i)
+      if (chosen[i] < 0 || size_t(chosen[i]) >= num_experts)
+        refuse("expert " + std::to_string(chosen[i]) + " is outside " + std::to_string(num_experts) + " experts");
+    const Stack gate(gate_, "gate", num_experts, inner, H), up(up_, "up", num_experts, inner, H);
+    const Stack down(down_, "down", num_experts, H, inner);
+    const Experts experts{num_experts, gate.first, up.first, down.first, gate.bias.data(), up.bias.data(), down.bias.data()};
+    const GateKind known = gate_kind(kind);
+    Unlocked unlocked;
+    apply_experts(context_, x.data<const float>(), chosen, weights.data<const float>(), T, R, experts, known, out.data<float>());
+  }
+
+ private:
+  // (data, ggml type, bias or None) of matrices [count, rows, cols].
+  struct Stack {
+    Stack(const nb::tuple& parts, const char* name, size_t count, size_t rows, size_t cols)
+        : data(parts[0], name, kByte),
+          bias(parts[2], name, count * rows),
+          first(matrix_of(data, nb::cast<int>(parts[1]), count, rows, cols)) {}
+
+    View data;
+    OptionalFloats bias;
+    Matrix first;
+  };
+
+  Context context_;
+};
+
+void dequantize(int ggml_type, nb::handle data_, nb::handle out_) {
+  const View data(data_, "data", kByte), out(out_, "out", kFloat, Access::write);
+  out.of_ndim(2).contiguous();
+  const Matrix matrix = matrix_of(data, ggml_type, 1, out.dim(0), out.dim(1));
+  Unlocked unlocked;
+  for (size_t row = 0; row < matrix.rows; ++row)
+    decode_row(*matrix.format, matrix.data + row * matrix.format->row_nbytes(matrix.cols), matrix.cols,
+               out.data<float>() + row * matrix.cols);
+}
+
+double measure_bandwidth(size_t nbytes, unsigned threads, unsigned repeats) {
+  Unlocked unlocked;
+  return stream_bandwidth(nbytes, threads, repeats) / 1e9;
+}
+
+}  // namespace
+
+}  // namespace apportion
+
+NB_MODULE(_native, m) {
+  using namespace apportion;
+  m.doc() = "apportion's C++ core";
+  m.def("available_isas", &available_isas, "Instruction sets that this machine can use, the fastest first.");
+  m.def("dequantize", &dequantize, nb::arg("ggml_type"), nb::arg("data"), nb::arg("out"),
+        "Decode rows of blocks into out [rows, cols] float32.");
+  m.def("stream_bandwidth", &measure_bandwidth, nb::arg("nbytes"), nb::arg("threads"), nb::arg("repeats") = 3,
+        "GB/s at which a buffer of nbytes is read: the best of `repeats` passes.");
+  nb::class_<Core>(m, "Core", "Computes the operations of kernels/ops.py into arrays that the caller gives.")
+      .def(nb::init<const std::string&, unsigned, bool>(), nb::arg("isa"), nb::arg("threads"), nb::arg("exact"))
+      .def_prop_ro("isa", &Core::isa)
+      .def_prop_ro("threads", &Core::threads)
+      .def_prop_ro("exact", &Core::exact)
+      .def("linear", &Core::linear, nb::arg("x"), nb::arg("data"), nb::arg("ggml_type"), nb::arg("bias").none(), nb::arg("out"))
+      .def("linear_heads", &Core::linear_heads)
+      .def("embed", &Core::embed)
+      .def("rms_norm", &Core::rms_norm)
+      .def("gate", &Core::gate)
+      .def("rope", &Core::rope)
+      .def("append", &Core::append)
+      .def("attend", &Core::attend, nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("start"), nb::arg("scale"), nb::arg("window"),
+           nb::arg("softcap"), nb::arg("sinks").none(), nb::arg("out"))
+      .def("route", &Core::route, nb::arg("logits"), nb::arg("bias").none(), nb::arg("top_k"), nb::arg("score"), nb::arg("normalize"),
+           nb::arg("scale"), nb::arg("num_groups"), nb::arg("top_groups"), nb::arg("top2_groups"), nb::arg("ids"), nb::arg("weights"))
+      .def("experts", &Core::experts);
+}

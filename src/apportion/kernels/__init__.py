@@ -1,7 +1,17 @@
 """Dispatch to the C++ core and its NumPy reference."""
 
+from apportion.kernels.native import NativeOps, available_isas
 from apportion.kernels.ops import ExpertWeights, Ops, Routing
 from apportion.kernels.reference import ReferenceOps
 from apportion.kernels.weight import Weight, weight_from_floats
 
-__all__ = ["ExpertWeights", "Ops", "ReferenceOps", "Routing", "Weight", "weight_from_floats"]
+__all__ = [
+    "ExpertWeights",
+    "NativeOps",
+    "Ops",
+    "ReferenceOps",
+    "Routing",
+    "Weight",
+    "available_isas",
+    "weight_from_floats",
+]

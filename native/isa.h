@@ -1,0 +1,19 @@
+// The functions that every instruction set defines in its own namespace; table.cpp gathers them.
+#pragma once
+
+#include "kernels.h"
+
+namespace apportion::APPORTION_ISA {
+
+Unpack unpack(FormatId format);
+UnpackFloats unpack_floats(FormatId format);
+void expand(const Panel&, Arithmetic, size_t first, size_t count, FloatPanel&);
+void dot(const Panel&, Arithmetic, const Token*, size_t num_tokens, size_t first, size_t count, float* sums);
+void dot_floats(const FloatPanel&, const Token*, size_t num_tokens, size_t first, size_t count, float* sums);
+void quantize(const float* x, size_t num_cols, Activations, void* codes, float* scales, float* sums);
+void rms_norm(const float* x, const float* weight, size_t width, float eps, float* out);
+void gate(const float* gate, const float* up, size_t count, GateKind, float* out);
+void to_half(const float* x, size_t count, uint16_t* out);
+void attend_run(const AttendTile&, size_t first, size_t last, float* scratch, const Partial& out);
+
+}  // namespace apportion::APPORTION_ISA

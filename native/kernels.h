@@ -1,0 +1,120 @@
+// What is computed differently for each instruction set, behind one table of function pointers.
+//
+// Products go by panels of 16 rows. A run of a panel's columns is unpacked once into a layout whose vector lanes are
+// rows, and serves all tokens:
+//
+//            lane:  row 0          row 1               row 7
+//   vector j:      | k k k k      | k k k k      | .. | k k k k      |    k = 4j .. 4j+3, one byte each
+//
+// Each lane adds up its own row's numbers in order, so nothing is ever reduced across lanes, and a token's result does
+// not depend on which other tokens are computed beside it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "formats.h"
+
+namespace apportion {
+
+inline constexpr size_t kPanelRows = 16;
+inline constexpr size_t kHalfRows = 8;    // a panel is two halves of one vector's lanes each
+inline constexpr size_t kGroup = 32;      // numbers that share an activation scale
+inline constexpr size_t kMaxGroups = 32;  // groups unpacked at a time, so that a panel stays in the L1 cache
+
+// Rows of codes. `codes` is [groups][2 halves][8 vectors j][8 rows][4 k] of uint8; for signed8 each vector is two, of
+// int16 pairs (k, k + 2) and (k + 1, k + 3), so that only half as many groups have room.
+struct alignas(64) Panel {
+  uint8_t codes[kMaxGroups * kPanelRows * kGroup];
+  float scales[kMaxGroups][kPanelRows];
+  float mins[kMaxGroups][2][kPanelRows];
+  int16_t subs[kMaxGroups][2][kPanelRows][2];  // each integer scale twice, as multiply-add wants it
+};
+
+inline constexpr size_t kMaxFloatCols = 256;
+
+// Rows of numbers, [columns][rows].
+struct alignas(64) FloatPanel {
+  float numbers[kMaxFloatCols][kPanelRows];
+};
+
+// How a token's activations are stored for a product.
+enum class Activations : uint8_t {
+  floats,  // as they are
+  bytes32,  // int8 codes, and a scale and the scaled sum of codes per 32
+  bytes16,  // int8 codes, a scale per 32, and the scaled sum of codes per 16
+  pairs,  // int16 codes in the order k, k + 2, k + 1, k + 3, and a scale per 32
+};
+
+struct Token {
+  const void* codes;    // float, int8 or int16 [K]
+  const float* scales;  // [K / 32]
+  const float* sums;    // [K / 32], or [K / 32][2] for bytes16
+};
+
+// Keys and values of one head, and the queries that read them.
+struct AttendTile {
+  const float* q;  // row r is token r / num_heads, head r % num_heads
+  size_t q_token_stride, q_head_stride;
+  size_t num_rows, num_heads;
+  size_t first_position;  // of the tile's first token
+  const void* k;
+  const void* v;
+  size_t k_stride, v_stride;  // numbers between positions
+  bool halves;                // the cache holds f16, else f32
+  size_t key_size, value_size;
+  size_t window;  // 0: none
+  float scale, softcap;
+};
+
+inline constexpr size_t kMaxTileRows = 64;
+inline constexpr size_t kAttendBlock = 64;  // positions whose scores are computed together
+
+// A softmax-weighted sum over some positions: `sum` and `values` [rows][value_width] are relative to exp(top).
+struct Partial {
+  float* top;
+  float* sum;
+  float* values;
+};
+
+constexpr size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
+
+// Floats of scratch that attend_run needs.
+constexpr size_t attend_scratch(size_t key_size, size_t value_size) {
+  return kAttendBlock * (key_size + round_up(value_size, 8)) + kMaxTileRows * kAttendBlock;
+}
+
+enum class GateKind : uint8_t { silu, gelu_tanh, swiglu_oai };
+
+// Fills half `half` of the panel from 8 rows' groups first .. first + count - 1.
+using Unpack = void (*)(const uint8_t* const* rows, size_t first, size_t count, Panel& panel, size_t half);
+// The same for float formats; `first` and `count` are columns.
+using UnpackFloats = void (*)(const uint8_t* const* rows, size_t first, size_t count, FloatPanel& panel, size_t half);
+
+struct Kernels {
+  const char* isa;
+
+  Unpack (*unpack)(FormatId);
+  UnpackFloats (*unpack_floats)(FormatId);
+  // A panel of codes as numbers, all columns of groups first .. first + count - 1.
+  void (*expand)(const Panel& panel, Arithmetic arithmetic, size_t first, size_t count, FloatPanel& out);
+  // sums[t][row] += token t . row, over `count` groups of the panel; the tokens' groups start at `first`.
+  void (*dot)(const Panel& panel, Arithmetic arithmetic, const Token* tokens, size_t num_tokens, size_t first,
+              size_t count, float* sums);
+  // The same for numbers; `first` and `count` are columns.
+  void (*dot_floats)(const FloatPanel& panel, const Token* tokens, size_t num_tokens, size_t first, size_t count,
+                     float* sums);
+  void (*quantize)(const float* x, size_t num_cols, Activations kind, void* codes, float* scales, float* sums);
+
+  void (*rms_norm)(const float* x, const float* weight, size_t width, float eps, float* out);
+  void (*gate)(const float* gate, const float* up, size_t count, GateKind kind, float* out);
+  void (*to_half)(const float* x, size_t count, uint16_t* out);
+
+  // Attention of the tile over positions first .. last - 1, which start at a multiple of kAttendBlock.
+  void (*attend_run)(const AttendTile& tile, size_t first, size_t last, float* scratch, const Partial& out);
+};
+
+extern const Kernels portable_kernels;
+extern const Kernels avx2_kernels;  // only in builds for x86-64
+
+}  // namespace apportion

@@ -1,0 +1,33 @@
+// Products of activations with weight matrices in any format.
+#pragma once
+
+#include <span>
+
+#include "context.h"
+#include "workspace.h"
+
+namespace apportion {
+
+// Rows of one matrix, one after the other.
+struct Matrix {
+  const Format* format;
+  const uint8_t* data;
+  size_t rows, cols;
+
+  size_t nbytes() const { return rows * format->row_nbytes(cols); }
+  size_t num_panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
+};
+
+// Rows x[t * stride ..] as the products with this format want them.
+std::span<Token> prepare_tokens(const Context& context, Workspace& work, const float* x, size_t num_tokens,
+                                size_t stride, size_t num_cols, const Format& format);
+
+// sums[t][16] = tokens . the matrix's rows 16 * panel .. (of rows past the end, the last row again).
+void multiply_panel(const Context& context, const Matrix& matrix, size_t panel, std::span<const Token> tokens,
+                    float* sums);
+
+// x [T, heads, K], `heads` matrices [N, K] one after the other, bias [heads, N] or null -> out [T, heads, N].
+void linear(const Context& context, const float* x, size_t num_tokens, size_t num_heads, const Matrix& first,
+            const float* bias, float* out);
+
+}  // namespace apportion

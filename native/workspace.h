@@ -1,0 +1,60 @@
+// Scratch memory of one call. It belongs to the calling thread and is kept for its next call, so that steady work
+// allocates nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <span>
+#include <vector>
+
+namespace apportion {
+
+class Workspace {
+ public:
+  Workspace() { buffers().used = 0; }
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  // Uninitialized, aligned to 64 bytes, valid until the thread's next Workspace.
+  template <class T>
+  std::span<T> take(size_t count) {
+    return {static_cast<T*>(take_bytes(count * sizeof(T))), count};
+  }
+
+ private:
+  struct Free {
+    void operator()(void* p) const { std::free(p); }
+  };
+  struct Buffer {
+    std::unique_ptr<void, Free> memory;
+    size_t nbytes = 0;
+  };
+  struct Buffers {
+    std::vector<Buffer> list;
+    size_t used = 0;
+  };
+
+  static Buffers& buffers() {
+    thread_local Buffers own;
+    return own;
+  }
+
+  static void* take_bytes(size_t nbytes) {
+    Buffers& own = buffers();
+    if (own.used == own.list.size()) own.list.emplace_back();
+    Buffer& buffer = own.list[own.used++];
+    if (buffer.nbytes < nbytes || !buffer.memory) {
+      const size_t rounded = (nbytes + 64) / 64 * 64;
+      buffer.memory.reset();
+      buffer.nbytes = 0;
+      buffer.memory.reset(std::aligned_alloc(64, rounded));
+      if (!buffer.memory) throw std::bad_alloc();
+      buffer.nbytes = rounded;
+    }
+    return buffer.memory.get();
+  }
+};
+
+}  // namespace apportion

@@ -1,0 +1,160 @@
+"""The C++ core as `kernels.ops.Ops`: outputs are allocated here, everything else happens in one native call.
+
+Products with integer formats round activations to int8 per 32 numbers, unless `exact` asks for float
+activations. Results do not depend on the number of threads, nor on which tokens are computed together.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from apportion import _native
+from apportion.core.errors import UsageError
+from apportion.formats.block import Floats
+from apportion.kernels.ops import Cache, ExpertWeights, Gate, Ints, RopeStyle, Routing
+from apportion.kernels.weight import Weight
+
+ISA_VARIABLE = "APPORTION_ISA"
+GATES = {"silu": 0, "gelu_tanh": 1, "swiglu_oai": 2}
+SCORES = {"softmax": 0, "sigmoid": 1, "softmax_topk": 2}
+
+
+class NativeOps:
+    """Operations on this machine's processor; shapes and meanings stand in `kernels.ops.Ops`.
+
+    Every call lets go of the GIL, and may be made from several threads at once. Arrays whose shape or type
+    does not fit raise ValueError before anything is read.
+
+    Args:
+        threads: how many threads share a call's work; all that this process may use if None.
+        exact: float activations for every format, as a reference for what rounding them costs.
+        isa: instruction set, one of `available_isas()`; if None, the environment's APPORTION_ISA, else the
+            fastest.
+
+    Raises:
+        UsageError: `threads` is below 1, or this machine does not have the instruction set.
+    """
+
+    def __init__(self, threads: int | None = None, exact: bool = False, isa: str | None = None) -> None:
+        if threads is None:
+            threads = available_threads()
+        if not 1 <= threads <= 1024:
+            raise UsageError("this number of threads is not possible", hint="use 1 to 1024", threads=threads)
+        self._core = _native.Core(choose_isa(isa), threads, exact)
+        self.threads = threads
+        self.exact = exact
+        self.isa = self._core.isa
+
+    def embed(self, ids: Ints, table: Weight) -> Floats:
+        out = np.empty((len(ids), table.shape[1]), np.float32)
+        self._core.embed(ids, table.data, table.format.ggml_type, out)
+        return out
+
+    def rms_norm(self, x: Floats, weight: Floats, eps: float) -> Floats:
+        out = np.empty(x.shape, np.float32)
+        self._core.rms_norm(x, weight, eps, out)
+        return out
+
+    def linear(self, x: Floats, weight: Weight, bias: Floats | None = None) -> Floats:
+        out = np.empty((x.shape[0], weight.shape[0]), np.float32)
+        self._core.linear(x, weight.data, weight.format.ggml_type, bias, out)
+        return out
+
+    def linear_heads(self, x: Floats, weight: Weight) -> Floats:
+        out = np.empty((*x.shape[:2], weight.shape[1]), np.float32)
+        self._core.linear_heads(x, weight.data, weight.format.ggml_type, out)
+        return out
+
+    def rope(
+        self, x: Floats, positions: Ints, inv_freq: Floats, style: RopeStyle, scale: float = 1.0
+    ) -> None:
+        self._core.rope(x, positions, inv_freq, style == "interleaved", scale)
+
+    def gate(self, gate: Floats, up: Floats, kind: Gate) -> Floats:
+        out = np.empty(gate.shape, np.float32)
+        self._core.gate(gate, up, GATES[kind], out)
+        return out
+
+    def append(self, cache: Cache, x: Floats, start: int) -> None:
+        self._core.append(cache, x, start)
+
+    def attend(
+        self,
+        q: Floats,
+        k: Cache,
+        v: Cache,
+        start: int,
+        scale: float,
+        window: int = 0,
+        softcap: float = 0.0,
+        sinks: Floats | None = None,
+    ) -> Floats:
+        out = np.empty((*q.shape[:2], v.shape[2]), np.float32)
+        self._core.attend(q, k, v, start, scale, window, softcap, sinks, out)
+        return out
+
+    def route(self, logits: Floats, routing: Routing, bias: Floats | None = None) -> tuple[Ints, Floats]:
+        ids = np.empty((len(logits), routing.top_k), np.int32)
+        weights = np.empty(ids.shape, np.float32)
+        self._core.route(
+            logits,
+            bias,
+            routing.top_k,
+            SCORES[routing.score],
+            routing.normalize,
+            routing.scale,
+            routing.num_groups,
+            routing.top_groups,
+            routing.group_score == "top2",
+            ids,
+            weights,
+        )
+        return ids, weights
+
+    def experts(self, x: Floats, ids: Ints, weights: Floats, experts: ExpertWeights, kind: Gate) -> Floats:
+        out = np.empty(x.shape, np.float32)
+        gate, up, down = experts.gate, experts.up, experts.down
+        self._core.experts(
+            x,
+            ids,
+            weights,
+            (gate.data, gate.format.ggml_type, experts.gate_bias),
+            (up.data, up.format.ggml_type, experts.up_bias),
+            (down.data, down.format.ggml_type, experts.down_bias),
+            gate.shape[0],
+            gate.shape[1],
+            GATES[kind],
+            out,
+        )
+        return out
+
+
+def available_threads() -> int:
+    """Processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def available_isas() -> list[str]:
+    """Instruction sets that this machine can use, the fastest first."""
+    return _native.available_isas()
+
+
+def choose_isa(isa: str | None) -> str:
+    """The wanted instruction set, or the environment's, or the fastest.
+
+    Raises:
+        UsageError: the machine or this build does not have it.
+    """
+    known = available_isas()
+    wanted = isa or os.environ.get(ISA_VARIABLE) or known[0]
+    if wanted not in known:
+        raise UsageError(
+            f"instruction set {wanted!r} is not available",
+            "it is unknown, or this machine or this build does not have it",
+            f"choose one of {', '.join(known)}, or unset {ISA_VARIABLE}",
+        )
+    return wanted

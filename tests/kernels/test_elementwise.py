@@ -1,0 +1,105 @@
+"""Norm, rotation, gates and the cache's writing against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from apportion.formats.block import Floats
+from apportion.kernels import NativeOps, ReferenceOps
+
+MakeOps = Callable[..., NativeOps]
+REFERENCE = ReferenceOps()
+few = settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+)
+
+
+def random(seed: int, *shape: int) -> Floats:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@few
+@given(tokens=st.integers(1, 40), heads=st.integers(1, 4), width=st.integers(1, 130), seed=st.integers(0, 99))
+def test_rms_norm(make_ops: MakeOps, tokens: int, heads: int, width: int, seed: int) -> None:
+    x, weight = random(seed, tokens, heads, width), random(seed + 1, width)
+    ours = make_ops(threads=2).rms_norm(x, weight, 1e-6)
+    np.testing.assert_allclose(ours, REFERENCE.rms_norm(x, weight, 1e-6), rtol=1e-5, atol=1e-6)
+
+
+@few
+@given(tokens=st.integers(1, 40), width=st.integers(1, 1000), seed=st.integers(0, 99))
+@pytest.mark.parametrize("kind", ["silu", "gelu_tanh", "swiglu_oai"])
+def test_gate(make_ops: MakeOps, kind: str, tokens: int, width: int, seed: int) -> None:
+    gate, up = random(seed, tokens, width) * 10, random(seed + 1, tokens, width) * 5
+    ours = make_ops(threads=2).gate(gate, up, kind)
+    theirs = REFERENCE.gate(gate, up, kind)  # type: ignore[arg-type]
+    assert np.all(np.abs(ours - theirs) <= 1e-5 * np.abs(theirs) + 1e-6 * np.abs(gate * up))
+
+
+@pytest.mark.parametrize("kind", ["silu", "gelu_tanh", "swiglu_oai"])
+def test_gate_bears_the_largest_numbers(make_ops: MakeOps, kind: str) -> None:
+    gate = np.array([[-1e30, -200, -90, -1e-30, 0, 1e-30, 90, 200, 1e30]], np.float32)
+    ours = make_ops().gate(gate, np.ones_like(gate), kind)
+    theirs = REFERENCE.gate(gate, np.ones_like(gate), kind)  # type: ignore[arg-type]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+@few
+@given(
+    tokens=st.integers(1, 40),
+    heads=st.integers(1, 5),
+    pairs=st.integers(1, 40),
+    rest=st.integers(0, 9),
+    seed=st.integers(0, 99),
+)
+@pytest.mark.parametrize("style", ["half", "interleaved"])
+def test_rope_also_turns_parts_of_strided_views(
+    make_ops: MakeOps, style: str, tokens: int, heads: int, pairs: int, rest: int, seed: int
+) -> None:
+    whole = random(seed, tokens, heads, 5 + 2 * pairs + rest)
+    view, expected = whole[:, :, 5:], whole[:, :, 5:].copy()
+    before = whole[:, :, :5].copy()
+    positions = np.random.default_rng(seed).integers(0, 100_000, tokens).astype(np.int32)
+    inv_freq = (10000.0 ** (-np.arange(pairs) / pairs)).astype(np.float32)
+    make_ops(threads=2).rope(view, positions, inv_freq, style, 1.25)
+    REFERENCE.rope(expected, positions, inv_freq, style, 1.25)  # type: ignore[arg-type]
+    np.testing.assert_allclose(view, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(whole[:, :, :5], before)
+
+
+@few
+@given(tokens=st.integers(1, 20), heads=st.integers(1, 4), size=st.integers(1, 33), start=st.integers(0, 5))
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_append_writes_its_positions_and_no_others(
+    make_ops: MakeOps, dtype: type, tokens: int, heads: int, size: int, start: int
+) -> None:
+    x = random(tokens, tokens, heads, size) * np.float32(10.0) ** np.arange(-8, 12, 20 / size)[:size].astype(
+        np.float32
+    )
+    ours = np.full((heads, 26, size), 7, dtype)
+    theirs = ours.copy()
+    make_ops(threads=2).append(ours, x, start)
+    with np.errstate(over="ignore"):
+        REFERENCE.append(theirs, x, start)
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_append_rounds_halves_to_even_and_keeps_what_is_not_a_number(make_ops: MakeOps) -> None:
+    every_half = np.arange(65536, dtype=np.uint16).view(np.float16)
+    finite = every_half[np.isfinite(every_half)].astype(np.float32)
+    between = (finite + np.nextafter(finite.astype(np.float16), np.float16(np.inf)).astype(np.float32)) / 2
+    x = np.concatenate(
+        [finite, between[np.isfinite(between)], np.array([np.nan, np.inf, -np.inf, 65520, 1e-8], np.float32)]
+    )
+    cache = np.zeros((1, 1, len(x)), np.float16)
+    make_ops().append(cache, x[None, None], 0)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(cache[0, 0], x.astype(np.float16))

@@ -12,14 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from apportion.core.disk import Disk, write_all
 from apportion.core.errors import BadFile, Unsupported
 from apportion.formats.bounded_json import read_json_bounded
 from apportion.formats.opened import OpenedFiles
-from apportion.formats.source_file import REAL_DISK, SourceFile
-from apportion.formats.streaming import new_digest
+from apportion.formats.source_file import REAL_DISK
 
 VERSION = 1
 MAX_RECORD_NBYTES = 256 << 20
@@ -36,7 +33,6 @@ SIDE_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
-_PIECE_NBYTES = 1 << 20
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -104,25 +100,9 @@ def _mapping(path: Path, value: dict[str, Any], part: str) -> dict[str, str]:
     return mapping
 
 
-def side_file_digests(checkpoint: OpenedFiles) -> dict[str, str]:
-    """Digests of the small files beside a folder's tensors; a GGUF file has none.
-
-    Raises:
-        DiskFault: the operating system failed a read.
-    """
+def side_files(checkpoint: OpenedFiles) -> list[Path]:
+    """The small files beside a folder's tensors; a GGUF file has none."""
     if checkpoint.kind == "gguf":
-        return {}
+        return []
     folder = checkpoint.files[0].parent
-    return {name: _file_digest(folder / name) for name in SIDE_FILES if (folder / name).is_file()}
-
-
-def _file_digest(path: Path) -> str:
-    source, hasher, buffer = SourceFile(path), new_digest(), np.empty(_PIECE_NBYTES, np.uint8)
-    try:
-        for start in range(0, source.size, _PIECE_NBYTES):
-            piece = buffer[: min(_PIECE_NBYTES, source.size - start)]
-            source.read_into(piece.data, start)
-            hasher.update(piece.data)
-    finally:
-        source.close()
-    return hasher.hexdigest()
+    return [folder / name for name in SIDE_FILES if (folder / name).is_file()]

@@ -43,10 +43,6 @@ class OpenedFiles:
         """Any bytes of a file, to be read like a tensor of bytes without a name."""
         return TensorInfo("", RAW_BYTES, (nbytes,), file, offset, nbytes)
 
-    def whole_file(self, file: int) -> TensorInfo:
-        """All bytes of a file, to be read like a tensor."""
-        return self.stretch(file, 0, self.file_sizes[file])
-
     def close(self) -> None:
         for source in self._sources:
             source.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from apportion.formats.block import Bytes
 from apportion.formats.checkpoint import TensorInfo
 from apportion.formats.opened import OpenedFiles
+from apportion.formats.source_file import SourceFile
 
 CHUNK_NBYTES = 4 << 20
 DIGEST_NBYTES = 32
@@ -52,7 +54,7 @@ class Stream:
         self._on_progress = on_progress
         self._done, self._total = 0, total
         largest = max((tensor.nbytes for tensor in checkpoint.tensors.values()), default=0)
-        self._buffer = np.empty(min(max(largest, 4096), CHUNK_NBYTES), np.uint8)
+        self._buffer = np.empty(min(max(largest, 1 << 16), CHUNK_NBYTES), np.uint8)
 
     def chunks(self, tensor: TensorInfo) -> Iterator[Bytes]:
         """The tensor's bytes; each chunk lives until the next one is asked for.
@@ -65,9 +67,28 @@ class Stream:
             chunk = self._buffer[: min(step, tensor.nbytes - start)]
             self._checkpoint.read(tensor, chunk, start)
             yield chunk
-            self._done += chunk.size
-            if self._on_progress is not None:
-                self._on_progress(min(self._done, self._total), self._total)
+            self._tick(chunk.size)
+
+    def file_pieces(self, path: Path) -> Iterator[Bytes]:
+        """The bytes of any file; each piece lives until the next one is asked for.
+
+        Raises:
+            NotFound, BadFile, Truncated, DiskFault: it cannot be read.
+        """
+        source = SourceFile(path)
+        try:
+            for start in range(0, source.size, self._buffer.size):
+                piece = self._buffer[: min(self._buffer.size, source.size - start)]
+                source.read_into(piece.data, start)
+                yield piece
+                self._tick(piece.size)
+        finally:
+            source.close()
+
+    def _tick(self, nbytes: int) -> None:
+        self._done += nbytes
+        if self._on_progress is not None:
+            self._on_progress(min(self._done, self._total), self._total)
 
 
 def outside_tensors(checkpoint: OpenedFiles, file: int) -> Iterator[TensorInfo]:

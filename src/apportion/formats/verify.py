@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
-from apportion.core.errors import ApportionError, UsageError
+from apportion.core.errors import ApportionError
 from apportion.formats.checkpoint import TensorInfo
-from apportion.formats.digests import Digests, side_file_digests
+from apportion.formats.digests import Digests, side_files
 from apportion.formats.opened import OpenedFiles
 from apportion.formats.scales import count_not_finite
 from apportion.formats.streaming import (
@@ -42,10 +43,20 @@ class Finding:
     numbers: dict[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one look at a checkpoint brought; `digests` is None when none were wanted or a part could not be
+    read.
+    """
+
+    findings: list[Finding]
+    digests: Digests | None
+
+
 def verify(
     checkpoint: OpenedFiles,
     *,
-    sha256: str | None = None,
+    sha256: Mapping[Path, str] | None = None,
     recorded: Digests | None = None,
     on_progress: Progress | None = None,
 ) -> list[Finding]:
@@ -53,41 +64,32 @@ def verify(
 
     Args:
         checkpoint: an open one; it stays open.
-        sha256: what the digest of the model's only file should be, 64 hexadecimal digits.
+        sha256: what the digests of some files should be, 64 hexadecimal digits each.
         recorded: digests from an earlier time, to be compared.
         on_progress: called with the bytes read and the bytes to read in all.
-
-    Raises:
-        UsageError: `sha256` is given for a model of several files.
     """
-    if sha256 is not None and len(checkpoint.files) > 1:
-        raise UsageError(
-            "--sha256 is for a model of one file",
-            f"this one has {len(checkpoint.files)}",
-            "record the digests of all files with --record, and verify against those",
-        )
-    passes = 1 if sha256 is None else 2
-    stream = Stream(checkpoint, on_progress, total=passes * sum(checkpoint.file_sizes))
+    return examine(checkpoint, sha256=sha256, recorded=recorded, on_progress=on_progress).findings
+
+
+def examine(
+    checkpoint: OpenedFiles,
+    *,
+    sha256: Mapping[Path, str] | None = None,
+    recorded: Digests | None = None,
+    with_digests: bool = False,
+    on_progress: Progress | None = None,
+) -> Report:
+    """`verify`, and the digests of the checkpoint as it is now when they are wanted."""
+    sha256 = sha256 or {}
+    stream = Stream(checkpoint, on_progress, total=sum(checkpoint.file_sizes) + _sizes(sha256))
     findings = list(_layout_findings(checkpoint))
-    digests, numbers = _check_contents(checkpoint, stream, with_digests=recorded is not None)
-    findings += numbers
+    digests, found = _check_contents(checkpoint, stream, with_digests=with_digests or recorded is not None)
+    findings += found
     if recorded is not None and digests is not None:
         findings += _changes(checkpoint, digests, recorded)
-    if sha256 is not None:
-        findings += _sha256_findings(checkpoint, stream, sha256.lower())
-    return findings
-
-
-def record(
-    checkpoint: OpenedFiles, on_progress: Progress | None = None
-) -> tuple[Digests | None, list[Finding]]:
-    """The digests of a checkpoint as it is now, and what `verify` finds in it. No digests when a part of it
-    could not be read.
-    """
-    stream = Stream(checkpoint, on_progress, total=sum(checkpoint.file_sizes))
-    findings = list(_layout_findings(checkpoint))
-    digests, numbers = _check_contents(checkpoint, stream, with_digests=True)
-    return digests, findings + numbers
+    for path, expected in sha256.items():
+        findings += _sha256_findings(stream, path, expected.lower())
+    return Report(findings, digests)
 
 
 def _check_contents(
@@ -109,7 +111,8 @@ def _check_contents(
         headers = {
             path.name: _header_digest(checkpoint, stream, i) for i, path in enumerate(checkpoint.files)
         }
-        return Digests(tensors, headers, side_file_digests(checkpoint)), findings
+        beside = {path.name: _file_digest(stream, path) for path in side_files(checkpoint)}
+        return Digests(tensors, headers, beside), findings
     except ApportionError as error:
         return None, [*findings, Finding(error.code, checkpoint.files[0].name, None, str(error))]
 
@@ -140,6 +143,13 @@ def _header_digest(checkpoint: OpenedFiles, stream: Stream, file: int) -> str:
     for gap in outside_tensors(checkpoint, file):
         for chunk in stream.chunks(gap):
             hasher.update(chunk.data)
+    return hasher.hexdigest()
+
+
+def _file_digest(stream: Stream, path: Path) -> str:
+    hasher = new_digest()
+    for piece in stream.file_pieces(path):
+        hasher.update(piece.data)
     return hasher.hexdigest()
 
 
@@ -188,15 +198,18 @@ def compare_names(now: dict[str, str], then: dict[str, str]) -> Iterator[tuple[s
         yield name, "not_recorded", "was not there when the digests were recorded"
 
 
-def _sha256_findings(checkpoint: OpenedFiles, stream: Stream, expected: str) -> Iterator[Finding]:
+def _sha256_findings(stream: Stream, path: Path, expected: str) -> Iterator[Finding]:
     hasher = new_sha256()
-    name = checkpoint.files[0].name
     try:
-        for chunk in stream.chunks(checkpoint.whole_file(0)):
-            hasher.update(chunk.data)
+        for piece in stream.file_pieces(path):
+            hasher.update(piece.data)
     except ApportionError as error:
-        yield Finding(error.code, name, None, str(error))
+        yield Finding(error.code, path.name, None, str(error))
         return
     if hasher.hexdigest() != expected:
         numbers: dict[str, object] = {"expected": expected, "found": hasher.hexdigest()}
-        yield Finding("sha256", name, None, "the file has another SHA-256 digest", numbers)
+        yield Finding("sha256", path.name, None, "the file has another SHA-256 digest", numbers)
+
+
+def _sizes(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.is_file())

@@ -1,0 +1,94 @@
+"""Small valid files, from which the mutation tests and the fuzz targets start."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from apportion.core.disk import write_all
+from apportion.core.virtual_disk import VirtualDisk
+from apportion.formats.blocks import format_by_name
+from apportion.formats.gguf import NewTensor, TypedList, ValueType, write_gguf
+
+FOLDER = Path("/model")
+
+
+def disk_with(name: str, data: bytes) -> tuple[VirtualDisk, Path]:
+    """A disk in memory with one file on it, and the file's path."""
+    disk, path = VirtualDisk(), FOLDER / name
+    with disk.open(path, "create") as file:
+        write_all(file, data, 0)
+    return disk, path
+
+
+def gguf_seeds() -> dict[str, bytes]:
+    rng = np.random.default_rng(1)
+    return {
+        "empty": gguf_bytes({}, []),
+        "weights": gguf_bytes({"general.architecture": "llama", "llama.block_count": 1}, tensors(rng)),
+        "vocabulary": gguf_bytes(
+            {
+                "tokenizer.ggml.tokens": ["<s>", "▁the", "é", ""],
+                "tokenizer.ggml.scores": np.arange(4, dtype=np.float32),
+                "tokenizer.ggml.token_type": np.ones(4, np.int32),
+                "general.nested": TypedList(
+                    ValueType.ARRAY, [["a"], TypedList(ValueType.STRING), np.ones(2, np.bool_)]
+                ),
+                "general.flag": True,
+                "general.far": np.float64(1e300),
+                "general.long": 1 << 40,
+                "general.alignment": 64,
+            },
+            tensors(rng)[:1],
+        ),
+    }
+
+
+def gguf_bytes(metadata: dict[str, object], entries: list[NewTensor]) -> bytes:
+    disk, path = VirtualDisk(), FOLDER / "seed.gguf"
+    write_gguf(path, metadata, entries, disk=disk)
+    with disk.open(path) as file:
+        return file.pread(file.size, 0)
+
+
+def tensors(rng: np.random.Generator) -> list[NewTensor]:
+    """One tensor each of a plain, a legacy and a k format."""
+    shapes = {"f32": (3, 5), "q4_0": (2, 64), "q4_k": (1, 2, 256)}
+    result = []
+    for name, shape in shapes.items():
+        block_format = format_by_name(name)
+        values = rng.standard_normal(shape).astype(np.float32)
+        rows = values.reshape(-1, shape[-1])
+        data = block_format.quantize(rows) if block_format.encode else np.zeros(_nbytes(name, shape), np.uint8)
+        result.append(NewTensor(f"blk.0.{name}.weight", block_format, shape, data))
+    return result
+
+
+def _nbytes(name: str, shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape[:-1])) * format_by_name(name).row_nbytes(shape[-1])
+
+
+def safetensors_seeds() -> dict[str, bytes]:
+    two = {
+        "__metadata__": {"format": "pt"},
+        "model.norm.weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]},
+        "lm_head.weight": {"dtype": "BF16", "shape": [2, 3], "data_offsets": [16, 28]},
+    }
+    odd = {
+        "scalar": {"dtype": "F64", "shape": [], "data_offsets": [0, 8]},
+        "none": {"dtype": "I32", "shape": [0, 7], "data_offsets": [8, 8]},
+        "eight": {"dtype": "F8_E4M3", "shape": [8], "data_offsets": [8, 16]},
+        "flags": {"dtype": "BOOL", "shape": [1], "data_offsets": [16, 17]},
+    }
+    return {
+        "empty": safetensors_bytes({}, b""),
+        "two": safetensors_bytes(two, bytes(range(28))),
+        "odd": safetensors_bytes(odd, bytes(17)),
+    }
+
+
+def safetensors_bytes(header: object, data: bytes) -> bytes:
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data

@@ -53,7 +53,7 @@ class BpeEngine:
         self._escape_spaces = not rule.bytes_as_chars
         with library_errors("tokenizer: the merges do not fit the vocabulary"):
             self._library = Tokenizer(_bpe_model(vocabulary, _checked_merges(merges), rule))
-            self._library.pre_tokenizer = _word_splitter(rule)
+            self._library.pre_tokenizer = word_splitter(rule)
 
     def encode(self, text: str) -> list[int]:
         return library_ids(self._library, text.replace(" ", SPACE) if self._escape_spaces else text)
@@ -74,7 +74,8 @@ def library_ids(library: Any, text: str) -> list[int]:
         return ids
 
 
-def _word_splitter(rule: PreTokenizer) -> Any:
+def word_splitter(rule: PreTokenizer) -> Any:
+    """The library object that cuts text into the words of a family (`pre_tokenize_str`)."""
     from tokenizers import Regex, pre_tokenizers
 
     steps: list[Any] = [pre_tokenizers.Split(Regex(split), "isolated") for split in rule.splits]

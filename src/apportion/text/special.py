@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 # Tokens that end an answer whatever a file's metadata says; their spelling is all that tells. These are never
@@ -80,8 +80,7 @@ class SpecialSplitter:
         for text in self._tokens:
             lengths.setdefault(text[:2], set()).add(len(text))
         self._lengths = {head: sorted(found, reverse=True) for head, found in lengths.items()}
-        firsts = sorted({head[0] for head in self._lengths})
-        self._candidate = re.compile("[" + "".join(map(re.escape, firsts)) + "]") if firsts else None
+        self._candidate = _candidates(self._lengths)
 
     def split(self, text: str) -> Iterator[str | int]:
         """The text as plain pieces (never empty) and token ids, in order."""
@@ -103,7 +102,7 @@ class SpecialSplitter:
             yield text[start:]
 
     def _match_at(self, text: str, place: int) -> str | None:
-        for head in (text[place : place + 2], text[place]):
+        for head in (text[place : place + 2], text[place : place + 1]):
             for length in self._lengths.get(head, ()):
                 candidate = text[place : place + length]
                 if candidate in self._tokens:
@@ -116,3 +115,17 @@ class SpecialSplitter:
             while end < len(text) and text[end] in " \t\n\v\f\r":
                 end += 1
         return end
+
+
+def _candidates(heads: Iterable[str]) -> re.Pattern[str] | None:
+    """Matches where a token may begin: at its first character, with its second one (if it has one) behind."""
+    seconds: dict[str, list[str]] = {}
+    for head in sorted(heads):
+        seconds.setdefault(head[0], []).append(re.escape(head[1:]))
+    single = [re.escape(first) for first, found in seconds.items() if "" in found]
+    parts = [
+        f"{re.escape(first)}(?=[{''.join(found)}])" for first, found in seconds.items() if "" not in found
+    ]
+    if single:
+        parts.append(f"[{''.join(single)}]")
+    return re.compile("|".join(parts)) if parts else None

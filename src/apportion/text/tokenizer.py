@@ -75,6 +75,11 @@ class Tokenizer:
         return self._frame.eog_ids
 
     @property
+    def control_ids(self) -> frozenset[int]:
+        """All control tokens: what `encode` never gives for plain text."""
+        return self._control
+
+    @property
     def adds_bos(self) -> bool:
         """Whether `encode` begins a text with the beginning-of-sequence token."""
         return self.bos_id is not None and self.bos_id in self._frame.prefix

@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 
 import click
 
@@ -22,7 +23,8 @@ from apportion.core import errors
 from apportion.core.errors import ApportionError
 from apportion.core.settings import SETTINGS, Origin
 from apportion.formats.block import BlockFormat
-from apportion.formats.blocks import FORMATS
+from apportion.formats.blocks import FORMATS, load_as
+from apportion.formats.blocks.table import KINS
 from apportion.models.family import FAMILIES, Family
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -150,9 +152,38 @@ def block_formats() -> str:
 
 
 def _block_format(item: BlockFormat) -> tuple[object, ...]:
-    computed = "as stored" if item.native else "after decoding while loading"
+    load = load_as(item)
+    computed = "as stored" if item.native else f"as `{load.kept.name}`, {load.growth:.1f} times its size"
     written = "yes" if item.encode is not None else "no"
     return f"`{item.name}`", item.ggml_type, f"{item.bits_per_weight:g}", item.block_size, computed, written
+
+
+def block_loads() -> str:
+    loads = [load_as(item) for item in FORMATS.values() if not item.native]
+    return table(
+        ("stored as", "bits", "kept as", "bits in memory", "times its size", "numbers"),
+        [
+            (
+                f"`{load.stored.name}`",
+                f"{load.stored.bits_per_weight:g}",
+                f"`{load.kept.name}`",
+                f"{load.kept.bits_per_weight:g}",
+                f"{load.growth:.1f}",
+                "rounded to nearest" if load.rounds else "the same",
+            )
+            for load in loads
+        ],
+    )
+
+
+def block_drawings() -> str:
+    """What the modules say themselves; an indented drawing is a code block in Markdown too."""
+    return "\n\n".join(_block_drawing(kin) for kin in KINS)
+
+
+def _block_drawing(kin: ModuleType) -> str:
+    heading = " ".join(f"`{item.name}`" for item in kin.FORMATS)
+    return f"### {heading}\n\n{inspect.cleandoc(kin.__doc__ or '')}"
 
 
 def model_families() -> str:
@@ -171,7 +202,9 @@ def _codes(names: Iterable[str]) -> str:
 
 
 GENERATORS: dict[str, Callable[[], str]] = {
+    "block-drawings": block_drawings,
     "block-formats": block_formats,
+    "block-loads": block_loads,
     "cli": cli,
     "errors": error_tree,
     "model-families": model_families,

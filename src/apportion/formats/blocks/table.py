@@ -6,9 +6,10 @@ from apportion.core.errors import Unsupported
 from apportion.formats.block import BlockFormat
 from apportion.formats.blocks import iquants, kquants, legacy, microscaling, nonlinear, plain, ternary
 
+KINS = (plain, legacy, kquants, nonlinear, microscaling, iquants, ternary)
 FORMATS: dict[str, BlockFormat] = {
     block_format.name: block_format
-    for kin in (plain, legacy, kquants, nonlinear, microscaling, iquants, ternary)
+    for kin in KINS
     for block_format in sorted(kin.FORMATS, key=lambda block_format: block_format.ggml_type)
 }
 _BY_GGML_TYPE = {block_format.ggml_type: block_format for block_format in FORMATS.values()}

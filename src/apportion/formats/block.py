@@ -67,7 +67,7 @@ class BlockFormat:
     def dequantize_into(self, data: Bytes, out: Floats | NDArray[np.float16]) -> None:
         """Rows [..., row_nbytes] uint8 into `out` [..., cols], C-contiguous, float32 or (rounded) float16.
 
-        Works through the blocks in chunks, so that beside `data` and `out` it takes a few MiB at most.
+        Works through the blocks in chunks, so that beside C-contiguous `data` and `out` it takes a few MiB.
         """
         assert out.flags.c_contiguous, "out must be C-contiguous"
         blocks = np.ascontiguousarray(data).reshape(data.size // self.block_nbytes, self.block_nbytes)

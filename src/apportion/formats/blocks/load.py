@@ -69,7 +69,7 @@ class Load:
     def rows(self, data: Bytes) -> Bytes:
         """Stored rows [..., row_nbytes] -> kept rows [..., row_nbytes]; `data` itself when nothing changes.
 
-        Beside `data` and the result it takes a few MiB.
+        Beside C-contiguous `data` and the result it takes a few MiB.
         """
         if self.kept is self.stored:
             return data

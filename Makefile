@@ -24,7 +24,7 @@ DOCS_STAMP   := $(VENV)/.stamp-docs
 FUZZ_STAMP   := $(VENV)/.stamp-fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format build docs docs-generate docs-serve fuzz bench coverage clean
+.PHONY: help demo test model check format build docs docs-generate docs-serve fuzz bench coverage clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -43,22 +43,25 @@ $(BUILD_STAMP): $(VENV_STAMP) pyproject.toml $(NATIVE)
 	$(PIP) -e .
 	@touch $@
 
-$(CHECK_STAMP): $(BUILD_STAMP) pyproject.toml
-	$(PIP) -e ".[check]"
-	@touch $@
+# Extras are installed by themselves: installing the package again would build it again.
+define install_extra
+@echo "installing the extra $(1) ..."
+@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"], sep="\n")' > $(VENV)/$(1).txt
+$(PIP) -r $(VENV)/$(1).txt
+@touch $@
+endef
 
-$(TEST_STAMP): $(BUILD_STAMP) pyproject.toml
-	@echo "installing what the tests need ..."
-	$(PIP) -e ".[test]"
-	@touch $@
+$(CHECK_STAMP): $(VENV_STAMP) pyproject.toml
+	$(call install_extra,check)
 
-$(DOCS_STAMP): $(BUILD_STAMP) pyproject.toml
-	$(PIP) -e ".[docs]"
-	@touch $@
+$(TEST_STAMP): $(VENV_STAMP) pyproject.toml
+	$(call install_extra,test)
 
-$(FUZZ_STAMP): $(TEST_STAMP)
-	$(PIP) -e ".[fuzz]"
-	@touch $@
+$(DOCS_STAMP): $(VENV_STAMP) pyproject.toml
+	$(call install_extra,docs)
+
+$(FUZZ_STAMP): $(VENV_STAMP) pyproject.toml
+	$(call install_extra,fuzz)
 
 build: $(BUILD_STAMP) ## Make the virtual environment and build the native core
 
@@ -73,10 +76,14 @@ bench: $(BUILD_STAMP) ## Measure prefill and decode of the demo model
 
 # --- judging ----------------------------------------------------------------------------------------------
 
-test: check $(TEST_STAMP) $(DOCS_STAMP) ## All checks, then the whole test suite
-	pytest -n $(JOBS)
+test: check model $(TEST_STAMP) $(DOCS_STAMP) ## All checks, then the whole test suite
+	pytest -n $(JOBS) --verbosity=0
 
-check: $(CHECK_STAMP) ## Format, lint, types, import layers, dependencies, spelling, generated docs
+model: $(BUILD_STAMP) ## Obtain the demo model, where there is a network
+	@apportion pull --offline $(MODEL) > /dev/null 2>&1 || apportion pull $(MODEL) || \
+	  echo "without the model $(MODEL) the tests that need it are skipped"
+
+check: $(BUILD_STAMP) $(CHECK_STAMP) ## Format, lint, types, import layers, dependencies, spelling, generated docs
 	@tools/check
 
 format: $(CHECK_STAMP) ## Rewrite the code in the project's format
@@ -84,13 +91,13 @@ format: $(CHECK_STAMP) ## Rewrite the code in the project's format
 	ruff check --fix src tests docs tools benchmarks
 	clang-format -i $$(git ls-files -- 'native/*.cpp' 'native/*.h' 'native/*.hpp')
 
-coverage: $(TEST_STAMP) ## Branch coverage of the suite, by file
+coverage: $(BUILD_STAMP) $(TEST_STAMP) ## Branch coverage of the suite, by file
 	coverage erase
 	coverage run -m pytest
 	coverage combine --quiet || true
 	coverage report --skip-covered
 
-fuzz: $(FUZZ_STAMP) ## Fuzz each reader for SECONDS_EACH seconds (default 600)
+fuzz: $(BUILD_STAMP) $(TEST_STAMP) $(FUZZ_STAMP) ## Fuzz each reader for SECONDS_EACH seconds (default 600)
 	@tools/fuzz $(SECONDS_EACH)
 
 # --- documentation ----------------------------------------------------------------------------------------
@@ -99,7 +106,7 @@ docs-generate: $(BUILD_STAMP) ## Write the generated pages of the documentation
 	python docs/generate.py
 
 docs: docs-generate $(DOCS_STAMP) ## Build the documentation site into site/
-	mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
 	@echo "open site/index.html"
 
 docs-serve: docs-generate $(DOCS_STAMP) ## Serve the documentation and rebuild it on change

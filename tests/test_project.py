@@ -18,7 +18,8 @@ TEXT_SUFFIXES = {".py", ".md", ".toml", ".yml", ".yaml", ".cpp", ".h", ".hpp", "
 RUNS = 7
 
 IMPORT = "import time; t = time.perf_counter(); import apportion; print(time.perf_counter() - t)"
-IDLE = "import apportion, resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+# VmHWM and not getrusage: that one keeps what the process weighed before it became this program.
+IDLE = "import apportion; print(next(s for s in open('/proc/self/status') if s.startswith('VmHWM')).split()[1])"
 HELP = """
 import subprocess, sys, time
 t = time.perf_counter()
@@ -54,7 +55,9 @@ def test_help_takes_less_than_300_ms() -> None:
 
 
 def test_the_idle_process_stays_below_80_mib() -> None:
-    assert int(printed(IDLE)) < 80 * 1024  # Linux counts in KiB
+    if not Path("/proc/self/status").exists():
+        pytest.skip("needs /proc to tell the peak of a process")
+    assert int(printed(IDLE)) < 80 * 1024  # KiB
 
 
 def test_importing_the_package_imports_neither_numpy_nor_the_engine() -> None:

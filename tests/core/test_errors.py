@@ -88,7 +88,7 @@ def test_a_truncated_file_is_a_bad_file() -> None:
         raise Truncated("it ends too early")
 
 
-@pytest.mark.parametrize("name", ["tread", "THREADS", "thread"])
+@pytest.mark.parametrize("name", ["threds", "THREADS", "thread"])
 def test_closest_finds_the_probable_meaning(name: str) -> None:
     assert closest(name, ["offline", "threads"]) == "threads"
 

@@ -19,7 +19,7 @@ RUNS = 7
 
 IMPORT = "import time; t = time.perf_counter(); import apportion; print(time.perf_counter() - t)"
 # VmHWM and not getrusage: that one keeps what the process weighed before it became this program.
-IDLE = "import apportion; print(next(s for s in open('/proc/self/status') if s.startswith('VmHWM')).split()[1])"
+IDLE = "import apportion, re; print(re.search('VmHWM:\\s*(.*) kB', open('/proc/self/status').read())[1])"
 HELP = """
 import subprocess, sys, time
 t = time.perf_counter()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.models.tiny import tiny_gguf
 
 from apportion.cli import main
 
@@ -42,3 +44,9 @@ def apportion(capsys: pytest.CaptureFixture[str]) -> Apportion:
         return Outcome(int(stop.value.code or 0), out, err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of random weights, with a tokenizer and a chat template; 256 positions."""
+    return tiny_gguf("llama", tmp_path_factory.mktemp("tiny"), block_format="q4_0")

@@ -106,7 +106,7 @@ docs-generate: $(BUILD_STAMP) ## Write the generated pages of the documentation
 	python docs/generate.py
 
 docs: docs-generate $(DOCS_STAMP) ## Build the documentation site into site/
-	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 	@echo "open site/index.html"
 
 docs-serve: docs-generate $(DOCS_STAMP) ## Serve the documentation and rebuild it on change

@@ -102,7 +102,7 @@ def test_the_site_builds_without_warnings_and_loads_nothing_from_elsewhere(tmp_p
     if importlib.util.find_spec("mkdocs") is None:
         pytest.skip("needs mkdocs: install the extra `docs`")
     site = tmp_path / "site"
-    outcome = in_environment("mkdocs", "build", "--strict", "--quiet", "--site-dir", str(site))
+    outcome = in_environment("mkdocs", "build", "--strict", "--site-dir", str(site))
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     names = {page.name for page in site.glob("*.html")}
     assert {"index.html", "quickstart.html", "cli.html", "python.html", "errors.html"} <= names

@@ -12,11 +12,11 @@ import numpy as np
 
 from apportion import _native
 from apportion.core.errors import UsageError
+from apportion.core.settings import ISA, get
 from apportion.formats.block import Floats
 from apportion.kernels.ops import Cache, ExpertWeights, Gate, Ints, RopeStyle, Routing
 from apportion.kernels.weight import Weight
 
-ISA_VARIABLE = "APPORTION_ISA"
 GATES = {"silu": 0, "gelu_tanh": 1, "swiglu_oai": 2}
 SCORES = {"softmax": 0, "sigmoid": 1, "softmax_topk": 2}
 
@@ -30,8 +30,7 @@ class NativeOps:
     Args:
         threads: how many threads share a call's work; all that this process may use if None.
         exact: float activations for every format, as a reference for what rounding them costs.
-        isa: instruction set, one of `available_isas()`; if None, the environment's APPORTION_ISA, else the
-            fastest.
+        isa: instruction set, one of `available_isas()`; if None, the setting `isa`, else the fastest.
 
     Raises:
         UsageError: `threads` is below 1, or this machine does not have the instruction set.
@@ -144,17 +143,17 @@ def available_isas() -> list[str]:
 
 
 def choose_isa(isa: str | None) -> str:
-    """The wanted instruction set, or the environment's, or the fastest.
+    """The wanted instruction set, or that of the setting `isa`, or the fastest.
 
     Raises:
         UsageError: the machine or this build does not have it.
     """
     known = available_isas()
-    wanted = isa or os.environ.get(ISA_VARIABLE) or known[0]
+    wanted = isa or get(ISA) or known[0]
     if wanted not in known:
         raise UsageError(
             f"instruction set {wanted!r} is not available",
             "it is unknown, or this machine or this build does not have it",
-            f"choose one of {', '.join(known)}, or unset {ISA_VARIABLE}",
+            f"choose one of {', '.join(known)}, or unset {ISA.variable}",
         )
     return wanted

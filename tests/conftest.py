@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from apportion.core.settings import MODELS_DIR, get
+from apportion.core.settings import MODELS_DIR, PREFIX, get
 
 # Looked up before a test gets a home of its own.
 MODELS = get(MODELS_DIR)
@@ -38,6 +38,8 @@ def smollm2(monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's own settings, caches or models."""
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
     home = tmp_path_factory.mktemp("home")
     for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(name, str(home))

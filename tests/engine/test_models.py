@@ -1,0 +1,140 @@
+"""The engine over real (tiny, random) models: the same tokens whatever is not meant to change them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tests.models.tiny import tiny_gguf
+
+from apportion.core.errors import NotFound
+from apportion.engine import LLM, SamplingParams
+from apportion.engine.loading import generation_config, load, text_parts
+from apportion.formats import open_checkpoint
+from apportion.kernels import NativeOps, ReferenceOps
+
+GREEDY = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True)
+PROMPT = "the rain in spain stays mainly in the plain"
+FAMILIES = ["llama", "gemma3", "qwen3moe", "gpt_oss", "deepseek2"]
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("tiny")
+    return {name: tiny_gguf(name, folder, block_format="q8_0") for name in FAMILIES}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_greedy_tokens_do_not_depend_on_threads(paths: dict[str, Path], name: str) -> None:
+    answers = {
+        LLM(paths[name], threads=threads).generate(PROMPT, GREEDY).token_ids for threads in (1, 2, 3, 1)
+    }
+    assert len(answers) == 1
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_greedy_tokens_do_not_depend_on_what_the_cache_holds(paths: dict[str, Path], name: str) -> None:
+    llm = LLM(paths[name], threads=1)
+    fresh = llm.generate(PROMPT, GREEDY)
+    assert llm.generate(PROMPT, GREEDY).token_ids == fresh.token_ids
+    llm.generate(PROMPT[:17] + " something else entirely", GREEDY)
+    branched = llm.generate(PROMPT, GREEDY)
+    assert branched.cached_tokens > 0
+    assert branched.token_ids == fresh.token_ids
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_greedy_tokens_do_not_depend_on_the_chunks_of_prefill(
+    paths: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = LLM(paths[name], threads=1).generate(PROMPT, GREEDY)
+    monkeypatch.setattr("apportion.engine.runner.PREFILL_CHUNK", 7)
+    assert LLM(paths[name], threads=1).generate(PROMPT, GREEDY).token_ids == whole.token_ids
+
+
+def test_the_native_path_says_what_the_reference_says(paths: dict[str, Path]) -> None:
+    exact = LLM(paths["llama"], threads=1, exact=True, kv="f32").generate(PROMPT, GREEDY)
+    reference = LLM(paths["llama"], ops=ReferenceOps(), kv="f32").generate(PROMPT, GREEDY)
+    assert exact.token_ids == reference.token_ids
+
+
+def test_a_chat_goes_on_from_its_cache_to_the_same_answer(paths: dict[str, Path]) -> None:
+    params = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)
+    messages = [{"role": "user", "content": "hello"}]
+    llm = LLM(paths["llama"], threads=1)
+    messages.append({"role": "assistant", "content": llm.chat(messages, params).text})
+    messages.append({"role": "user", "content": "and then?"})
+    second = llm.chat(messages, params)
+    assert second.cached_tokens > 0
+    assert second.token_ids == LLM(paths["llama"], threads=1).chat(messages, params).token_ids
+
+
+def test_loading_and_reading_the_prompt_tell_their_progress(paths: dict[str, Path]) -> None:
+    told: list[tuple[str, int, int]] = []
+    LLM(paths["llama"], on_progress=lambda *event: told.append(event)).generate("hi", GREEDY)
+    assert list(dict.fromkeys(event[0] for event in told)) == ["load", "prefill"]
+    loads = [event for event in told if event[0] == "load"]
+    assert loads[-1][1] == loads[-1][2] > 0
+
+
+def test_an_llm_is_a_context_and_says_its_name(paths: dict[str, Path]) -> None:
+    with LLM(paths["llama"]) as llm:
+        assert llm.name == "llama"
+        assert llm.ctx == llm.model.config.context_length == 256
+        assert llm.require_template() is llm.template
+
+
+def test_a_model_that_is_not_there_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        LLM(tmp_path / "none.gguf")
+
+
+def test_the_checkpoint_is_closed_when_loading_fails(
+    paths: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def spy(path: Path):
+        opened.append(open_checkpoint(path))
+        monkeypatch.setattr(opened[-1], "close", lambda: opened.append("closed"), raising=False)
+        return opened[-1]
+
+    def fail(*_args: object, **_options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("apportion.engine.loading.open_checkpoint", spy)
+    monkeypatch.setattr("apportion.engine.loading.load_model", fail)
+    with pytest.raises(MemoryError):
+        load(paths["llama"], NativeOps(threads=1))
+    assert opened[-1] == "closed"
+
+
+def test_recommended_sampling_comes_from_the_checkpoints_metadata(paths: dict[str, Path]) -> None:
+    checkpoint = open_checkpoint(paths["llama"])
+    metadata = {**checkpoint.metadata, "general.sampling.temp": 0.25}
+    stated = SimpleNamespace(kind="gguf", metadata=metadata)
+    assert text_parts(stated)[2] == SamplingParams(temperature=0.25)
+
+
+@pytest.mark.parametrize("content", [None, "nonsense", "[1]", "[" * 100_000])
+def test_a_generation_config_that_cannot_be_read_recommends_nothing(
+    tmp_path: Path, content: str | None
+) -> None:
+    if content is not None:
+        (tmp_path / "generation_config.json").write_text(content)
+    assert generation_config(tmp_path) == {}
+
+
+def test_a_generation_config_is_read(tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text(json.dumps({"temperature": 0.6}))
+    assert generation_config(tmp_path) == {"temperature": 0.6}
+
+
+def test_a_real_model_says_the_same_at_one_and_two_threads_and_knows_a_capital(smollm2: Path) -> None:
+    question = [{"role": "user", "content": "What is the capital of France? Answer in one word."}]
+    params = SamplingParams(temperature=0, max_tokens=12)
+    answers = [LLM(smollm2, threads=threads).chat(question, params) for threads in (1, 2)]
+    assert "Paris" in answers[0].text
+    assert answers[0].token_ids == answers[1].token_ids

@@ -2,8 +2,8 @@
 
     python benchmarks/side_by_side.py MODEL.gguf --prompt 512 --decode 128 --threads 2 --rounds 5
 
-Needs `llama-bench` on the PATH. Prints a table, and with --json one object. Every round runs each program once
-in a process of its own; a figure is the median of the rounds, beside the smallest and the largest.
+Needs `llama-bench` on the PATH. Prints a table, and with --json one object. Every round runs each program
+once in a process of its own; a figure is the median of the rounds, beside the smallest and the largest.
 """
 
 from __future__ import annotations

@@ -38,6 +38,8 @@ def test_a_folder_of_safetensors_is_a_model(tmp_path: Path) -> None:
 def test_a_folder_with_one_gguf_stands_for_it(tmp_path: Path, tiny_gguf: Gguf) -> None:
     (tmp_path / "only.gguf").write_bytes(tiny_gguf())
     (tmp_path / "README.md").write_text("text")
+    (tmp_path / "folder.gguf").mkdir()
+    (tmp_path / "dangling.gguf").symlink_to("nowhere")
     assert resolve(str(tmp_path)).path == tmp_path / "only.gguf"
 
 
@@ -82,6 +84,12 @@ def test_what_is_not_there_is_refused_with_what_was_meant(
 def test_odd_paths_fail_in_words(text: str) -> None:
     with pytest.raises(ApportionError):
         resolve(text)
+
+
+def test_a_link_to_nowhere_says_so(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").symlink_to("moved-away.gguf")
+    with pytest.raises(NotFound, match=r"link to something .* moved-away"):
+        resolve(str(tmp_path / "m.gguf"))
 
 
 def test_a_folder_in_a_circle_of_links_fails_in_words(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def model_of_file(path: Path) -> Path:
 
 def model_in_folder(folder: Path) -> Path:
     """A folder of safetensors is a model itself; else the one GGUF (or split set) in it."""
-    names = sorted(p.name for p in folder.iterdir() if p.name.endswith(MODEL_SUFFIXES))
+    names = sorted(p.name for p in folder.iterdir() if p.name.endswith(MODEL_SUFFIXES) and p.is_file())
     ggufs = [name for name in names if name.endswith(".gguf")]
     firsts = [name for name in ggufs if not (shard := SHARD.fullmatch(name)) or int(shard[2]) == 1]
     if len(ggufs) < len(names) and (folder / "config.json").is_file():
@@ -74,6 +75,8 @@ def model_in_folder(folder: Path) -> Path:
 def missing(path: Path) -> NotFound:
     """Nothing is there: say what was most likely meant."""
     text = str(path)
+    if path.is_symlink():
+        return NotFound(f"{shown(text)} is a link to something that is not there", shown(os.readlink(path)))
     org, slash, name = text.partition("/")
     if close := closest(text, ALIASES):
         hint = f"did you mean {close}?"

@@ -61,4 +61,8 @@ def one_input(data: bytes) -> None:
 TEMPLATE = ChatTemplate("")
 
 if __name__ == "__main__":
-    fuzz(one_input, [bytes([kind]) * 64 for kind in range(0, 256, 5)] + [text.encode() for text in DOS[:5]])
+    fuzz(
+        one_input,
+        [bytes([kind]) * 64 for kind in range(0, 256, 5)] + [text.encode() for text in DOS[:5]],
+        "-timeout=20",
+    )

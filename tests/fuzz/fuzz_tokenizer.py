@@ -151,4 +151,4 @@ def one_input(data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    fuzz(one_input, [bytes([kind]) * 64 for kind in range(0, 256, 5)])
+    fuzz(one_input, [bytes([kind]) * 64 for kind in range(0, 256, 5)], "-timeout=10")

@@ -165,7 +165,7 @@ def _charsmap(keys: _Metadata) -> bytes:
         table = np.asarray(values)
         if table.ndim != 1 or table.dtype.kind not in "iu":
             raise ValueError(f"{table.ndim} dimensions of {table.dtype}")
-        return (table & 0xFF).astype(np.uint8).tobytes()
+        return (table.astype(np.int64) & 0xFF).astype(np.uint8).tobytes()
     except (ValueError, TypeError, OverflowError) as error:
         raise BadFile("tokenizer: precompiled_charsmap is not an array of bytes", str(error)[:200]) from None
 

@@ -61,7 +61,9 @@ def tensors(rng: np.random.Generator) -> list[NewTensor]:
         block_format = format_by_name(name)
         values = rng.standard_normal(shape).astype(np.float32)
         rows = values.reshape(-1, shape[-1])
-        data = block_format.quantize(rows) if block_format.encode else np.zeros(_nbytes(name, shape), np.uint8)
+        data = (
+            block_format.quantize(rows) if block_format.encode else np.zeros(_nbytes(name, shape), np.uint8)
+        )
         result.append(NewTensor(f"blk.0.{name}.weight", block_format, shape, data))
     return result
 
@@ -92,3 +94,50 @@ def safetensors_seeds() -> dict[str, bytes]:
 def safetensors_bytes(header: object, data: bytes) -> bytes:
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + data
+
+
+def config_seeds() -> list[bytes]:
+    """Configurations of a few families, dense and with experts."""
+    dense = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": False,
+        "hidden_act": "silu",
+    }
+    scaling = {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }
+    experts = {
+        "model_type": "qwen3_moe",
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "norm_topk_prob": True,
+        "head_dim": 8,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+    }
+    gemma = {
+        "model_type": "gemma3_text",
+        "hidden_activation": "gelu_pytorch_tanh",
+        "head_dim": 8,
+        "sliding_window": 16,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "query_pre_attn_scalar": 8,
+        "rope_local_base_freq": 10000.0,
+    }
+    extras: list[dict[str, object]] = [{}, {"rope_scaling": scaling}, experts, gemma]
+    return [json.dumps(dense | extra).encode() for extra in extras]

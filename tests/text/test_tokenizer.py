@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.text.vectors import qwen2_metadata, read_metadata, read_vectors, smollm2_metadata
+from tests.text.vectors import qwen2_metadata, read_metadata, read_vectors
 from tests.text.vocabularies import (
     CONTROLS,
     USER_TOKEN,
@@ -35,8 +35,8 @@ def test_ids_of_qwen2_are_those_of_its_ranks(shared_data: Path) -> None:
     _check_vectors(tokenizer, *read_vectors(shared_data, "qwen2"))
 
 
-def test_ids_of_smollm_are_those_of_the_model(shared_data: Path) -> None:
-    _check_vectors(tokenizer_from_gguf(smollm2_metadata()), *read_vectors(shared_data, "smollm"))
+def test_ids_of_smollm_are_those_of_the_model(shared_data: Path, smollm2: Path) -> None:
+    _check_vectors(tokenizer_from_gguf(read_metadata(smollm2)), *read_vectors(shared_data, "smollm"))
 
 
 def _check_vectors(tokenizer: Tokenizer, texts: list[str], expected: list[list[int]]) -> None:

@@ -6,8 +6,6 @@ import base64
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from apportion.formats.gguf import open_gguf
 from apportion.text.byte_level import to_chars
 
@@ -48,14 +46,3 @@ def qwen2_metadata(ranks: Path) -> dict[str, Any]:
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.merges": merges,
     }
-
-
-def smollm2_metadata() -> dict[str, Any]:
-    """The vocabulary of the installed SmolLM2 model; skips where it is not."""
-    from apportion.core.errors import ApportionError
-    from apportion.sources import resolve
-
-    try:
-        return read_metadata(resolve("smollm2", offline=True).path)
-    except ApportionError as error:
-        pytest.skip(f"needs the smollm2 model in the cache: {error.what}")

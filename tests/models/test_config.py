@@ -197,7 +197,7 @@ JUNK = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=1000)
+@settings(max_examples=60, deadline=1000)
 @given(data=st.data())
 def test_whatever_stands_in_a_config_json_it_is_read_or_refused(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(list(TINY)))
@@ -209,7 +209,7 @@ def test_whatever_stands_in_a_config_json_it_is_read_or_refused(data: st.DataObj
         assert isinstance(read_hf(family, FAMILIES.get(family), config), ModelConfig)
 
 
-@settings(max_examples=150, deadline=1000)
+@settings(max_examples=60, deadline=1000)
 @given(data=st.data())
 def test_whatever_stands_in_gguf_metadata_it_is_read_or_refused(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(IN_GGUF))

@@ -66,14 +66,14 @@ class PhaseBars:
             return
         if phase != self._phase or self._bar is None:
             self.close()
-            self._open(phase)
+            self._open(phase, total)
         assert self._bar is not None
         assert self._task is not None
         self._bar.update(self._task, completed=done, total=total or None, remark=remark)
         if total and done >= total:
             self.close()
 
-    def _open(self, phase: str) -> None:
+    def _open(self, phase: str, total: int) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -88,7 +88,7 @@ class PhaseBars:
         columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
         remark = TextColumn("{task.fields[remark]}")
         self._bar = Progress(*columns, remark, console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task(PHASES[phase], total=None, remark="")
+        self._task = self._bar.add_task(PHASES[phase], total=total or None, remark="")
         self._phase = phase
         self._bar.start()
 

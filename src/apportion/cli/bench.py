@@ -117,7 +117,7 @@ def print_table(name: str, results: Sequence[Measurement], peak: int) -> None:
 
     from apportion.core.units import format_bytes
 
-    table = Table(title=f"{name}, peak memory {format_bytes(peak)}", title_justify="left")
+    table = Table(box=None, pad_edge=False)
     table.add_column("phase")
     for column in ("tokens", "threads", "tok/s", "min", "max", "bytes/token", "of bandwidth"):
         table.add_column(column, justify="right")
@@ -132,3 +132,4 @@ def print_table(name: str, results: Sequence[Measurement], peak: int) -> None:
             f"{100 * one.bandwidth_share:.1f}%",
         )
     Console(highlight=False).print(table)
+    click.echo(f"{name}: peak memory {format_bytes(peak)}")

@@ -14,6 +14,7 @@ from apportion.formats.gguf import open_gguf
 from apportion.kernels import ReferenceOps
 from apportion.models import config_from_checkpoint, load_model
 from apportion.models.family import FAMILIES, family_of
+from apportion.models.layout import canonical_slots
 
 
 def folder(config: dict[str, Any]) -> Any:

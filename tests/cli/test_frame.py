@@ -122,6 +122,13 @@ def test_a_faulty_command_line_in_json_mode_is_an_object_too(apportion, verb) ->
     assert "--nonsense" in outcome.object["error"]["what"]
 
 
+@pytest.mark.parametrize("words", [(), ("eval",)])
+def test_a_group_without_a_verb_shows_its_help(apportion, words) -> None:
+    outcome = apportion(*words)
+    assert outcome.status == 2
+    assert (outcome.out + outcome.err).startswith("Usage: apportion")
+
+
 def test_an_unforeseen_failure_has_no_traceback_unless_asked_for(apportion, verb, monkeypatch) -> None:
     verb(failing(ZeroDivisionError("oh")))
     outcome = apportion("probe")

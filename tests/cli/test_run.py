@@ -105,6 +105,7 @@ def test_sampling_flags_reach_the_sampler(apportion, tiny_path) -> None:
     [
         (["--temperature", "-1"], "temperature"),
         (["--logit-bias", "A"], "--logit-bias"),
+        (["--logit-bias", "999999=1"], "logit_bias"),
         (["--top-p", "7"], "top_p"),
         (["--threads", "0"], "--threads"),
         (["--kv", "q8"], "--kv"),

@@ -198,3 +198,11 @@ def test_a_vocabulary_of_262k_takes_milliseconds() -> None:
         return time.perf_counter() - start
 
     assert min(seconds() for _ in range(10)) < 0.005
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("temperature", [5e-324, 1e-50, 1e-30, 1e30, 1e300])
+def test_extreme_temperatures_give_probabilities_without_a_warning(temperature: float) -> None:
+    probabilities = softmax(np.array([3.0, -np.inf, 1.0, -2.0], dtype=np.float32), temperature)
+    expected = [1, 0, 0, 0] if temperature < 1 else [1 / 3, 0, 1 / 3, 1 / 3]
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-6)

@@ -12,6 +12,8 @@ import click
 from apportion.core.errors import ApportionError, DiskFault, DoesNotFit, NotFound, UsageError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+# A group of verbs was called without one; the message is its help. Older click exits by itself.
+BARE_CALL: type[click.UsageError] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h: a defect of ours, not of the input
 
 
@@ -19,6 +21,9 @@ def report_failure(error: Exception, *, as_json: bool) -> int:
     """Print `error` for a person or a program; returns the exit status."""
     if isinstance(error, click.Abort):
         return INTERRUPTED
+    if isinstance(error, BARE_CALL) and not as_json:
+        click.echo(error.format_message(), err=True)
+        return UsageError.exit_status
     known = as_known(error)
     if known is None:
         known = unexpected(error)

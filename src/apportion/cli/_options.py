@@ -102,7 +102,7 @@ def parse_bias(pairs: tuple[str, ...]) -> dict[int, float] | None:
         return {int(name): float(value) for name, value in (pair.split("=") for pair in pairs)} or None
     except ValueError as error:
         raise UsageError(
-            "--logit-bias wants ID=VALUE", str(error), "for example --logit-bias 2=-inf"
+            "--logit-bias wants ID=VALUE", hint="for example --logit-bias 2=-inf", given=" ".join(pairs)
         ) from error
 
 

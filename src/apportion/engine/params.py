@@ -106,10 +106,12 @@ def check(
     if not number or isinstance(value, bool) or math.isnan(value):
         raise UsageError(f"{name} must be a {'whole ' if whole else ''}number", value=repr(value))
     if value < low or value > high or (above_low and value == low) or (below_high and value == high):
-        bounds = (
-            f"{'above' if above_low else 'at least'} {low} and {'below' if below_high else 'at most'} {high}"
-        )
-        raise UsageError(f"{name} is out of range", f"it must be {bounds}", value=value)
+        bounds = []
+        if low > -math.inf:
+            bounds.append(f"{'above' if above_low else 'at least'} {low}")
+        if high < math.inf or below_high:
+            bounds.append("finite" if high == math.inf else f"{'below' if below_high else 'at most'} {high}")
+        raise UsageError(f"{name} is out of range", f"it must be {' and '.join(bounds)}", value=value)
 
 
 def stop_strings(stop: Sequence[str]) -> tuple[str, ...]:

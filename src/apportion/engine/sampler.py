@@ -23,6 +23,9 @@ Doubles: TypeAlias = NDArray[np.float64]
 DRAW_GROUP = 512
 
 
+HOTTEST, COLDEST = 1e30, 1e-30
+
+
 class Candidates(NamedTuple):
     """Tokens that may still be chosen: ids [n] and their logits [n], in no set order."""
 
@@ -40,7 +43,10 @@ def all_ids(vocab_size: int) -> Ids:
 def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
     """Probabilities [n] of logits [n]; exact zeros where exp underflows."""
     shifted = logits - logits.max()
-    weights: Floats = np.exp(shifted / np.float32(temperature))
+    # Hotter than this, all tokens are equally likely in float32 anyway; colder, only the best is left.
+    divisor = np.float32(min(max(temperature, COLDEST), HOTTEST))
+    with np.errstate(over="ignore"):  # -inf / tiny is -inf, as it should be
+        weights: Floats = np.exp(shifted / divisor)
     weights /= np.float32(weights.sum(dtype=np.float64))
     return weights
 

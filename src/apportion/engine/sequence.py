@@ -30,6 +30,7 @@ class Sequence:
 
     Raises:
         ContextOverflow: the prompt, or the prompt and `max_tokens`, are longer than the context.
+        UsageError: the prompt is empty, or `logit_bias` names a token that the model does not have.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Sequence:
         self.finish_reason: FinishReason | None = None
         self.text = ""
         self.logprobs: list[TokenLogprobs] = []
+        check_ids(params, tokenizer.vocab_size)
         self.sampler = Sampler(params, tokenizer.eog_ids if params.ignore_eos else frozenset())
         self._eog_ids = tokenizer.eog_ids
         self._detokenizer = Detokenizer(tokenizer, skip_special=True, continues=continues)
@@ -112,6 +114,15 @@ class Sequence:
         details = logprobs(logits, token_id, self.sampler.params.logprobs)
         self.logprobs.append(details)
         return details
+
+
+def check_ids(params: SamplingParams, vocab_size: int) -> None:
+    """Refuse biases on tokens that this model does not have."""
+    for token_id in params.logit_bias or {}:
+        if token_id >= vocab_size:
+            raise UsageError(
+                "logit_bias names a token that the model does not have", token_id=token_id, vocab_size=vocab_size
+            )
 
 
 def max_output(num_prompt: int, max_tokens: int | None, capacity: int) -> int:

@@ -12,7 +12,7 @@ namespace apportion {
 
 namespace {
 
-constexpr size_t kRun = 512;  // positions
+constexpr size_t kRun = 512;      // positions
 constexpr size_t kTileRows = 32;  // queries that share the reading of a block of keys and values
 static_assert(kRun % kAttendBlock == 0 && kTileRows <= kMaxTileRows);
 
@@ -71,9 +71,7 @@ struct Grid {
   size_t first_run(const AttendTile& t) const {
     return a.window && t.first_position >= a.window ? (t.first_position - a.window + 1) / kRun : 0;
   }
-  size_t end_run(const AttendTile& t) const {
-    return (t.first_position + t.num_rows / t.num_heads - 1) / kRun + 1;
-  }
+  size_t end_run(const AttendTile& t) const { return (t.first_position + t.num_rows / t.num_heads - 1) / kRun + 1; }
 };
 
 // total = total and part together, both relative to the larger maximum.

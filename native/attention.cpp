@@ -184,10 +184,11 @@ void attend_rows(const AttendTile& tile, size_t row, size_t first, size_t count,
   score_rows<Rows, kCols>(q, tile.key_size, columns, scores);
   float* sums = out.values + row * width;
   for (size_t r = 0; r < Rows; ++r) {
-    const float factor = softmax_row(tile, sight_of(tile, row + r), first, scores + r * kBlock, out.top[row + r],
-                                     out.sum[row + r]);
+    const float factor =
+        softmax_row(tile, sight_of(tile, row + r), first, scores + r * kBlock, out.top[row + r], out.sum[row + r]);
     if (factor != 1.0f)
-      for (size_t d = 0; d < width; d += 8) (F8::load(sums + r * width + d) * F8::all(factor)).store(sums + r * width + d);
+      for (size_t d = 0; d < width; d += 8)
+        (F8::load(sums + r * width + d) * F8::all(factor)).store(sums + r * width + d);
   }
   const size_t col = add_columns<Rows, kValueCols>(scores, values, count, width, 0, sums);
   add_columns<Rows, 1>(scores, values, count, width, col, sums);
@@ -210,8 +211,7 @@ void attend_run(const AttendTile& tile, size_t first, size_t last, float* scratc
     load_keys(tile, p, count, columns);
     load_values(tile, p, count, width, values);
     size_t row = 0;
-    for (; row + 4 <= tile.num_rows; row += 4)
-      attend_rows<4>(tile, row, p, count, columns, values, width, scores, out);
+    for (; row + 4 <= tile.num_rows; row += 4) attend_rows<4>(tile, row, p, count, columns, values, width, scores, out);
     switch (tile.num_rows - row) {
       case 3: attend_rows<3>(tile, row, p, count, columns, values, width, scores, out); break;
       case 2: attend_rows<2>(tile, row, p, count, columns, values, width, scores, out); break;

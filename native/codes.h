@@ -85,8 +85,7 @@ inline void read_codes<FormatId::q4_1>(const uint8_t* row, size_t group, Codes& 
 template <>
 inline void read_codes<FormatId::q5_0>(const uint8_t* row, size_t group, Codes& out) {
   const auto b = detail::load_block<BlockQ5_0>(row, group);
-  for (int i = 0; i < 32; ++i)
-    out.code[i] = int16_t(detail::nibble(b.nibbles, i) | (b.high >> i & 1) << 4);
+  for (int i = 0; i < 32; ++i) out.code[i] = int16_t(detail::nibble(b.nibbles, i) | (b.high >> i & 1) << 4);
   const float d = float_from_half(b.d);
   detail::set_scale(out, d, -16 * d);
 }
@@ -94,8 +93,7 @@ inline void read_codes<FormatId::q5_0>(const uint8_t* row, size_t group, Codes& 
 template <>
 inline void read_codes<FormatId::q5_1>(const uint8_t* row, size_t group, Codes& out) {
   const auto b = detail::load_block<BlockQ5_1>(row, group);
-  for (int i = 0; i < 32; ++i)
-    out.code[i] = int16_t(detail::nibble(b.nibbles, i) | (b.high >> i & 1) << 4);
+  for (int i = 0; i < 32; ++i) out.code[i] = int16_t(detail::nibble(b.nibbles, i) | (b.high >> i & 1) << 4);
   detail::set_scale(out, float_from_half(b.d), float_from_half(b.m));
 }
 

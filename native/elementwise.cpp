@@ -34,7 +34,8 @@ template <GateKind Kind>
 void gate_all(const float* gate, const float* up, size_t count, float* out) {
   size_t i = 0;
   for (; i + 8 <= count; i += 8) gated<Kind>(F8::load(gate + i), F8::load(up + i)).store(out + i);
-  if (i < count) store_some(gated<Kind>(load_some(gate + i, count - i), load_some(up + i, count - i)), out + i, count - i);
+  if (i < count)
+    store_some(gated<Kind>(load_some(gate + i, count - i), load_some(up + i, count - i)), out + i, count - i);
 }
 
 }  // namespace

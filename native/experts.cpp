@@ -17,8 +17,8 @@ struct Grouping {
   std::span<float> weights;
 };
 
-Grouping group_by_expert(Workspace& work, const int32_t* ids, const float* weights, size_t num_tokens,
-                         size_t per_token, size_t num_experts) {
+Grouping group_by_expert(Workspace& work, const int32_t* ids, const float* weights, size_t num_tokens, size_t per_token,
+                         size_t num_experts) {
   const size_t num_places = num_tokens * per_token;
   const std::span<size_t> ends = work.take<size_t>(num_experts + 1);
   std::fill(ends.begin(), ends.end(), 0);
@@ -61,8 +61,7 @@ void gate_and_up(const Context& context, const Experts& experts, const Chosen& c
   if (experts.gate_bias) add_bias(gate, count, experts.gate_bias + chosen.expert * F + row, num_rows);
   if (experts.up_bias) add_bias(up, count, experts.up_bias + chosen.expert * F + row, num_rows);
   context.kernels->gate(gate, up, count * kPanelRows, kind, gate);
-  for (size_t t = 0; t < count; ++t)
-    std::copy_n(gate + t * kPanelRows, num_rows, inner + (chosen.begin + t) * F + row);
+  for (size_t t = 0; t < count; ++t) std::copy_n(gate + t * kPanelRows, num_rows, inner + (chosen.begin + t) * F + row);
 }
 
 // One panel of rows of every chosen expert's down matrix, weighted and added up in the experts' order.
@@ -91,8 +90,7 @@ size_t most_tokens(const Grouping& grouping) {
 // Tokens of x in the places' order.
 std::span<Token> tokens_by_place(const Context& context, Workspace& work, const float* x, size_t num_tokens,
                                  const Matrix& matrix, const Grouping& grouping) {
-  const std::span<Token> all =
-      prepare_tokens(context, work, x, num_tokens, matrix.cols, matrix.cols, *matrix.format);
+  const std::span<Token> all = prepare_tokens(context, work, x, num_tokens, matrix.cols, matrix.cols, *matrix.format);
   const std::span<Token> placed = work.take<Token>(grouping.tokens.size());
   for (size_t i = 0; i < placed.size(); ++i) placed[i] = all[grouping.tokens[i]];
   return placed;
@@ -100,11 +98,12 @@ std::span<Token> tokens_by_place(const Context& context, Workspace& work, const 
 
 }  // namespace
 
-void apply_experts(const Context& context, const float* x, const int32_t* ids, const float* weights,
-                   size_t num_tokens, size_t per_token, const Experts& experts, GateKind kind, float* out) {
+void apply_experts(const Context& context, const float* x, const int32_t* ids, const float* weights, size_t num_tokens,
+                   size_t per_token, const Experts& experts, GateKind kind, float* out) {
   Workspace work;
   const Grouping grouping = group_by_expert(work, ids, weights, num_tokens, per_token, experts.count);
-  const size_t num_places = num_tokens * per_token, F = experts.gate.rows, room = 2 * most_tokens(grouping) * kPanelRows;
+  const size_t num_places = num_tokens * per_token, F = experts.gate.rows,
+               room = 2 * most_tokens(grouping) * kPanelRows;
   const std::span<Token> gate_tokens = tokens_by_place(context, work, x, num_tokens, experts.gate, grouping);
   const bool alike = experts.gate.format->arithmetic == experts.up.format->arithmetic;
   const std::span<Token> up_tokens =

@@ -13,7 +13,7 @@ struct Experts {
 };
 
 // x [T, H], ids and weights [T, R] -> out [T, H]. Every id must be below experts.count.
-void apply_experts(const Context& context, const float* x, const int32_t* ids, const float* weights,
-                   size_t num_tokens, size_t per_token, const Experts& experts, GateKind kind, float* out);
+void apply_experts(const Context& context, const float* x, const int32_t* ids, const float* weights, size_t num_tokens,
+                   size_t per_token, const Experts& experts, GateKind kind, float* out);
 
 }  // namespace apportion

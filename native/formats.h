@@ -11,6 +11,7 @@
 
 namespace apportion {
 
+// clang-format off: tables read better with a row per line
 #pragma pack(push, 1)
 struct BlockQ8_0 { uint16_t d; int8_t codes[32]; };
 struct BlockQ4_0 { uint16_t d; uint8_t nibbles[16]; };
@@ -26,6 +27,7 @@ struct BlockQ5K { uint16_t d, dmin; uint8_t scales[12]; uint8_t high[32]; uint8_
 struct BlockQ6K { uint8_t low[128]; uint8_t high[64]; int8_t scales[16]; uint16_t d; };
 struct BlockIq4Xs { uint16_t d, scales_high; uint8_t scales_low[4]; uint8_t nibbles[128]; };
 #pragma pack(pop)
+// clang-format on
 
 static_assert(sizeof(BlockQ8_0) == 34 && sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20);
 static_assert(sizeof(BlockQ5_0) == 22 && sizeof(BlockQ5_1) == 24 && sizeof(BlockIq4Nl) == 18);
@@ -33,24 +35,25 @@ static_assert(sizeof(BlockMxfp4) == 17 && sizeof(BlockQ2K) == 84 && sizeof(Block
 static_assert(sizeof(BlockQ4K) == 144 && sizeof(BlockQ5K) == 176 && sizeof(BlockQ6K) == 210);
 static_assert(sizeof(BlockIq4Xs) == 136);
 
-inline constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                          1,    13,   25,  38,  53,  69,  89,  113};
+inline constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 // Twice the E2M1 numbers, so that they are integers; the block's scale is halved instead.
 inline constexpr int8_t kMxfp4Values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 // Which arithmetic a format's numbers go through.
 enum class Arithmetic : uint8_t {
-  floats,      // f32, f16, bf16: float activations
-  unsigned4,   // codes 0..15, a scale and a minimum per 32
-  unsigned5,   // codes 0..31, a scale and a minimum per 32
-  unsigned3,   // codes 0..7, an integer scale and a minimum per 16
-  unsigned6,   // codes 0..63, an integer scale and a minimum per 16
-  signed8,     // codes -128..127, a scale per 32
+  floats,     // f32, f16, bf16: float activations
+  unsigned4,  // codes 0..15, a scale and a minimum per 32
+  unsigned5,  // codes 0..31, a scale and a minimum per 32
+  unsigned3,  // codes 0..7, an integer scale and a minimum per 16
+  unsigned6,  // codes 0..63, an integer scale and a minimum per 16
+  signed8,    // codes -128..127, a scale per 32
 };
 
+// clang-format off
 enum class FormatId : uint8_t {
   f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4, count,
 };
+// clang-format on
 inline constexpr size_t kNumFormats = size_t(FormatId::count);
 
 struct Format {

@@ -44,7 +44,8 @@ Matrix matrix_of(const View& data, int ggml_type, size_t count, size_t rows, siz
 
 CacheView cache_of(const View& view) {
   view.of_ndim(3).last_contiguous();
-  return {view.data<const void>(), view.type() == 'e', view.dim(0), view.dim(1), view.dim(2), view.stride(0), view.stride(1)};
+  return {view.data<const void>(), view.type() == 'e', view.dim(0), view.dim(1), view.dim(2),
+          view.stride(0),          view.stride(1)};
 }
 
 GateKind gate_kind(int kind) {
@@ -133,14 +134,23 @@ class Core {
   }
 
   void rope(nb::handle x_, nb::handle positions_, nb::handle inv_freq_, bool interleaved, float scale) const {
-    const View x(x_, "x", kFloat, Access::write), positions(positions_, "positions", kInt), inv_freq(inv_freq_, "inv_freq", kFloat);
+    const View x(x_, "x", kFloat, Access::write), positions(positions_, "positions", kInt),
+        inv_freq(inv_freq_, "inv_freq", kFloat);
     x.of_ndim(3).last_contiguous();
     positions.of_ndim(1).contiguous();
     inv_freq.of_ndim(1).contiguous();
     require(positions.dim(0) == x.dim(0), "positions and x differ in tokens");
     require(2 * inv_freq.dim(0) <= x.dim(2), "inv_freq has more frequencies than x has pairs");
-    const Rotation rotation{x.data<float>(), x.dim(0), x.dim(1), x.stride(0), x.stride(1), positions.data<const int32_t>(),
-                            inv_freq.data<const float>(), inv_freq.dim(0), interleaved, scale};
+    const Rotation rotation{x.data<float>(),
+                            x.dim(0),
+                            x.dim(1),
+                            x.stride(0),
+                            x.stride(1),
+                            positions.data<const int32_t>(),
+                            inv_freq.data<const float>(),
+                            inv_freq.dim(0),
+                            interleaved,
+                            scale};
     Unlocked unlocked;
     rotate(context_, rotation);
   }
@@ -170,7 +180,8 @@ class Core {
 
   void attend(nb::handle q_, nb::handle k_, nb::handle v_, size_t start, float scale, size_t window, float softcap,
               nb::handle sinks_, nb::handle out_) const {
-    const View q(q_, "q", kFloat), k(k_, "k", kCacheTypes), v(v_, "v", kCacheTypes), out(out_, "out", kFloat, Access::write);
+    const View q(q_, "q", kFloat), k(k_, "k", kCacheTypes), v(v_, "v", kCacheTypes),
+        out(out_, "out", kFloat, Access::write);
     q.of_ndim(3).contiguous();
     out.of_ndim(3).contiguous();
     const CacheView keys = cache_of(k), values = cache_of(v);
@@ -178,7 +189,8 @@ class Core {
     require(keys.halves == values.halves, "k and v must have one type");
     require(keys.num_heads == values.num_heads && keys.width == q.dim(2), "q, k and v differ in heads or size");
     require(keys.num_heads > 0 && A % keys.num_heads == 0, "query heads must be a multiple of key-value heads");
-    require(out.dim(0) == T && out.dim(1) == A && out.dim(2) == values.width, "out must be [tokens, heads, value size]");
+    require(out.dim(0) == T && out.dim(1) == A && out.dim(2) == values.width,
+            "out must be [tokens, heads, value size]");
     const size_t capacity = std::min(keys.capacity, values.capacity);
     require(T <= capacity && start <= capacity - T, "the positions lie outside the cache");
     const OptionalFloats sinks(sinks_, "sinks", A);
@@ -187,9 +199,10 @@ class Core {
     apportion::attend(context_, attention, out.data<float>());
   }
 
-  void route(nb::handle logits_, nb::handle bias_, size_t top_k, int score, bool normalize, float scale, size_t num_groups,
-             size_t top_groups, bool top2_groups, nb::handle ids_, nb::handle weights_) const {
-    const View logits(logits_, "logits", kFloat), ids(ids_, "ids", kInt, Access::write), weights(weights_, "weights", kFloat, Access::write);
+  void route(nb::handle logits_, nb::handle bias_, size_t top_k, int score, bool normalize, float scale,
+             size_t num_groups, size_t top_groups, bool top2_groups, nb::handle ids_, nb::handle weights_) const {
+    const View logits(logits_, "logits", kFloat), ids(ids_, "ids", kInt, Access::write),
+        weights(weights_, "weights", kFloat, Access::write);
     logits.of_ndim(2).contiguous();
     ids.of_ndim(2).contiguous();
     weights.of_ndim(2).contiguous();
@@ -204,29 +217,34 @@ class Core {
     const OptionalFloats bias(bias_, "bias", E);
     const Routing routing{top_k, Score(score), normalize, scale, num_groups, top_groups, top2_groups};
     Unlocked unlocked;
-    apportion::route(context_, logits.data<const float>(), T, E, bias.data(), routing, ids.data<int32_t>(), weights.data<float>());
+    apportion::route(context_, logits.data<const float>(), T, E, bias.data(), routing, ids.data<int32_t>(),
+                     weights.data<float>());
   }
 
   void experts(nb::handle x_, nb::handle ids_, nb::handle weights_, nb::tuple gate_, nb::tuple up_, nb::tuple down_,
                size_t num_experts, size_t inner, int kind, nb::handle out_) const {
-    const View x(x_, "x", kFloat), ids(ids_, "ids", kInt), weights(weights_, "weights", kFloat), out(out_, "out", kFloat, Access::write);
+    const View x(x_, "x", kFloat), ids(ids_, "ids", kInt), weights(weights_, "weights", kFloat),
+        out(out_, "out", kFloat, Access::write);
     x.of_ndim(2).contiguous();
     ids.of_ndim(2).contiguous();
     weights.of_ndim(2).contiguous();
     out.of_ndim(2).contiguous();
     const size_t T = x.dim(0), H = x.dim(1), R = ids.dim(1);
     require(out.dim(0) == T && out.dim(1) == H, "out must have the shape of x");
-    require(ids.dim(0) == T && weights.dim(0) == T && weights.dim(1) == R, "ids and weights must be [tokens, experts per token]");
+    require(ids.dim(0) == T && weights.dim(0) == T && weights.dim(1) == R,
+            "ids and weights must be [tokens, experts per token]");
     const int32_t* chosen = ids.data<const int32_t>();
     for (size_t i = 0; i < T * R; ++i)
       if (chosen[i] < 0 || size_t(chosen[i]) >= num_experts)
         refuse("expert " + std::to_string(chosen[i]) + " is outside " + std::to_string(num_experts) + " experts");
     const Stack gate(gate_, "gate", num_experts, inner, H), up(up_, "up", num_experts, inner, H);
     const Stack down(down_, "down", num_experts, H, inner);
-    const Experts experts{num_experts, gate.first, up.first, down.first, gate.bias.data(), up.bias.data(), down.bias.data()};
+    const Experts experts{num_experts,      gate.first,     up.first,        down.first,
+                          gate.bias.data(), up.bias.data(), down.bias.data()};
     const GateKind known = gate_kind(kind);
     Unlocked unlocked;
-    apply_experts(context_, x.data<const float>(), chosen, weights.data<const float>(), T, R, experts, known, out.data<float>());
+    apply_experts(context_, x.data<const float>(), chosen, weights.data<const float>(), T, R, experts, known,
+                  out.data<float>());
   }
 
  private:
@@ -277,16 +295,18 @@ NB_MODULE(_native, m) {
       .def_prop_ro("isa", &Core::isa)
       .def_prop_ro("threads", &Core::threads)
       .def_prop_ro("exact", &Core::exact)
-      .def("linear", &Core::linear, nb::arg("x"), nb::arg("data"), nb::arg("ggml_type"), nb::arg("bias").none(), nb::arg("out"))
+      .def("linear", &Core::linear, nb::arg("x"), nb::arg("data"), nb::arg("ggml_type"), nb::arg("bias").none(),
+           nb::arg("out"))
       .def("linear_heads", &Core::linear_heads)
       .def("embed", &Core::embed)
       .def("rms_norm", &Core::rms_norm)
       .def("gate", &Core::gate)
       .def("rope", &Core::rope)
       .def("append", &Core::append)
-      .def("attend", &Core::attend, nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("start"), nb::arg("scale"), nb::arg("window"),
-           nb::arg("softcap"), nb::arg("sinks").none(), nb::arg("out"))
-      .def("route", &Core::route, nb::arg("logits"), nb::arg("bias").none(), nb::arg("top_k"), nb::arg("score"), nb::arg("normalize"),
-           nb::arg("scale"), nb::arg("num_groups"), nb::arg("top_groups"), nb::arg("top2_groups"), nb::arg("ids"), nb::arg("weights"))
+      .def("attend", &Core::attend, nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("start"), nb::arg("scale"),
+           nb::arg("window"), nb::arg("softcap"), nb::arg("sinks").none(), nb::arg("out"))
+      .def("route", &Core::route, nb::arg("logits"), nb::arg("bias").none(), nb::arg("top_k"), nb::arg("score"),
+           nb::arg("normalize"), nb::arg("scale"), nb::arg("num_groups"), nb::arg("top_groups"), nb::arg("top2_groups"),
+           nb::arg("ids"), nb::arg("weights"))
       .def("experts", &Core::experts);
 }

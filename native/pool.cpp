@@ -77,8 +77,7 @@ void Pool::work(unsigned worker) {
       ++spins < kSpins ? relax() : epoch_.wait(seen, std::memory_order_acquire);
     seen = epoch_.load(std::memory_order_acquire);
     uint32_t members = members_.load(std::memory_order_acquire);
-    while (!(members & kClosed) &&
-           !members_.compare_exchange_weak(members, members + 1, std::memory_order_acq_rel)) {
+    while (!(members & kClosed) && !members_.compare_exchange_weak(members, members + 1, std::memory_order_acq_rel)) {
     }
     if (members & kClosed) continue;
     // Inside, the loop cannot change; it may be a later one than `seen`, which is as good.

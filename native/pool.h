@@ -49,7 +49,7 @@ class Pool {
   unsigned num_workers_ = 0;
   Loop loop_{};
   std::atomic<size_t> next_{0};
-  std::atomic<uint32_t> epoch_{0};  // counts loops; workers wait for it to change
+  std::atomic<uint32_t> epoch_{0};          // counts loops; workers wait for it to change
   std::atomic<uint32_t> members_{kClosed};  // workers inside the loop; kClosed: nobody may enter
 };
 

@@ -99,16 +99,28 @@ inline F8 each(Lane lane) {
   return r;
 }
 
-inline F8 operator+(F8 a, F8 b) { return each([&](int i) { return a.v[i] + b.v[i]; }); }
-inline F8 operator-(F8 a, F8 b) { return each([&](int i) { return a.v[i] - b.v[i]; }); }
-inline F8 operator*(F8 a, F8 b) { return each([&](int i) { return a.v[i] * b.v[i]; }); }
-inline F8 operator/(F8 a, F8 b) { return each([&](int i) { return a.v[i] / b.v[i]; }); }
-inline F8 fma(F8 a, F8 b, F8 c) { return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; }); }
-inline F8 max(F8 a, F8 b) { return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
-inline F8 min(F8 a, F8 b) { return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; }); }
-inline float sum(F8 a) {
-  return ((a.v[0] + a.v[4]) + (a.v[2] + a.v[6])) + ((a.v[1] + a.v[5]) + (a.v[3] + a.v[7]));
+inline F8 operator+(F8 a, F8 b) {
+  return each([&](int i) { return a.v[i] + b.v[i]; });
 }
+inline F8 operator-(F8 a, F8 b) {
+  return each([&](int i) { return a.v[i] - b.v[i]; });
+}
+inline F8 operator*(F8 a, F8 b) {
+  return each([&](int i) { return a.v[i] * b.v[i]; });
+}
+inline F8 operator/(F8 a, F8 b) {
+  return each([&](int i) { return a.v[i] / b.v[i]; });
+}
+inline F8 fma(F8 a, F8 b, F8 c) {
+  return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
+}
+inline F8 max(F8 a, F8 b) {
+  return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline F8 min(F8 a, F8 b) {
+  return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline float sum(F8 a) { return ((a.v[0] + a.v[4]) + (a.v[2] + a.v[6])) + ((a.v[1] + a.v[5]) + (a.v[3] + a.v[7])); }
 inline F8 exp(F8 x) {
   return each([&](int i) { return x.v[i] < -87.3f ? 0.0f : std::exp(x.v[i]); });
 }

@@ -3,13 +3,21 @@
 namespace apportion {
 
 #if defined(APPORTION_AVX2)
-const Kernels avx2_kernels = {"avx2",
+const Kernels avx2_kernels = {
+    "avx2",
 #else
-const Kernels portable_kernels = {"portable",
+const Kernels portable_kernels = {
+    "portable",
 #endif
-    APPORTION_ISA::unpack,     APPORTION_ISA::unpack_floats, APPORTION_ISA::expand,
-    APPORTION_ISA::dot,        APPORTION_ISA::dot_floats,    APPORTION_ISA::quantize,
-    APPORTION_ISA::rms_norm,   APPORTION_ISA::gate,          APPORTION_ISA::to_half,
+    APPORTION_ISA::unpack,
+    APPORTION_ISA::unpack_floats,
+    APPORTION_ISA::expand,
+    APPORTION_ISA::dot,
+    APPORTION_ISA::dot_floats,
+    APPORTION_ISA::quantize,
+    APPORTION_ISA::rms_norm,
+    APPORTION_ISA::gate,
+    APPORTION_ISA::to_half,
     APPORTION_ISA::attend_run,
 };
 

@@ -26,10 +26,10 @@ void put_codes(const Codes& codes, Panel& panel, size_t group, size_t half, size
 }
 
 template <FormatId Id, bool Signed>
-[[maybe_unused]] void unpack_rows(const uint8_t* const* rows, size_t first, size_t count, Panel& panel,
+[[maybe_unused]] void unpack_rows(const uint8_t* const* rows, size_t first, size_t begin, size_t end, Panel& panel,
                                   size_t half) {
   Codes codes;
-  for (size_t group = 0; group < count; ++group) {
+  for (size_t group = begin; group < end; ++group) {
     for (size_t row = 0; row < kHalfRows; ++row) {
       read_codes<Id>(rows[row], first + group, codes);
       put_codes<Signed>(codes, panel, group, half, row);

@@ -51,7 +51,8 @@ class View {
   // Numbers between neighbours along dimension i.
   size_t stride(int i) const {
     if (buffer_.shape[i] <= 1) return 0;
-    if (buffer_.strides[i] <= 0 || buffer_.strides[i] % buffer_.itemsize) refuse(std::string(name_) + " has strides that are not supported");
+    if (buffer_.strides[i] <= 0 || buffer_.strides[i] % buffer_.itemsize)
+      refuse(std::string(name_) + " has strides that are not supported");
     return size_t(buffer_.strides[i] / buffer_.itemsize);
   }
 
@@ -75,7 +76,8 @@ class View {
  private:
   const char* find_problem(const char* types) const {
     const char* format = buffer_.format;
-    if (!format[0] || format[1] || !std::char_traits<char>::find(types, std::char_traits<char>::length(types), format[0]))
+    if (!format[0] || format[1] ||
+        !std::char_traits<char>::find(types, std::char_traits<char>::length(types), format[0]))
       return " has the wrong type of numbers";
     if (buffer_.ndim < 1) return " must be an array";
     if (buffer_.len && reinterpret_cast<uintptr_t>(buffer_.buf) % uintptr_t(buffer_.itemsize)) return " is not aligned";
@@ -97,7 +99,8 @@ class OptionalFloats {
   OptionalFloats(nanobind::handle array, const char* name, size_t size) {
     if (array.is_none()) return;
     view_.emplace(array, name, kFloat);
-    if (view_->contiguous().size() != size) refuse(std::string(name) + " must have " + std::to_string(size) + " numbers");
+    if (view_->contiguous().size() != size)
+      refuse(std::string(name) + " must have " + std::to_string(size) + " numbers");
   }
 
   const float* data() const { return view_ ? view_->data<const float>() : nullptr; }

@@ -121,7 +121,9 @@ def check_ids(params: SamplingParams, vocab_size: int) -> None:
     for token_id in params.logit_bias or {}:
         if token_id >= vocab_size:
             raise UsageError(
-                "logit_bias names a token that the model does not have", token_id=token_id, vocab_size=vocab_size
+                "logit_bias names a token that the model does not have",
+                token_id=token_id,
+                vocab_size=vocab_size,
             )
 
 

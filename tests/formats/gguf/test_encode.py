@@ -19,7 +19,8 @@ T = ValueType
     [
         (True, T.BOOL), (0, T.UINT32), ((1 << 32) - 1, T.UINT32), (1 << 32, T.UINT64), (-1, T.INT32),
         (-(1 << 40), T.INT64), (0.1, T.FLOAT32), ("x", T.STRING), (np.float64(1), T.FLOAT64),
-        (np.uint8(1), T.UINT8), (np.bool_(True), T.BOOL), ([1], T.ARRAY), ((1,), T.ARRAY), (np.zeros(2), T.ARRAY),
+        (np.uint8(1), T.UINT8), (np.bool_(True), T.BOOL), ([1], T.ARRAY),
+        ((1,), T.ARRAY), (np.zeros(2), T.ARRAY),
     ],
 )  # fmt: skip
 def test_a_scalar_gets_the_type_that_readers_expect(value: Any, expected: ValueType) -> None:

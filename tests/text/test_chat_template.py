@@ -254,7 +254,7 @@ def test_rendering_again_is_quick() -> None:
     start = time.perf_counter()
     for _ in range(20):
         template.render(CHAT)
-    assert (time.perf_counter() - start) / 20 < 0.05
+    assert (time.perf_counter() - start) / 20 < 0.25
     template.close()
 
 

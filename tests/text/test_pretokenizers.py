@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import random
 import time
 
 import pytest
+from tests.text.vocabularies import byte_level_metadata
 
 from apportion.core.errors import Unsupported
+from apportion.text import engines
 from apportion.text.byte_level import to_bytes
 from apportion.text.engines import word_splitter
 from apportion.text.pretokenizers import PRE_TOKENIZERS, pre_tokenizer
+from apportion.text.tokenizer import tokenizer_from_gguf
 
 
 def words(pre: str, text: str) -> list[str]:
@@ -71,4 +75,48 @@ def test_long_runs_take_linear_time(pre: str, text: str) -> None:
     splitter = word_splitter(pre_tokenizer(pre))
     start = time.process_time()
     splitter.pre_tokenize_str(text)
-    assert time.process_time() - start < 1.0
+    assert time.process_time() - start < 3.0
+
+
+@pytest.mark.parametrize(
+    "pre", sorted(name for name in PRE_TOKENIZERS if not PRE_TOKENIZERS[name].spans_spaces)
+)
+def test_cutting_a_long_text_cuts_no_word(pre: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(pre)
+    parts = [
+        "ab",
+        "Cd",
+        " ",
+        " ",
+        " ",
+        "  ",
+        "\n",
+        "12",
+        "x1",
+        "'s",
+        "don't",
+        "!",
+        "é",
+        "你",
+        "(",
+        "\r\n",
+        "\u3000",
+    ]
+    text = "".join(rng.choice(parts) for _ in range(6000))
+    splitter = word_splitter(pre_tokenizer(pre))
+    monkeypatch.setattr(engines, "_LONG_TEXT", 200)
+    pieces = list(engines._pieces(text))
+    assert len(pieces) > 20
+    assert "".join(pieces) == text
+    whole = [word for word, _ in splitter.pre_tokenize_str(text)]
+    assert [word for piece in pieces for word, _ in splitter.pre_tokenize_str(piece)] == whole
+
+
+def test_a_long_text_has_the_ids_of_its_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "hello the world 12 in\n" * 400
+    for pre in ("gpt-2", "superbpe"):
+        tokenizer = tokenizer_from_gguf(byte_level_metadata(pre))
+        expected = tokenizer.encode(text)
+        monkeypatch.setattr(engines, "_LONG_TEXT", 300)
+        assert tokenizer.encode(text) == expected
+        monkeypatch.undo()

@@ -6,6 +6,7 @@ text can spell one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -16,6 +17,9 @@ from apportion.text.pretokenizers import PreTokenizer
 from apportion.text.vocabulary import TokenKind, Vocabulary
 
 SPACE = "\u2581"  # how SentencePiece writes a space inside a token
+# The library holds some 200 bytes a character while it works, so long texts go through it in parts.
+_LONG_TEXT = 1 << 16
+_WORD_END = re.compile(r"(?<=[A-Za-z])(?= [A-Za-z])")
 _SPECIAL = (TokenKind.CONTROL, TokenKind.UNKNOWN)
 
 
@@ -51,15 +55,29 @@ class BpeEngine:
 
         self._to_bytes = to_bytes if rule.bytes_as_chars else spaced_bytes
         self._escape_spaces = not rule.bytes_as_chars
+        self._spans_spaces = rule.spans_spaces
         with library_errors("tokenizer: the merges do not fit the vocabulary"):
             self._library = Tokenizer(_bpe_model(vocabulary, _checked_merges(merges), rule))
             self._library.pre_tokenizer = word_splitter(rule)
 
     def encode(self, text: str) -> list[int]:
-        return library_ids(self._library, text.replace(" ", SPACE) if self._escape_spaces else text)
+        if self._escape_spaces:
+            text = text.replace(" ", SPACE)
+        if self._spans_spaces or len(text) <= _LONG_TEXT:
+            return library_ids(self._library, text)
+        return [token for part in _pieces(text) for token in library_ids(self._library, part)]
 
     def piece(self, token: str) -> bytes:
         return self._to_bytes(token)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """A long text in parts, cut only where the rules that cut words at spaces always do."""
+    start = 0
+    while len(text) - start > _LONG_TEXT and (found := _WORD_END.search(text, start + _LONG_TEXT // 2)):
+        yield text[start : found.start()]
+        start = found.start()
+    yield text[start:]
 
 
 def spaced_bytes(token: str) -> bytes:

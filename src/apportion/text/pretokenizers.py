@@ -77,21 +77,27 @@ class PreTokenizer:
     `whole_words`: a word that is itself a token is taken as it is, without merging.
     `bytes_as_chars`: words are spelled in the byte-level alphabet; else in plain text with spaces as U+2581.
     `adds_bos`: what to assume where the file does not say.
+    `spans_spaces`: a word may go on over a space between letters.
     """
 
     splits: tuple[str, ...]
     whole_words: bool = False
     bytes_as_chars: bool = True
     adds_bos: bool = False
+    spans_spaces: bool = False
 
 
 def _cut(
-    *splits: str, whole_words: bool = False, bytes_as_chars: bool = True, adds_bos: bool = False
+    *splits: str,
+    whole_words: bool = False,
+    bytes_as_chars: bool = True,
+    adds_bos: bool = False,
+    spans_spaces: bool = False,
 ) -> PreTokenizer:
-    return PreTokenizer(splits, whole_words, bytes_as_chars, adds_bos)
+    return PreTokenizer(splits, whole_words, bytes_as_chars, adds_bos, spans_spaces)
 
 
-_LINES = _cut(r"[^\n]+|\n+", bytes_as_chars=False)
+_LINES = _cut(r"[^\n]+|\n+", bytes_as_chars=False, spans_spaces=True)
 _RULES: tuple[tuple[str, PreTokenizer], ...] = (
     (
         "default",
@@ -145,7 +151,8 @@ _RULES: tuple[tuple[str, PreTokenizer], ...] = (
         "exaone-moe",
         _cut(
             rf"{_CONTRACTION}|{_PREFIX}(?:\p{{L}}\p{{M}}*(?: \p{{L}}\p{{M}}*)*)+|\p{{N}}"
-            r"| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+"
+            r"| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+",
+            spans_spaces=True,
         ),
     ),
     (
@@ -218,7 +225,7 @@ _RULES: tuple[tuple[str, PreTokenizer], ...] = (
     ),
     ("afmoe", _cut(_digits_from_the_right(r"\p{N}"), f"[{_ASIAN_SCRIPTS}]+", _DEEPSEEK3)),
     ("falcon", _cut(r"[\p{P}\$\+<=>\^~\|`]+", _GPT2, r"[0-9][0-9][0-9]")),
-    ("superbpe", _cut(r"\p{N}+", _digits_from_the_right(r"\d"))),
+    ("superbpe", _cut(r"\p{N}+", _digits_from_the_right(r"\d"), spans_spaces=True)),
     ("poro-chat bloom gpt3-finnish", _cut(_BLOOM)),
     ("viking", _cut(_BLOOM, r"\p{N}")),
     (

@@ -12,7 +12,6 @@ import sys
 from typing import Any, BinaryIO
 
 MAX_OUTPUT_CHARS = 4 << 20
-MAX_FRAME_NBYTES = 32 << 20
 _KEPT_TEMPLATES = 4
 _WARM_UP = ("{{ strftime_now('%Y') }}{{ [1] | tojson }}", "{{ missing.x }}", "{% if %}")
 

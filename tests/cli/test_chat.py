@@ -56,6 +56,11 @@ def test_a_backslash_continues_a_line_and_quotes_make_a_block(piped) -> None:
     assert [turn["user"] for turn in turns] == ["one\ntwo", "a\n\nb", "c"]
 
 
+def test_the_end_of_input_closes_a_block(piped) -> None:
+    assert piped('"""', "a", "b", flags=("--json",)).object["turns"][0]["user"] == "a\nb"
+    assert piped("a\\", flags=("--json",)).object["turns"][0]["user"] == "a"
+
+
 def test_reset_forgets_and_regen_answers_again(piped) -> None:
     turns = piped("hi", "/regen", "/reset", "hi", flags=("--json",)).object["turns"]
     assert [turn["user"] for turn in turns] == ["hi", "hi", "hi"]

@@ -53,6 +53,27 @@ def test_files_with_a_leading_underscore_are_no_verbs(tmp_path: Path) -> None:
     assert summary(files["two-words"]) == "Do something. Really"
 
 
+def commands() -> list[tuple[str, click.Command]]:
+    """Every verb, and every verb of a group of them."""
+    found = []
+    for name in verb_files():
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        found.append((name, command))
+        if isinstance(command, click.Group):
+            found += [(f"{name} {sub}", one) for sub, one in command.commands.items()]
+    return found
+
+
+def test_every_verb_has_json_and_a_help_text() -> None:
+    for name, command in commands():
+        assert command.help, name
+        if not isinstance(command, click.Group) or command.invoke_without_command:
+            assert any("--json" in param.opts for param in command.params), name
+        for param in command.params:
+            assert isinstance(param, click.Argument) or getattr(param, "help", None), (name, param.name)
+
+
 def test_help_imports_no_verb_and_nothing_heavy() -> None:
     code = (
         "import sys; from apportion.cli import main\n"
@@ -166,6 +187,34 @@ def test_a_reader_that_leaves_early_is_no_failure() -> None:
     assert child.stderr.read() == b""
     child.stderr.close()
     child.wait()
+
+
+def test_a_verb_whose_reader_leaves_early_is_no_failure() -> None:
+    """What it prints is more than a pipe holds."""
+    code = (
+        "import click; from apportion.cli import _group, main\n"
+        "verb = click.Command('talk', callback=lambda: [click.echo('x' * 999) for _ in range(999)] and 0)\n"
+        "_group.VerbGroup.get_command = lambda self, ctx, name: verb\n"
+        "_group.verb_files = lambda: {'talk': None}\n"
+        "main(['talk'])"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdout.read(10)
+    child.stdout.close()
+    assert child.stderr.read() == b""
+    child.stderr.close()
+    assert child.wait() == 0
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_failure(closed: str) -> None:
+    code = "from apportion.cli import main; main(['config', '--json'])"
+    command = f'"$0" -c "$1" {closed}'
+    done = subprocess.run(["bash", "-c", command, sys.executable, code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) == (">&-" not in closed.replace("2>&-", ""))
 
 
 def test_control_characters_from_files_do_not_reach_the_terminal() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -252,6 +253,13 @@ def test_timings_add_up(make_llm) -> None:
     done = make_llm().generate("hello", GREEDY)
     assert done.timings.ttft_s >= done.timings.prefill_s > 0
     assert done.timings.decode_tok_s == pytest.approx(11 / done.timings.decode_s)
+
+
+def test_what_the_caller_does_between_steps_is_not_decode_time(make_llm) -> None:
+    stream = make_llm().stream("hello", GREEDY)
+    for _ in stream:
+        time.sleep(0.01)
+    assert stream.completion.timings.decode_s < 0.1
 
 
 def test_a_completion_is_one_flat_json_object(make_llm) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from apportion.cli._failures import broken_pipe, report_failure
+from apportion.cli._failures import ReaderLeft, broken_pipe, report_failure
+from apportion.cli._streams import open_closed_streams
 from apportion.core.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -74,6 +75,12 @@ class VerbGroup(click.Group):
         ]
         return verbs + click.Command.shell_complete(self, ctx, incomplete)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderLeft from None  # click itself would exit with 1
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -84,17 +91,21 @@ class VerbGroup(click.Group):
         **extra: Any,
     ) -> Any:
         """Run one command line and exit; a verb that returns an int chooses its exit status."""
+        open_closed_streams()
         words = list(sys.argv[1:] if args is None else args)
         prog_name = prog_name or self.name
         if not standalone_mode:
             return super().main(words, prog_name, complete_var, standalone_mode=False, **extra)
         try:
-            result = super().main(words, prog_name, complete_var, standalone_mode=False, **extra)
+            try:
+                result = super().main(words, prog_name, complete_var, standalone_mode=False, **extra)
+            except ReaderLeft:
+                raise
+            except Exception as error:
+                result = report_failure(error, as_json=wants_json(words))
             sys.stdout.flush()
-        except BrokenPipeError:
-            sys.exit(broken_pipe())
-        except Exception as error:
-            sys.exit(report_failure(error, as_json=wants_json(words)))
+        except (BrokenPipeError, ReaderLeft):
+            result = broken_pipe()
         sys.exit(result if isinstance(result, int) else 0)
 
 

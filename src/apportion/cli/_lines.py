@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -39,9 +40,10 @@ class LineReader:
         if line.lstrip().startswith(BLOCK):
             return self._block(line.lstrip().removeprefix(BLOCK))
         lines = [line]
-        while lines[-1].endswith("\\"):
-            lines[-1] = lines[-1][:-1]
-            lines.append(self._line(MORE))
+        with suppress(EOFError):  # what was typed until then counts
+            while lines[-1].endswith("\\"):
+                lines[-1] = lines[-1][:-1]
+                lines.append(self._line(MORE))
         return "\n".join(lines)
 
     def close(self) -> None:
@@ -51,10 +53,11 @@ class LineReader:
 
     def _block(self, line: str) -> str:
         lines = []
-        while not line.rstrip().endswith(BLOCK):
-            lines.append(line)
-            line = self._line(MORE)
-        lines.append(line.rstrip().removesuffix(BLOCK))
+        with suppress(EOFError):  # it closes the block as well
+            while not line.rstrip().endswith(BLOCK):
+                lines.append(line)
+                line = self._line(MORE)
+            lines.append(line.rstrip().removesuffix(BLOCK))
         return "\n".join(lines).strip("\n")
 
     def _line(self, prompt: str) -> str:

@@ -28,9 +28,9 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
-def visible(text: str) -> str:
-    """Model output for a terminal: no control character but line ends and tabs gets through."""
-    if not sys.stdout.isatty():
+def visible(text: str, *, err: bool = False) -> str:
+    """Model output for stdout or stderr; to a terminal, no control character but line ends and tabs."""
+    if not (sys.stderr if err else sys.stdout).isatty():
         return text
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 

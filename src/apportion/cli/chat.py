@@ -160,7 +160,7 @@ class Chat:
         question = self.conversation.messages[-1]["content"]
         try:
             for delta in stream:
-                self._show(visible(delta.text))
+                self._show(visible(delta.text, err=self._silent))
         except KeyboardInterrupt:
             stream.close()
         self._show("\n")

@@ -47,7 +47,7 @@ class Timings:
 
     Attributes:
         prefill_s: computing the prompt's tokens, those found in the cache left out.
-        decode_s: from the first output token to the last.
+        decode_s: computing and choosing the tokens after the first.
         ttft_s: from the call to the first output token.
         prefill_tok_s: computed prompt tokens by prefill_s.
         decode_tok_s: steps after the first token by decode_s.

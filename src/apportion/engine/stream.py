@@ -30,20 +30,21 @@ class Stream(Iterator[Delta]):
         self._cached_tokens = runner.num_shared(sequence.ids)
         self._start = time.perf_counter()
         self._prefill_s = 0.0
-        self._first: float | None = None
-        self._last = self._start
-        self._steps = 0
+        self._ttft_s: float | None = None
+        self._decode_s = 0.0
+        self._decode_steps = 0
 
     def __next__(self) -> Delta:
         if self._sequence.finish_reason is not None:
             raise StopIteration
-        logits = self._runner.step(self._sequence) if self._first else self._prefill()
-        while logits is None:  # another stream took the cache meanwhile
-            logits = self._runner.step(self._sequence)
-        delta = self._sequence.extend(logits)
-        self._last = time.perf_counter()
-        self._first = self._first or self._last
-        self._steps += 1
+        if self._ttft_s is None:
+            delta = self._sequence.extend(self._prefill())
+            self._ttft_s = time.perf_counter() - self._start
+            return delta
+        begin = time.perf_counter()
+        delta = self._sequence.extend(self._decode())
+        self._decode_s += time.perf_counter() - begin  # the caller's own time between steps does not count
+        self._decode_steps += 1
         return delta
 
     def close(self) -> None:
@@ -93,13 +94,19 @@ class Stream(Iterator[Delta]):
         self._prefill_s = time.perf_counter() - begin
         return logits
 
+    def _decode(self) -> Floats:
+        """The logits that follow the last token; more than one step if another stream took the cache."""
+        logits = None
+        while logits is None:
+            logits = self._runner.step(self._sequence)
+        return logits
+
     def _timings(self) -> Timings:
         computed = self._sequence.num_prompt - self._cached_tokens
-        decode_s = self._last - self._first if self._first else 0.0
         return Timings(
             prefill_s=self._prefill_s,
-            decode_s=decode_s,
-            ttft_s=self._first - self._start if self._first else 0.0,
+            decode_s=self._decode_s,
+            ttft_s=self._ttft_s or 0.0,
             prefill_tok_s=computed / self._prefill_s if self._prefill_s else 0.0,
-            decode_tok_s=(self._steps - 1) / decode_s if decode_s else 0.0,
+            decode_tok_s=self._decode_steps / self._decode_s if self._decode_s else 0.0,
         )

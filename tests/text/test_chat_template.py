@@ -210,6 +210,21 @@ def test_the_child_ends_with_the_template_object() -> None:
     assert child.returncode is not None
 
 
+def test_an_interrupted_rendering_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    template = ChatTemplate("{{ messages[0].content }}")
+    template.render(USER)
+
+    def interrupt(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("apportion.text.template_process._read", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        template.render([{"role": "user", "content": "first"}])
+    monkeypatch.undo()
+    assert template.render([{"role": "user", "content": "second"}]) == "second"
+    template.close()
+
+
 def test_threads_take_turns() -> None:
     template = ChatTemplate("{{ messages[0].content * 50 }}")
     found: list[bool] = []

@@ -71,6 +71,9 @@ class TemplateProcess:
         except (EOFError, OSError) as error:
             status = self._stop()
             raise _broken(status, error) from None
+        except BaseException:
+            self._stop()  # interrupted half-way: its answer must not be taken for that of the next question
+            raise
 
     def _start(self) -> subprocess.Popen[bytes]:
         child = subprocess.Popen(
@@ -160,7 +163,7 @@ def _read(fd: int, size: int, deadline: float) -> bytes:
 def _end(child: subprocess.Popen[bytes]) -> None:
     # By then it may have ended by itself, of a limit; its status tells which.
     try:
-        child.wait(0.05 if child.poll() is None and _closed(child) else 0)
+        child.wait(2.0 if child.poll() is None and _closed(child) else 0)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()

@@ -21,6 +21,9 @@ __m256i four_codes(const int8_t* p) {
 
 __m256i load(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
 
+// Keeps a running sum where it stands. Without it GCC computes all products first, spills them, and adds them later.
+void pin(__m256i& sum) { asm volatile("" : "+x"(sum)); }
+
 // The group's part of the float sums: sums += scales * (x scale * total) + mins * x sums.
 template <int Mins>
 void add_group(const Panel& panel, size_t group, const Token& token, size_t place, const __m256i* total, __m256* sums) {
@@ -59,6 +62,8 @@ void dot_unsigned(const Panel& panel, const Token* tokens, size_t first, size_t 
           const __m256i p0 = _mm256_maddubs_epi16(w0, four), p1 = _mm256_maddubs_epi16(w1, four);
           part[t][0] = i ? _mm256_add_epi16(part[t][0], p0) : p0;
           part[t][1] = i ? _mm256_add_epi16(part[t][1], p1) : p1;
+          pin(part[t][0]);
+          pin(part[t][1]);
         }
       }
 #pragma GCC unroll 4
@@ -101,6 +106,8 @@ void dot_signed(const Panel& panel, const Token* tokens, size_t first, size_t co
         const __m256i p0 = _mm256_madd_epi16(w0, two), p1 = _mm256_madd_epi16(w1, two);
         total[t][0] = j ? _mm256_add_epi32(total[t][0], p0) : p0;
         total[t][1] = j ? _mm256_add_epi32(total[t][1], p1) : p1;
+        pin(total[t][0]);
+        pin(total[t][1]);
       }
     }
 #pragma GCC unroll 4

@@ -31,7 +31,7 @@ struct alignas(64) Panel {
   int16_t subs[kMaxGroups][2][kPanelRows][2];  // each integer scale twice, as multiply-add wants it
 };
 
-inline constexpr size_t kMaxFloatCols = 256;
+inline constexpr size_t kMaxFloatCols = 64;
 
 // Rows of numbers, [columns][rows].
 struct alignas(64) FloatPanel {
@@ -86,9 +86,9 @@ constexpr size_t attend_scratch(size_t key_size, size_t value_size) {
 
 enum class GateKind : uint8_t { silu, gelu_tanh, swiglu_oai };
 
-// Fills half `half` of the panel from 8 rows' groups first .. first + count - 1.
-using Unpack = void (*)(const uint8_t* const* rows, size_t first, size_t count, Panel& panel, size_t half);
-// The same for float formats; `first` and `count` are columns.
+// Fills places begin .. end - 1 of half `half` of the panel from 8 rows' groups, place 0 being their group `first`.
+using Unpack = void (*)(const uint8_t* const* rows, size_t first, size_t begin, size_t end, Panel& panel, size_t half);
+// Fills columns 0 .. count - 1 of half `half` of the panel from 8 rows' columns `first` and on.
 using UnpackFloats = void (*)(const uint8_t* const* rows, size_t first, size_t count, FloatPanel& panel, size_t half);
 
 struct Kernels {

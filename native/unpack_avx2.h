@@ -136,8 +136,8 @@ __m256i fifth_bits(__m256i high, int j) {
 
 }  // namespace
 
-inline void unpack_q8_0(Rows rows, size_t first, size_t count, Panel& panel, size_t half) {
-  for (size_t g = 0; g < count; ++g) {
+inline void unpack_q8_0(Rows rows, size_t first, size_t begin, size_t end, Panel& panel, size_t half) {
+  for (size_t g = begin; g < end; ++g) {
     const size_t block = (first + g) * sizeof(BlockQ8_0);
     __m256i v[8];
     transpose32(rows, block + 2, v);
@@ -146,8 +146,8 @@ inline void unpack_q8_0(Rows rows, size_t first, size_t count, Panel& panel, siz
   }
 }
 
-inline void unpack_q4_0(Rows rows, size_t first, size_t count, Panel& panel, size_t half) {
-  for (size_t g = 0; g < count; ++g) {
+inline void unpack_q4_0(Rows rows, size_t first, size_t begin, size_t end, Panel& panel, size_t half) {
+  for (size_t g = begin; g < end; ++g) {
     const size_t block = (first + g) * sizeof(BlockQ4_0);
     for_nibbles(rows, block + 2, [&](int j, __m256i v) { put_bytes(panel, g, half, j, v); });
     const __m256 d = gather_halves(rows, block);
@@ -156,8 +156,8 @@ inline void unpack_q4_0(Rows rows, size_t first, size_t count, Panel& panel, siz
   }
 }
 
-inline void unpack_q4_1(Rows rows, size_t first, size_t count, Panel& panel, size_t half) {
-  for (size_t g = 0; g < count; ++g) {
+inline void unpack_q4_1(Rows rows, size_t first, size_t begin, size_t end, Panel& panel, size_t half) {
+  for (size_t g = begin; g < end; ++g) {
     const size_t block = (first + g) * sizeof(BlockQ4_1);
     for_nibbles(rows, block + 4, [&](int j, __m256i v) { put_bytes(panel, g, half, j, v); });
     __m256 d, m;
@@ -167,8 +167,8 @@ inline void unpack_q4_1(Rows rows, size_t first, size_t count, Panel& panel, siz
   }
 }
 
-inline void unpack_q5_0(Rows rows, size_t first, size_t count, Panel& panel, size_t half) {
-  for (size_t g = 0; g < count; ++g) {
+inline void unpack_q5_0(Rows rows, size_t first, size_t begin, size_t end, Panel& panel, size_t half) {
+  for (size_t g = begin; g < end; ++g) {
     const size_t block = (first + g) * sizeof(BlockQ5_0);
     const __m256i high = gather32(rows, block + 2);
     for_nibbles(rows, block + 6, [&](int j, __m256i v) {
@@ -180,8 +180,8 @@ inline void unpack_q5_0(Rows rows, size_t first, size_t count, Panel& panel, siz
   }
 }
 
-inline void unpack_q5_1(Rows rows, size_t first, size_t count, Panel& panel, size_t half) {
-  for (size_t g = 0; g < count; ++g) {
+inline void unpack_q5_1(Rows rows, size_t first, size_t begin, size_t end, Panel& panel, size_t half) {
+  for (size_t g = begin; g < end; ++g) {
     const size_t block = (first + g) * sizeof(BlockQ5_1);
     const __m256i high = gather32(rows, block + 4);
     for_nibbles(rows, block + 8, [&](int j, __m256i v) {
@@ -194,9 +194,9 @@ inline void unpack_q5_1(Rows rows, size_t first, size_t count, Panel& panel, siz
   }
 }
 
-inline void unpack_iq4_nl(Rows rows, size_t first, size_t count, Panel& panel, size_t half) {
+inline void unpack_iq4_nl(Rows rows, size_t first, size_t begin, size_t end, Panel& panel, size_t half) {
   const __m256i values = _mm256_broadcastsi128_si256(load16(reinterpret_cast<const uint8_t*>(kIq4Values)));
-  for (size_t g = 0; g < count; ++g) {
+  for (size_t g = begin; g < end; ++g) {
     const size_t block = (first + g) * sizeof(BlockIq4Nl);
     for_nibbles(rows, block + 2,
                 [&](int j, __m256i v) { put_pairs(panel, g, half, j, _mm256_shuffle_epi8(values, v)); });
@@ -204,10 +204,10 @@ inline void unpack_iq4_nl(Rows rows, size_t first, size_t count, Panel& panel, s
   }
 }
 
-inline void unpack_mxfp4(Rows rows, size_t first, size_t count, Panel& panel, size_t half) {
+inline void unpack_mxfp4(Rows rows, size_t first, size_t begin, size_t end, Panel& panel, size_t half) {
   const __m256i signed_values = _mm256_broadcastsi128_si256(load16(reinterpret_cast<const uint8_t*>(kMxfp4Values)));
   const __m256i values = _mm256_add_epi8(signed_values, bytes(12));
-  for (size_t g = 0; g < count; ++g) {
+  for (size_t g = begin; g < end; ++g) {
     const size_t block = (first + g) * sizeof(BlockMxfp4);
     for_nibbles(rows, block + 1,
                 [&](int j, __m256i v) { put_bytes(panel, g, half, j, _mm256_shuffle_epi8(values, v)); });
@@ -238,8 +238,8 @@ struct SixBitScales {
   }
 };
 
-inline void unpack_q4_k(Rows rows, size_t first, size_t count, Panel& panel, size_t half) {
-  for (size_t start = 0; start < count; start += 8) {
+inline void unpack_q4_k(Rows rows, size_t first, size_t begin, size_t end, Panel& panel, size_t half) {
+  for (size_t start = begin; start < end; start += 8) {
     const size_t block = (first + start) / 8 * sizeof(BlockQ4K);
     __m256 d, dmin;
     gather_half_pairs(rows, block, d, dmin);
@@ -264,8 +264,8 @@ void put_q5_k(Panel& panel, size_t group, size_t half, const __m256i* v, const _
   }
 }
 
-inline void unpack_q5_k(Rows rows, size_t first, size_t count, Panel& panel, size_t half) {
-  for (size_t start = 0; start < count; start += 8) {
+inline void unpack_q5_k(Rows rows, size_t first, size_t begin, size_t end, Panel& panel, size_t half) {
+  for (size_t start = begin; start < end; start += 8) {
     const size_t block = (first + start) / 8 * sizeof(BlockQ5K);
     __m256 d, dmin;
     gather_half_pairs(rows, block, d, dmin);
@@ -284,8 +284,8 @@ inline void unpack_q5_k(Rows rows, size_t first, size_t count, Panel& panel, siz
   }
 }
 
-inline void unpack_q6_k(Rows rows, size_t first, size_t count, Panel& panel, size_t half) {
-  for (size_t start = 0; start < count; start += 8) {
+inline void unpack_q6_k(Rows rows, size_t first, size_t begin, size_t end, Panel& panel, size_t half) {
+  for (size_t start = begin; start < end; start += 8) {
     const size_t block = (first + start) / 8 * sizeof(BlockQ6K);
     const __m256 d = gather_halves(rows, block + 208);
     __m256i runs[4];
@@ -312,8 +312,8 @@ inline void unpack_q6_k(Rows rows, size_t first, size_t count, Panel& panel, siz
   }
 }
 
-inline void unpack_q2_k(Rows rows, size_t first, size_t count, Panel& panel, size_t half) {
-  for (size_t start = 0; start < count; start += 8) {
+inline void unpack_q2_k(Rows rows, size_t first, size_t begin, size_t end, Panel& panel, size_t half) {
+  for (size_t start = begin; start < end; start += 8) {
     const size_t block = (first + start) / 8 * sizeof(BlockQ2K);
     __m256 d, dmin;
     gather_half_pairs(rows, block + 80, d, dmin);
@@ -353,8 +353,8 @@ void put_q3_k(Panel& panel, size_t start, size_t half, const __m256i* v, const _
   }
 }
 
-inline void unpack_q3_k(Rows rows, size_t first, size_t count, Panel& panel, size_t half) {
-  for (size_t start = 0; start < count; start += 8) {
+inline void unpack_q3_k(Rows rows, size_t first, size_t begin, size_t end, Panel& panel, size_t half) {
+  for (size_t start = begin; start < end; start += 8) {
     const size_t block = (first + start) / 8 * sizeof(BlockQ3K);
     const __m256 d = gather_halves(rows, block + 108);
     const __m256i a = gather32(rows, block + 96), b = gather32(rows, block + 100), c = gather32(rows, block + 104);
@@ -378,9 +378,9 @@ inline void unpack_q3_k(Rows rows, size_t first, size_t count, Panel& panel, siz
   }
 }
 
-inline void unpack_iq4_xs(Rows rows, size_t first, size_t count, Panel& panel, size_t half) {
+inline void unpack_iq4_xs(Rows rows, size_t first, size_t begin, size_t end, Panel& panel, size_t half) {
   const __m256i values = _mm256_broadcastsi128_si256(load16(reinterpret_cast<const uint8_t*>(kIq4Values)));
-  for (size_t start = 0; start < count; start += 8) {
+  for (size_t start = begin; start < end; start += 8) {
     const size_t block = (first + start) / 8 * sizeof(BlockIq4Xs);
     const __m256i front = gather32(rows, block);  // d, then the scales' high bits
     const __m256 d = floats_of_low_halves(front);

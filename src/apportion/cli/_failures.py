@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -57,7 +58,8 @@ def as_known(error: Exception) -> ApportionError | None:
             return NotFound(f"no such file: {error.filename}", error.strerror or "", "check the path")
         case OSError() if error.errno is not None:
             what = f"cannot use {error.filename}" if error.filename else "the operating system refused"
-            return DiskFault(what, error.strerror or str(error), "check the path and its permissions")
+            hint = "free some space" if error.errno == errno.ENOSPC else "check the path and its permissions"
+            return DiskFault(what, error.strerror or str(error), hint)
         case MemoryError():
             return DoesNotFit("out of memory", str(error), "choose a smaller model or a smaller --ctx")
     return None
@@ -99,6 +101,10 @@ def print_json(error: ApportionError) -> None:
 def printable(text: str) -> str:
     """Names come from untrusted files: no control character reaches the terminal."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+class ReaderLeft(Exception):
+    """Whoever read our output has closed it."""
 
 
 def broken_pipe() -> int:

@@ -2,10 +2,10 @@
 
     python benchmarks/kernels.py [--threads 1,2] [--formats q4_0,q8_0] [--cpu-time] [--json]
 
-A decode line reads the weight once for one token and shows how near it comes to the memory's bandwidth; a prefill
-line multiplies 512 tokens. The best of several repeats is shown, since other work on the machine only slows
-down. `--cpu-time` counts the calling thread's processor time instead of the clock's: on a busy machine it tells what
-one thread could do on an idle one.
+A decode line reads the weight once for one token and shows how near it comes to the memory's bandwidth; a
+prefill line multiplies 512 tokens. The best of several repeats is shown, since other work on the machine only
+slows down. `--cpu-time` counts the calling thread's processor time instead of the clock's: on a busy machine
+it tells what one thread could do on an idle one.
 """
 
 from __future__ import annotations

@@ -126,8 +126,7 @@ void add_group(const Panel& panel, size_t group, const Token& token, size_t plac
                const int32_t* total, float* sums) {
   for (size_t r = 0; r < kPanelRows; ++r) {
     sums[r] += float(total[r]) * token.scales[place] * panel.scales[group][r];
-    for (size_t m = 0; m < num_mins; ++m)
-      sums[r] += panel.mins[group][m][r] * token.sums[place * num_mins + m];
+    for (size_t m = 0; m < num_mins; ++m) sums[r] += panel.mins[group][m][r] * token.sums[place * num_mins + m];
   }
 }
 

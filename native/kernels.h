@@ -40,10 +40,10 @@ struct alignas(64) FloatPanel {
 
 // How a token's activations are stored for a product.
 enum class Activations : uint8_t {
-  floats,  // as they are
+  floats,   // as they are
   bytes32,  // int8 codes, and a scale and the scaled sum of codes per 32
   bytes16,  // int8 codes, a scale per 32, and the scaled sum of codes per 16
-  pairs,  // int16 codes in the order k, k + 2, k + 1, k + 3, and a scale per 32
+  pairs,    // int16 codes in the order k, k + 2, k + 1, k + 3, and a scale per 32
 };
 
 struct Token {

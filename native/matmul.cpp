@@ -49,8 +49,8 @@ size_t groups_at_a_time(const Format& format, size_t num_groups) {
   return std::min(most, round_up((num_groups + parts - 1) / parts, unit));
 }
 
-void multiply_floats(const Kernels& kernels, const Matrix& matrix, PanelRows& rows,
-                     std::span<const Token> tokens, float* sums) {
+void multiply_floats(const Kernels& kernels, const Matrix& matrix, PanelRows& rows, std::span<const Token> tokens,
+                     float* sums) {
   FloatPanel panel;
   const UnpackFloats unpack = kernels.unpack_floats(matrix.format->id);
   for (size_t col = 0; col < matrix.cols; col += kMaxFloatCols) {
@@ -72,8 +72,8 @@ void multiply_exactly(const Kernels& kernels, Arithmetic arithmetic, const Panel
   }
 }
 
-void multiply_codes(const Context& context, const Matrix& matrix, PanelRows& rows,
-                    std::span<const Token> tokens, float* sums) {
+void multiply_codes(const Context& context, const Matrix& matrix, PanelRows& rows, std::span<const Token> tokens,
+                    float* sums) {
   Panel panel;
   const Kernels& kernels = *context.kernels;
   const Arithmetic arithmetic = matrix.format->arithmetic;

@@ -43,7 +43,8 @@ int32_t read32(const uint8_t* p) {
 void transpose16(Rows rows, size_t offset, __m256i* out) {
   __m256i pair[4];
   for (int i = 0; i < 4; ++i)
-    pair[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(load16(rows[i] + offset)), load16(rows[i + 4] + offset), 1);
+    pair[i] =
+        _mm256_inserti128_si256(_mm256_castsi128_si256(load16(rows[i] + offset)), load16(rows[i + 4] + offset), 1);
   const __m256i a = _mm256_unpacklo_epi32(pair[0], pair[1]), b = _mm256_unpackhi_epi32(pair[0], pair[1]);
   const __m256i c = _mm256_unpacklo_epi32(pair[2], pair[3]), d = _mm256_unpackhi_epi32(pair[2], pair[3]);
   out[0] = _mm256_unpacklo_epi64(a, c);
@@ -171,9 +172,8 @@ inline void unpack_q5_0(Rows rows, size_t first, size_t begin, size_t end, Panel
   for (size_t g = begin; g < end; ++g) {
     const size_t block = (first + g) * sizeof(BlockQ5_0);
     const __m256i high = gather32(rows, block + 2);
-    for_nibbles(rows, block + 6, [&](int j, __m256i v) {
-      put_bytes(panel, g, half, j, _mm256_or_si256(v, fifth_bits(high, j)));
-    });
+    for_nibbles(rows, block + 6,
+                [&](int j, __m256i v) { put_bytes(panel, g, half, j, _mm256_or_si256(v, fifth_bits(high, j))); });
     const __m256 d = gather_halves(rows, block);
     put_scales(panel, g, half, d);
     put_mins(panel, g, half, 0, times(d, -16));
@@ -184,9 +184,8 @@ inline void unpack_q5_1(Rows rows, size_t first, size_t begin, size_t end, Panel
   for (size_t g = begin; g < end; ++g) {
     const size_t block = (first + g) * sizeof(BlockQ5_1);
     const __m256i high = gather32(rows, block + 4);
-    for_nibbles(rows, block + 8, [&](int j, __m256i v) {
-      put_bytes(panel, g, half, j, _mm256_or_si256(v, fifth_bits(high, j)));
-    });
+    for_nibbles(rows, block + 8,
+                [&](int j, __m256i v) { put_bytes(panel, g, half, j, _mm256_or_si256(v, fifth_bits(high, j))); });
     __m256 d, m;
     gather_half_pairs(rows, block, d, m);
     put_scales(panel, g, half, d);
@@ -358,10 +357,9 @@ inline void unpack_q3_k(Rows rows, size_t first, size_t begin, size_t end, Panel
     const size_t block = (first + start) / 8 * sizeof(BlockQ3K);
     const __m256 d = gather_halves(rows, block + 108);
     const __m256i a = gather32(rows, block + 96), b = gather32(rows, block + 100), c = gather32(rows, block + 104);
-    const __m256i runs[4] = {_mm256_or_si256(low_nibbles(a), bits<0, 3, 4>(c)),
-                             _mm256_or_si256(low_nibbles(b), bits<2, 3, 4>(c)),
-                             _mm256_or_si256(high_nibbles(a), bits<4, 3, 4>(c)),
-                             _mm256_or_si256(high_nibbles(b), bits<6, 3, 4>(c))};
+    const __m256i runs[4] = {
+        _mm256_or_si256(low_nibbles(a), bits<0, 3, 4>(c)), _mm256_or_si256(low_nibbles(b), bits<2, 3, 4>(c)),
+        _mm256_or_si256(high_nibbles(a), bits<4, 3, 4>(c)), _mm256_or_si256(high_nibbles(b), bits<6, 3, 4>(c))};
     for (int r = 0; r < 16; ++r) {
       const __m256i sub = _mm256_sub_epi32(unsigned_byte(runs[r / 4], r % 4), _mm256_set1_epi32(32));
       const size_t group = start + size_t(r) / 2;
@@ -387,7 +385,8 @@ inline void unpack_iq4_xs(Rows rows, size_t first, size_t begin, size_t end, Pan
     const __m256i low = gather32(rows, block + 4);
     for (int g = 0; g < 8; ++g) {
       const __m256i low4 = _mm256_and_si256(_mm256_srl_epi32(low, _mm_cvtsi32_si128(4 * g)), _mm256_set1_epi32(15));
-      const __m256i high2 = _mm256_and_si256(_mm256_srl_epi32(front, _mm_cvtsi32_si128(16 + 2 * g)), _mm256_set1_epi32(3));
+      const __m256i high2 =
+          _mm256_and_si256(_mm256_srl_epi32(front, _mm_cvtsi32_si128(16 + 2 * g)), _mm256_set1_epi32(3));
       const __m256i six = _mm256_or_si256(low4, _mm256_slli_epi32(high2, 4));
       const __m256i scale = _mm256_sub_epi32(six, _mm256_set1_epi32(32));
       const size_t group = start + size_t(g);

@@ -287,3 +287,17 @@ def test_early_qwen2moe_files_give_sizes_as_sums() -> None:
     experts = read_gguf("qwen2moe", FAMILIES.get("qwen2moe"), metadata, {}).experts
     assert experts is not None
     assert (experts.feed_forward_size, experts.shared_size) == (48, 96)
+
+
+def test_early_gemma2_files_leave_out_window_and_soft_caps() -> None:
+    metadata = gguf_metadata(tiny_config("gemma2"))
+    for key in ("attention.sliding_window", "attn_logit_softcapping", "final_logit_softcapping"):
+        metadata.pop(f"gemma2.{key}")
+    config = read_gguf("gemma2", FAMILIES.get("gemma2"), metadata, {})
+    assert config.windows == (4096, 0, 4096)
+    assert (config.attention_softcap, config.logit_softcap) == (50.0, 30.0)
+
+
+def test_a_null_soft_cap_is_none() -> None:
+    config = {**tiny_hf_config("gemma2"), "attn_logit_softcapping": None}
+    assert read_hf("gemma2", FAMILIES.get("gemma2"), config).attention_softcap == 0.0

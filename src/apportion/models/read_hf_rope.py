@@ -42,7 +42,7 @@ def _scaling(fields: Fields, parameters: Fields) -> RopeScaling:
         "original_max_position_embeddings",
         default=parameters.count("original_max_position_embeddings", default=trained),
     )
-    if kind in ("default", "mrope", "dynamic"):  # dynamic scaling sets in beyond the context that we allow
+    if kind in ("default", "dynamic"):  # dynamic scaling sets in beyond the context that we allow
         return RopeScaling()
     if kind == "linear":
         return RopeScaling("linear", factor=parameters.number("factor"))

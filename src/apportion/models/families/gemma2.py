@@ -8,7 +8,8 @@ from apportion.models.fields import Fields
 from apportion.models.read_gguf import windows_by_period
 from apportion.models.templates import ATTENTION, FEED_FORWARD, GEMMA_NORMS, GEMMA_TOP
 
-WINDOW = 4096  # of all published models; early GGUF files leave it out
+# Of all published models; early GGUF files leave them out.
+WINDOW, ATTENTION_SOFTCAP, LOGIT_SOFTCAP = 4096, 50.0, 30.0
 LAYERS_OF_27B = 46
 
 
@@ -18,6 +19,8 @@ def from_gguf(fields: Fields, values: dict[str, Any]) -> None:
         values["attention_scale"] = (values["hidden_size"] / values["num_heads"]) ** -0.5
     if not fields.has("attention.sliding_window"):
         values["windows"] = windows_by_period(WINDOW, 2, values["num_layers"])
+    values["attention_softcap"] = fields.number("attn_logit_softcapping", default=ATTENTION_SOFTCAP)
+    values["logit_softcap"] = fields.number("final_logit_softcapping", default=LOGIT_SOFTCAP)
 
 
 FAMILY = Family(
@@ -31,6 +34,8 @@ FAMILY = Family(
         "head_dim": 256,
         "query_pre_attn_scalar": 256,
         "sliding_window": WINDOW,
+        "attn_logit_softcapping": ATTENTION_SOFTCAP,
+        "final_logit_softcapping": LOGIT_SOFTCAP,
     },
     full_every=2,
     scales_embedding=True,

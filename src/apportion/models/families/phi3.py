@@ -1,4 +1,7 @@
-"""Phi-3, Phi-3.5 and Phi-4 mini: Llama's shape, stored with fused projections; LongRoPE and a window."""
+"""Phi-3, Phi-3.5 and Phi-4 mini: Llama's shape, stored with fused projections; LongRoPE and a window.
+
+The window applies in every layer, as the models were trained and as transformers runs them.
+"""
 
 from apportion.models.config import ModelConfig, Structure
 from apportion.models.family import Family

@@ -7,7 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.models.test_loading import save_folder, stored_arrays
 from tests.models.tiny import tiny_gguf
+from tests.text.vocabularies import tokenizer_json, write_folder
 
 from apportion.core.errors import NotFound
 from apportion.engine import LLM, SamplingParams
@@ -130,6 +132,22 @@ def test_a_generation_config_that_cannot_be_read_recommends_nothing(
 def test_a_generation_config_is_read(tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_text(json.dumps({"temperature": 0.6}))
     assert generation_config(tmp_path) == {"temperature": 0.6}
+
+
+def test_a_folder_of_safetensors_answers_with_its_own_tokenizer_template_and_sampling(tmp_path: Path) -> None:
+    folder = save_folder(tmp_path / "model", "llama", stored_arrays("llama"))
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    write_folder(
+        folder,
+        tokenizer=tokenizer_json(),
+        tokenizer_config={"chat_template": template},
+        generation_config={"temperature": 0.5, "top_k": 3},
+    )
+    llm = LLM(folder, threads=1)
+    assert llm.loaded.recommended == SamplingParams(temperature=0.5, top_k=3)
+    done = llm.chat([{"role": "user", "content": "hello world"}], GREEDY)
+    assert done.output_tokens == GREEDY.max_tokens
+    assert done.token_ids == llm.generate("hello world", GREEDY).token_ids
 
 
 def test_a_real_model_says_the_same_at_one_and_two_threads_and_knows_a_capital(smollm2: Path) -> None:

@@ -55,7 +55,10 @@ def load_model(checkpoint: Checkpoint, ops: Ops, *, on_progress: OnProgress | No
     """
     config = config_from_checkpoint(checkpoint)
     resolution = resolve(config, checkpoint.tensors)
-    sizes = {slot: nbytes_of(slot, recipe, checkpoint) for slot, recipe in resolution.recipes.items()}
+    sizes = {
+        slot: stored_nbytes(slot, recipe.format(checkpoint.tensors))
+        for slot, recipe in resolution.recipes.items()
+    }
     progress = _Progress(sum(sizes.values()), on_progress)
     reader = Reader(checkpoint, progress.add)
     matrices: dict[str, Weight] = {}
@@ -79,16 +82,14 @@ def aligned_bytes(nbytes: int) -> Bytes:
     return raw[first : first + nbytes]
 
 
-def nbytes_of(slot: Slot, recipe: Recipe, checkpoint: Checkpoint) -> int:
-    """Bytes of a canonical tensor in the format that its recipe yields."""
-    block_format = recipe.format(checkpoint.tensors)
-    count = int(np.prod(slot.shape))
-    return count // block_format.block_size * block_format.block_nbytes
+def stored_nbytes(slot: Slot, block_format: BlockFormat) -> int:
+    """Bytes of a canonical tensor in this format."""
+    return int(np.prod(slot.shape)) // block_format.block_size * block_format.block_nbytes
 
 
 def _load_vector(slot: Slot, recipe: Recipe, reader: Reader) -> Floats:
     block_format = recipe.format(reader.tensors)
-    stored = np.empty(_stored_nbytes(slot, block_format), dtype=np.uint8)
+    stored = np.empty(stored_nbytes(slot, block_format), dtype=np.uint8)
     recipe.fill(reader, stored)
     values = aligned_bytes(4 * int(np.prod(slot.shape))).view(np.float32).reshape(slot.shape)
     values[:] = block_format.dequantize(stored).reshape(slot.shape)
@@ -97,7 +98,7 @@ def _load_vector(slot: Slot, recipe: Recipe, reader: Reader) -> Floats:
 
 def _load_matrix(slot: Slot, recipe: Recipe, reader: Reader) -> Weight:
     stored_format = recipe.format(reader.tensors)
-    stored = aligned_bytes(_stored_nbytes(slot, stored_format))
+    stored = aligned_bytes(stored_nbytes(slot, stored_format))
     recipe.fill(reader, stored)
     rows = stored.reshape(*slot.shape[:-1], -1)
     load = load_as(stored_format)
@@ -107,10 +108,6 @@ def _load_matrix(slot: Slot, recipe: Recipe, reader: Reader) -> Weight:
     kept = aligned_bytes(int(np.prod(slot.shape[:-1])) * row_nbytes).reshape(*slot.shape[:-1], row_nbytes)
     load.rows_into(rows, kept)
     return Weight(load.kept, slot.shape, kept)
-
-
-def _stored_nbytes(slot: Slot, block_format: BlockFormat) -> int:
-    return int(np.prod(slot.shape)) // block_format.block_size * block_format.block_nbytes
 
 
 def _decoding_notes(recipes: Mapping[Slot, Recipe], checkpoint: Checkpoint) -> list[str]:

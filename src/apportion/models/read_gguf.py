@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from apportion.core.errors import Unsupported
 from apportion.formats.checkpoint import TensorInfo
@@ -14,7 +14,11 @@ from apportion.models.family import Family
 from apportion.models.fields import Fields
 from apportion.models.rope import yarn_magnitude
 
-GATING = {1: "softmax", 2: "sigmoid", 3: "softmax_topk"}
+GATING: dict[int, Literal["softmax", "sigmoid", "softmax_topk"]] = {
+    1: "softmax",
+    2: "sigmoid",
+    3: "softmax_topk",
+}
 
 
 def read_gguf(
@@ -63,7 +67,7 @@ def read_gguf(
         "latent": latent,
     }
     if family.routing is not None:
-        values["experts"] = _experts(fields, family, family.routing, num_layers)
+        values["experts"] = _experts(fields, family.routing, num_layers)
     family.from_gguf(fields, values)
     return ModelConfig(**values)
 
@@ -140,14 +144,14 @@ def _latent(fields: Fields) -> LatentAttention | None:
     )
 
 
-def _experts(fields: Fields, family: Family, routing: Routing, num_layers: int) -> Experts:
+def _experts(fields: Fields, routing: Routing, num_layers: int) -> Experts:
     size = fields.count("expert_feed_forward_length", "feed_forward_length")
     score = routing.score
     gating = fields.count("expert_gating_func", default=0, least=0)
     if gating:
         if gating not in GATING:
             raise Unsupported(f"the expert gating function {gating} is not known", key="expert_gating_func")
-        score = GATING[gating]  # type: ignore[assignment]  # the table holds exactly Routing's words
+        score = GATING[gating]
     num_dense = fields.count("leading_dense_block_count", default=0, least=0)
     shared = fields.count("expert_shared_count", default=0, least=0) * size
     num_groups = fields.count("expert_group_count", default=1, least=0) or 1

@@ -24,6 +24,7 @@ def from_gguf(fields: Fields, values: dict[str, Any]) -> None:
 
 
 def from_hf(fields: Fields, values: dict[str, Any]) -> None:
+    """The four scales, under the names that `config.json` has for them."""
     values["embedding_scale"] = fields.number("embedding_multiplier", default=1.0)
     values["residual_scale"] = fields.number("residual_multiplier", default=1.0)
     values["attention_scale"] = fields.number("attention_multiplier", default=1.0)
@@ -46,7 +47,7 @@ FAMILY = Family(
         "ffn_down_exps.weight": stored(MOE + "output_linear.weight") + stored(MOE + "experts.down_proj"),
     },
     top=TOP,
-    routing=Routing(top_k=8, score="softmax_topk"),
+    routing=Routing(top_k=8, score="softmax", normalize=True),
     from_gguf=from_gguf,
     from_hf=from_hf,
 )

@@ -9,10 +9,12 @@ from apportion.models.templates import NORMS, TOP, fused, stored
 
 
 def qkv(config: ModelConfig) -> tuple[int, ...]:
+    """Rows of the fused projection of queries, keys and values."""
     return config.q_width, config.k_width, config.v_width
 
 
 def gate_up(config: ModelConfig) -> tuple[int, ...]:
+    """Rows of the fused projection of gate and up."""
     return config.feed_forward_size, config.feed_forward_size
 
 

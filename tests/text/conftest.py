@@ -12,7 +12,8 @@ from tests.text.vocabularies import (
     wordpiece_metadata,
 )
 
-from apportion.text.tokenizer import Tokenizer, tokenizer_from_gguf
+from apportion.text.loading import tokenizer_from_gguf
+from apportion.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,9 @@ from tests.text.vocabularies import (
 )
 
 from apportion.core.errors import ApportionError, BadFile, LimitExceeded, NotFound, Unsupported
+from apportion.text.loading import load_tokenizer, tokenizer_from_folder, tokenizer_from_gguf
 from apportion.text.sentencepiece_model import SentencePieceRules, model_bytes, read_model
-from apportion.text.tokenizer import Tokenizer, load_tokenizer, tokenizer_from_folder, tokenizer_from_gguf
+from apportion.text.tokenizer import Tokenizer
 
 TEXTS = ["hello world", " the  12é\n", "<think>ing<|im_end|>", "你好 🚀", ""]
 

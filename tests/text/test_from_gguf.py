@@ -13,7 +13,7 @@ from tests.text.vocabularies import (
 )
 
 from apportion.core.errors import BadFile, Unsupported
-from apportion.text.tokenizer import tokenizer_from_gguf
+from apportion.text.loading import tokenizer_from_gguf
 
 Metadata = dict[str, Any]
 

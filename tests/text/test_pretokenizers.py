@@ -10,8 +10,8 @@ from apportion.core.errors import Unsupported
 from apportion.text import engines
 from apportion.text.byte_level import to_bytes
 from apportion.text.engines import word_splitter
+from apportion.text.loading import tokenizer_from_gguf
 from apportion.text.pretokenizers import PRE_TOKENIZERS, pre_tokenizer
-from apportion.text.tokenizer import tokenizer_from_gguf
 
 
 def words(pre: str, text: str) -> list[str]:

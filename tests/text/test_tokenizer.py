@@ -19,7 +19,8 @@ from tests.text.vocabularies import (
 )
 
 from apportion.core.errors import UsageError
-from apportion.text.tokenizer import Tokenizer, load_tokenizer, tokenizer_from_gguf
+from apportion.text.loading import load_tokenizer, tokenizer_from_gguf
+from apportion.text.tokenizer import Tokenizer
 
 Words = Callable[[Tokenizer, str], list[str]]
 

@@ -14,7 +14,8 @@ from apportion.formats import open_checkpoint
 from apportion.models import load_model
 from apportion.sources import resolve
 from apportion.text.chat_template import ChatTemplate, chat_template_from_folder, chat_template_from_gguf
-from apportion.text.tokenizer import Tokenizer, tokenizer_from_folder, tokenizer_from_gguf
+from apportion.text.loading import tokenizer_from_folder, tokenizer_from_gguf
+from apportion.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from apportion.formats.checkpoint import Checkpoint

@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from apportion.core.errors import UsageError
 from apportion.text.vocabulary import TokenKind, Vocabulary, byte_value
@@ -158,36 +157,3 @@ def _valid_unicode(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
-
-
-def load_tokenizer(source: Mapping[str, Any] | Path) -> Tokenizer:
-    """The tokenizer of a checkpoint: its GGUF metadata, or the folder with its tokenizer files.
-
-    Raises:
-        BadFile, Unsupported, NotFound: as `tokenizer_from_gguf` and `tokenizer_from_folder`.
-    """
-    return tokenizer_from_folder(source) if isinstance(source, Path) else tokenizer_from_gguf(source)
-
-
-def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer that a GGUF file carries.
-
-    Raises:
-        BadFile: the tokenizer's arrays are missing, contradict each other or are malformed.
-        Unsupported: a kind of tokenizer, or a family's pre-tokenizer, that this version does not know.
-    """
-    from apportion.text.from_gguf import read_gguf_tokenizer
-
-    return Tokenizer(*read_gguf_tokenizer(metadata))
-
-
-def tokenizer_from_folder(folder: Path) -> Tokenizer:
-    """The tokenizer of a Hugging Face folder: `tokenizer.json`, else `tokenizer.model`.
-
-    Raises:
-        NotFound: the folder has neither.
-        BadFile: a file is malformed.
-    """
-    from apportion.text.from_folder import read_folder_tokenizer
-
-    return Tokenizer(*read_folder_tokenizer(folder))

@@ -252,7 +252,7 @@ class Core {
   struct Stack {
     Stack(const nb::tuple& parts, const char* name, size_t count, size_t rows, size_t cols)
         : data(parts[0], name, kByte),
-          bias(parts[2], name, count * rows),
+          bias(parts[2], "bias", count * rows),
           first(matrix_of(data, nb::cast<int>(parts[1]), count, rows, cols)) {}
 
     View data;

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -32,6 +34,7 @@ class FakeHub:
         refuse: an HTTP status for every request, or None.
         code: the hub's own error code to go with it, e.g. `GatedRepo`.
         cut_after: bodies end after so many bytes, `cuts` times.
+        pause_s: wait so long in the middle of every body, `pauses` times.
         lie: announce this sha256 for large files.
         redirect: serve large files from another host (`elsewhere`), as the hub does.
         log: (method, path, Range header) of every request.
@@ -44,6 +47,8 @@ class FakeHub:
     code: str = ""
     cut_after: int = 0
     cuts: int = 0
+    pause_s: float = 0.0
+    pauses: int = 0
     lie: str | None = None
     redirect: bool = True
     log: list[tuple[str, str, str]] = field(default_factory=list)
@@ -100,6 +105,10 @@ class Requests(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.respond()
 
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # a client that gave up
+            super().handle()
+
     def respond(self) -> None:
         hub, path = self.hub, unquote(urlsplit(self.path).path)
         hub.log.append((self.command, path, self.headers.get("Range", "")))
@@ -152,7 +161,13 @@ class Requests(BaseHTTPRequestHandler):
             hub.cuts -= 1
             body = body[: hub.cut_after]
             self.close_connection = True
-        self.wfile.write(body)
+        half = len(body) // 2
+        self.wfile.write(body[:half])
+        if may_cut and hub.pauses:
+            hub.pauses -= 1
+            self.wfile.flush()
+            time.sleep(hub.pause_s)
+        self.wfile.write(body[half:])
 
 
 class Server:

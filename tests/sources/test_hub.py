@@ -205,6 +205,29 @@ def test_a_cut_transfer_goes_on_where_it_ended(ggufs: Any) -> None:
     assert f"bytes={10 << 20}-" in ggufs.requests("GET", "/cdn/m-Q4_K_M")
 
 
+def test_a_hub_that_serves_large_files_itself_does_as_well(ggufs: Any, tiny_gguf: Gguf) -> None:
+    ggufs.redirect = False
+    assert resolve("hf:org/name").path.read_bytes() == tiny_gguf(1)
+
+
+def test_a_slow_transfer_arrives(ggufs: Any, tiny_gguf: Gguf) -> None:
+    ggufs.pause_s, ggufs.pauses = 0.5, 1
+    seen: list[tuple[int, int]] = []
+    found = resolve("hf:org/name", on_progress=lambda done, total: seen.append((done, total)))
+    assert found.path.read_bytes() == tiny_gguf(1)
+    assert seen
+    assert all(0 <= done <= total == len(tiny_gguf(1)) for done, total in seen)
+
+
+def test_a_transfer_that_stands_still_is_tried_again(
+    ggufs: Any, tiny_gguf: Gguf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
+    ggufs.pause_s, ggufs.pauses = 1.0, 1
+    assert resolve("hf:org/name").path.read_bytes() == tiny_gguf(1)
+    assert len(ggufs.requests("GET", "/cdn/m-Q4_K_M")) == 2
+
+
 def test_a_transfer_that_is_cut_again_and_again_ends_in_words(
     ggufs: Any, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,6 +151,10 @@ def test_each_form_is_read(text: str, expected: object) -> None:
     assert parse_reference(text) == expected
 
 
+def test_a_tilde_of_nobody_stays() -> None:
+    assert parse_reference("~no-such-user/m.gguf") == PathReference(Path("~no-such-user/m.gguf"))
+
+
 def test_a_tilde_is_the_home_folder() -> None:
     assert parse_reference("~/m.gguf") == PathReference(Path.home() / "m.gguf")
 

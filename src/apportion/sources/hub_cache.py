@@ -34,7 +34,7 @@ def hub_root() -> Path:
 
 
 def expanded(text: str) -> Path:
-    return Path(os.path.expandvars(text)).expanduser().absolute()
+    return Path(os.path.expanduser(os.path.expandvars(text))).absolute()
 
 
 def hub_is_offline() -> bool:

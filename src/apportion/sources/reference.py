@@ -11,6 +11,7 @@ a name can stand in a URL, a file name and an argument list without quoting.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,7 @@ def parse_reference(text: str) -> Reference:
         return PackageReference(alias.package, alias.version, alias=text)
     scheme = SCHEME.match(text)
     if scheme is None or is_file_with_colon(text, scheme[1]):
-        return PathReference(Path(text).expanduser() if text.startswith("~") else Path(text))
+        return PathReference(Path(os.path.expanduser(text)))  # an unknown ~user stays as it is
     rest = text[scheme.end() :]
     match scheme[1]:
         case "hf":

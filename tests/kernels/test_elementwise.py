@@ -15,7 +15,7 @@ from apportion.kernels import NativeOps, ReferenceOps
 MakeOps = Callable[..., NativeOps]
 REFERENCE = ReferenceOps()
 few = settings(
-    max_examples=15,
+    max_examples=8,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     derandomize=True,

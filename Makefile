@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
 MODEL  ?= smollm2
-PROMPT ?= Explain in three sentences what a mixture of experts is.
+PROMPT ?= Give me three tips for a good night's sleep.
 JOBS   ?= 2
 # Seconds per fuzz target.
 SECONDS_EACH ?= 600

@@ -43,7 +43,7 @@ enum class Activations : uint8_t {
   floats,   // as they are
   bytes32,  // int8 codes, and a scale and the scaled sum of codes per 32
   bytes16,  // int8 codes, a scale per 32, and the scaled sum of codes per 16
-  pairs,    // int16 codes in the order k, k + 2, k + 1, k + 3, and a scale per 32
+  pairs,    // 13-bit codes as int16 in the order k, k + 2, k + 1, k + 3, and a scale per 32
 };
 
 struct Token {
@@ -112,6 +112,9 @@ struct Kernels {
 
   // Attention of the tile over positions first .. last - 1, which start at a multiple of kAttendBlock.
   void (*attend_run)(const AttendTile& tile, size_t first, size_t last, float* scratch, const Partial& out);
+
+  // The sum of the 64-bit words of whole runs of 256 bytes: as little work as reading can be.
+  uint64_t (*sum_words)(const unsigned char* p, size_t nbytes);
 };
 
 extern const Kernels portable_kernels;

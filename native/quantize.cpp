@@ -1,5 +1,5 @@
-// Activations -> int8 codes per group of 32: x = scale * code, rounded to nearest, |code| <= 127. A group that holds
-// NaN or infinity gets a NaN or infinite scale, so that it is seen in the result.
+// Activations -> integer codes per group of 32: x = scale * code, rounded to nearest. A group that holds NaN or
+// infinity gets a NaN or infinite scale, so that it is seen in the result.
 #include "isa.h"
 #include "simd.h"
 
@@ -7,7 +7,12 @@ namespace apportion::APPORTION_ISA {
 
 namespace {
 
-constexpr float kTiny = 1e-30f;  // below, 127 / largest might overflow; the group counts as zero
+constexpr float kTiny = 1e-30f;  // below, levels / largest might overflow; the group counts as zero
+
+constexpr float kByteLevels = 127.0f;
+// Pairs are multiplied as int16 whatever they hold, so they hold more: 32 products with 8-bit codes still stay within
+// the 24 bits that a float keeps.
+constexpr float kPairLevels = 4095.0f;
 
 // The largest magnitude; as integers, so that NaN is larger than everything.
 float largest_magnitude(const float* x) {
@@ -21,13 +26,31 @@ float largest_magnitude(const float* x) {
 
 #if defined(APPORTION_AVX2)
 
-void group_codes(const float* x, float inverse, int8_t* codes) {
-  __m256i part[4];
-  for (int i = 0; i < 4; ++i)
-    part[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), _mm256_set1_ps(inverse)));
-  const __m256i mixed = _mm256_packs_epi16(_mm256_packs_epi32(part[0], part[1]), _mm256_packs_epi32(part[2], part[3]));
-  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), _mm256_permutevar8x32_epi32(mixed, order));
+// Codes 0..15 and 16..31 as int16.
+void group_codes(const float* x, float inverse, __m256i* codes) {
+  for (int i = 0; i < 2; ++i) {
+    const __m256 factor = _mm256_set1_ps(inverse);
+    const __m256i first = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 16 * i), factor));
+    const __m256i second = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 16 * i + 8), factor));
+    codes[i] = _mm256_permute4x64_epi64(_mm256_packs_epi32(first, second), _MM_SHUFFLE(3, 1, 2, 0));
+  }
+}
+
+void put_bytes(const float* x, float inverse, int8_t* out) {
+  __m256i codes[2];
+  group_codes(x, inverse, codes);
+  const __m256i bytes = _mm256_permute4x64_epi64(_mm256_packs_epi16(codes[0], codes[1]), _MM_SHUFFLE(3, 1, 2, 0));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), bytes);
+}
+
+void put_pairs(const float* x, float inverse, int16_t* out) {
+  __m256i codes[2];
+  group_codes(x, inverse, codes);
+  for (int i = 0; i < 2; ++i) {
+    constexpr int kOrder = _MM_SHUFFLE(3, 1, 2, 0);
+    const __m256i pairs = _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(codes[i], kOrder), kOrder);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out) + i, pairs);
+  }
 }
 
 int sum16(const int8_t* codes) {
@@ -37,23 +60,23 @@ int sum16(const int8_t* codes) {
   return _mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4) - 16 * 128;
 }
 
-void put_pairs(const int8_t* codes, int16_t* pairs) {
-  const __m128i order = _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
-  for (int i = 0; i < 2; ++i) {
-    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes) + i);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(pairs) + i, _mm256_cvtepi8_epi16(_mm_shuffle_epi8(v, order)));
-  }
-}
-
 #else
 
-void group_codes(const float* x, float inverse, int8_t* codes) {
-  for (size_t i = 0; i < kGroup; ++i) {
-    const float scaled = x[i] * inverse;
-    // Written so that NaN, which no comparison holds for, becomes a number too.
-    const float bounded = scaled > 127.0f ? 127.0f : (scaled >= -127.0f ? scaled : -127.0f);
-    codes[i] = int8_t(std::nearbyint(bounded));
-  }
+template <typename Code>
+Code code_of(float x, float inverse, float levels) {
+  const float scaled = x * inverse;
+  // Written so that NaN, which no comparison holds for, becomes a number too.
+  const float bounded = scaled > levels ? levels : (scaled >= -levels ? scaled : -levels);
+  return Code(std::nearbyint(bounded));
+}
+
+void put_bytes(const float* x, float inverse, int8_t* out) {
+  for (size_t i = 0; i < kGroup; ++i) out[i] = code_of<int8_t>(x[i], inverse, kByteLevels);
+}
+
+void put_pairs(const float* x, float inverse, int16_t* out) {
+  constexpr size_t kOrder[4] = {0, 2, 1, 3};
+  for (size_t i = 0; i < kGroup; ++i) out[i] = code_of<int16_t>(x[i / 4 * 4 + kOrder[i % 4]], inverse, kPairLevels);
 }
 
 int sum16(const int8_t* codes) {
@@ -62,34 +85,29 @@ int sum16(const int8_t* codes) {
   return sum;
 }
 
-void put_pairs(const int8_t* codes, int16_t* pairs) {
-  for (size_t k = 0; k < kGroup; k += 4) {
-    pairs[k] = codes[k];
-    pairs[k + 1] = codes[k + 2];
-    pairs[k + 2] = codes[k + 1];
-    pairs[k + 3] = codes[k + 3];
-  }
-}
-
 #endif
 
 }  // namespace
 
 void quantize(const float* x, size_t num_cols, Activations kind, void* codes, float* scales, float* sums) {
-  int8_t here[kGroup];
+  const float levels = kind == Activations::pairs ? kPairLevels : kByteLevels;
   for (size_t group = 0; group < num_cols / kGroup; ++group, x += kGroup) {
     const float largest = largest_magnitude(x);
     const bool zero = largest < kTiny;
-    int8_t* bytes = kind == Activations::pairs ? here : static_cast<int8_t*>(codes) + group * kGroup;
-    group_codes(x, zero ? 0.0f : 127.0f / largest, bytes);
-    scales[group] = zero ? 0.0f : largest / 127.0f;
+    const float inverse = zero ? 0.0f : levels / largest;
+    scales[group] = zero ? 0.0f : largest / levels;
     if (kind == Activations::pairs) {
-      put_pairs(bytes, static_cast<int16_t*>(codes) + group * kGroup);
-    } else if (kind == Activations::bytes16) {
-      sums[2 * group] = scales[group] * float(sum16(bytes));
-      sums[2 * group + 1] = scales[group] * float(sum16(bytes + 16));
+      put_pairs(x, inverse, static_cast<int16_t*>(codes) + group * kGroup);
+      continue;
+    }
+    int8_t* bytes = static_cast<int8_t*>(codes) + group * kGroup;
+    put_bytes(x, inverse, bytes);
+    const int first = sum16(bytes), second = sum16(bytes + 16);
+    if (kind == Activations::bytes16) {
+      sums[2 * group] = scales[group] * float(first);
+      sums[2 * group + 1] = scales[group] * float(second);
     } else {
-      sums[group] = scales[group] * float(sum16(bytes) + sum16(bytes + 16));
+      sums[group] = scales[group] * float(first + second);
     }
   }
 }

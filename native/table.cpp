@@ -19,6 +19,7 @@ const Kernels portable_kernels = {
     APPORTION_ISA::gate,
     APPORTION_ISA::to_half,
     APPORTION_ISA::attend_run,
+    APPORTION_ISA::sum_words,
 };
 
 }  // namespace apportion

@@ -35,10 +35,14 @@ def rounding_bound(x: Floats, weight: Floats) -> Floats:
     return 1e-5 * np.abs(x) @ np.abs(weight).T + 1e-6
 
 
-def quantization_bound(x: Floats, weight: Floats) -> Floats:
-    """What int8 activations may add: half a step of each group of 32, times the weights' magnitudes."""
+WIDE = ("q8_0", "iq4_nl", "iq4_xs")  # formats whose products take 13-bit activations
+
+
+def quantization_bound(x: Floats, weight: Floats, block_format: BlockFormat) -> Floats:
+    """What integer activations may add: half a step of each group of 32, times the weights' magnitudes."""
+    levels = 4095 if block_format.name in WIDE else 127
     groups = np.abs(x).reshape(len(x), -1, 32)
-    half_step = np.repeat(groups.max(axis=-1) / 127 / 2, 32, axis=-1)
+    half_step = np.repeat(groups.max(axis=-1) / levels / 2, 32, axis=-1)
     return half_step @ np.abs(weight).T * 1.001
 
 
@@ -71,7 +75,7 @@ def test_linear_is_the_references_within_the_arithmetics_bound(
     bound = rounding_bound(x, numbers)
     if not exact and native_format.block_size > 1:
         # Minimums cancel against codes, so that rounding is relative to twice the numbers' range.
-        bound = bound * 20 + quantization_bound(x, numbers)
+        bound = bound * 20 + quantization_bound(x, numbers, native_format)
     ours = make_ops(exact=exact).linear(x, weight, bias)
     assert np.all(np.abs(ours - REFERENCE.linear(x, weight, bias)) <= bound)
 

@@ -64,13 +64,16 @@ class PhaseBars:
     def __call__(self, phase: str, done: int, total: int, remark: str = "") -> None:
         if not self._visible or (phase == "prefill" and total <= LONG_PREFILL):
             return
+        finished = bool(total) and done >= total
         if phase != self._phase or self._bar is None:
             self.close()
+            if finished:  # said once more at its end, or over at once: there is nothing to watch
+                return
             self._open(phase, total)
         assert self._bar is not None
         assert self._task is not None
         self._bar.update(self._task, completed=done, total=total or None, remark=remark)
-        if total and done >= total:
+        if finished:
             self.close()
 
     def _open(self, phase: str, total: int) -> None:

@@ -1,7 +1,8 @@
 """The C++ core as `kernels.ops.Ops`: outputs are allocated here, everything else happens in one native call.
 
 Products with integer formats round activations to integers with a scale per 32 numbers (8 bits; 13 where the
-format's codes fill a byte, and the wider multiply costs nothing), unless `exact` asks for float activations. Results do not depend on the number of threads, nor on which tokens are computed together.
+format's codes fill a byte, and the wider multiply costs nothing), unless `exact` asks for float activations.
+Results do not depend on the number of threads, nor on which tokens are computed together.
 """
 
 from __future__ import annotations

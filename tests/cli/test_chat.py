@@ -157,6 +157,8 @@ class Terminal:
         os.write(self.master, text.encode())
 
     def interrupt(self) -> None:
+        # readline notices a signal that comes between its prompt and its wait only with the next key.
+        time.sleep(0.3)
         self.process.send_signal(signal.SIGINT)
 
     def close(self) -> None:

@@ -59,8 +59,8 @@ class Recipe(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
-    """A stored tensor as it is."""
+class FromOne:
+    """What recipes that copy out of one stored tensor, in its own format, share."""
 
     name: str
 
@@ -70,6 +70,11 @@ class Whole:
 
     def format(self, tensors: Tensors) -> BlockFormat:
         return tensors[self.name].format
+
+
+@dataclass(frozen=True, slots=True)
+class Whole(FromOne):
+    """A stored tensor as it is."""
 
     def shape(self, tensors: Tensors) -> tuple[int, ...]:
         return tensors[self.name].shape
@@ -79,20 +84,12 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Run(FromOne):
     """Of a stored tensor with `total` rows (or numbers, if it is a vector), those from start to stop - 1."""
 
-    name: str
     start: int
     stop: int
     total: int
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return (self.name,)
-
-    def format(self, tensors: Tensors) -> BlockFormat:
-        return tensors[self.name].format
 
     def shape(self, tensors: Tensors) -> tuple[int, ...]:
         rows, *rest = tensors[self.name].shape
@@ -103,20 +100,12 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Each:
+class Each(FromOne):
     """Of a stored stack [E, total, K], the rows from start to stop - 1 of every matrix."""
 
-    name: str
     start: int
     stop: int
     total: int
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return (self.name,)
-
-    def format(self, tensors: Tensors) -> BlockFormat:
-        return tensors[self.name].format
 
     def shape(self, tensors: Tensors) -> tuple[int, ...]:
         count, rows, *rest = tensors[self.name].shape
@@ -213,22 +202,14 @@ class PlusOne:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class Columns(FromOne):
     """Of a stored stack [E, K, N], every `step`-th column from `start` on, as rows: [E, N / step, K].
 
     Of a stored stack of vectors [E, N], the same columns: [E, N / step]. Formats of single numbers only.
     """
 
-    name: str
     start: int = 0
     step: int = 1
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return (self.name,)
-
-    def format(self, tensors: Tensors) -> BlockFormat:
-        return tensors[self.name].format
 
     def shape(self, tensors: Tensors) -> tuple[int, ...]:
         count, *middle, columns = tensors[self.name].shape

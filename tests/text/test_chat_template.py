@@ -84,16 +84,34 @@ def test_the_corpus_of_attacks_is_large_enough() -> None:
     assert len({name for name, _, _ in STYLES}) >= 30
 
 
+def children_seconds() -> float:
+    """Processor time of all child processes that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def rendering_seconds(source: str) -> float:
+    """Processor time of the child processes that render this template, and a plain one after it."""
+    template = ChatTemplate(source, bos_token="<s>", eos_token="</s>", clock=CLOCK)
+    before = children_seconds()
+    try:
+        with contextlib.suppress(TemplateError, LimitExceeded):
+            assert len(template.render(USER)) <= 4 << 20
+        assert render(template, "{{ messages[0].content }}") == "Hi"
+    finally:
+        template.close()
+    return children_seconds() - before
+
+
+@pytest.fixture(scope="module")
+def start_up_seconds() -> float:
+    return max(rendering_seconds("") for _ in range(3))
+
+
 @pytest.mark.parametrize("place", range(len(DOS)))
-def test_a_greedy_template_ends_within_its_limits(place: int, shared: ChatTemplate) -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with contextlib.suppress(TemplateError, LimitExceeded):
-        assert len(render(shared, DOS[place])) <= 4 << 20
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Children count once they have ended; 0.6 s is a generous start-up on a busy machine.
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert used < 1.2 + 0.6
-    assert render(shared, "{{ messages[0].content }}") == "Hi"  # and the next one is served
+def test_a_greedy_template_ends_within_its_limits(place: int, start_up_seconds: float) -> None:
+    # One second is allowed, and two processes start; a busy machine stretches that by some.
+    assert rendering_seconds(DOS[place]) < 1.2 + 3 * start_up_seconds
 
 
 def test_greedy_templates_stay_under_the_memory_limit() -> None:

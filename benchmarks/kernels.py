@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from apportion import _native
+from apportion.bench.limits import Bandwidth
 from apportion.formats.blocks import FORMATS
 from apportion.kernels import NativeOps, Weight
 
@@ -115,7 +115,7 @@ def main() -> None:
     bandwidth = {}
     for threads in (int(word) for word in options.threads.split(",")):
         ops = NativeOps(threads, isa=options.isa)
-        bandwidth[threads] = _native.stream_bandwidth(256 << 20, threads, 5)
+        bandwidth[threads] = Bandwidth(threads).measure(threads)
         if not options.json:
             print(f"reading memory: {bandwidth[threads]:.1f} GB/s on {threads} threads ({ops.isa})")
         for name in options.formats.split(","):

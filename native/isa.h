@@ -16,5 +16,6 @@ void gate(const float* gate, const float* up, size_t count, GateKind, float* out
 void to_half(const float* x, size_t count, uint16_t* out);
 void attend_run(const AttendTile&, size_t first, size_t last, float* scratch, const Partial& out);
 uint64_t sum_words(const unsigned char* p, size_t nbytes);
+uint64_t multiply_adds(PeakKind kind, size_t rounds);
 
 }  // namespace apportion::APPORTION_ISA

@@ -85,6 +85,7 @@ constexpr size_t attend_scratch(size_t key_size, size_t value_size) {
 }
 
 enum class GateKind : uint8_t { silu, gelu_tanh, swiglu_oai };
+enum class PeakKind : uint8_t { int8, f32, bf16 };
 
 // Fills places begin .. end - 1 of half `half` of the panel from 8 rows' groups, place 0 being their group `first`.
 using Unpack = void (*)(const uint8_t* const* rows, size_t first, size_t begin, size_t end, Panel& panel, size_t half);
@@ -113,8 +114,10 @@ struct Kernels {
   // Attention of the tile over positions first .. last - 1, which start at a multiple of kAttendBlock.
   void (*attend_run)(const AttendTile& tile, size_t first, size_t last, float* scratch, const Partial& out);
 
-  // The sum of the 64-bit words of whole runs of 256 bytes: as little work as reading can be.
+  // The sum of the 64-bit words of `nbytes` (a multiple of 512): as little work as reading can be.
   uint64_t (*sum_words)(const unsigned char* p, size_t nbytes);
+  // Rounds of multiply-adds in registers; returns how many multiply-adds that were.
+  uint64_t (*multiply_adds)(PeakKind kind, size_t rounds);
 };
 
 extern const Kernels portable_kernels;

@@ -7,13 +7,14 @@
 #include <algorithm>
 
 #include "attend.h"
-#include "bandwidth.h"
+#include "bind_limits.h"
 #include "cpu.h"
 #include "embed.h"
 #include "experts.h"
 #include "matmul.h"
 #include "rope.h"
 #include "routing.h"
+#include "unlocked.h"
 #include "views.h"
 
 namespace nb = nanobind;
@@ -21,8 +22,6 @@ namespace nb = nanobind;
 namespace apportion {
 
 namespace {
-
-using Unlocked = nb::gil_scoped_release;
 
 const Format& format_of(int ggml_type) {
   const Format* format = find_format(ggml_type);
@@ -273,11 +272,6 @@ void dequantize(int ggml_type, nb::handle data_, nb::handle out_) {
                out.data<float>() + row * matrix.cols);
 }
 
-double measure_bandwidth(size_t nbytes, unsigned threads, unsigned repeats) {
-  Unlocked unlocked;
-  return stream_bandwidth(nbytes, threads, repeats) / 1e9;
-}
-
 }  // namespace
 
 }  // namespace apportion
@@ -288,8 +282,7 @@ NB_MODULE(_native, m) {
   m.def("available_isas", &available_isas, "Instruction sets that this machine can use, the fastest first.");
   m.def("dequantize", &dequantize, nb::arg("ggml_type"), nb::arg("data"), nb::arg("out"),
         "Decode rows of blocks into out [rows, cols] float32.");
-  m.def("stream_bandwidth", &measure_bandwidth, nb::arg("nbytes"), nb::arg("threads"), nb::arg("repeats") = 3,
-        "GB/s at which a buffer of nbytes is read: the best of `repeats` passes.");
+  bind_limits(m);
   nb::class_<Core>(m, "Core", "Computes the operations of kernels/ops.py into arrays that the caller gives.")
       .def(nb::init<const std::string&, unsigned, bool>(), nb::arg("isa"), nb::arg("threads"), nb::arg("exact"))
       .def_prop_ro("isa", &Core::isa)

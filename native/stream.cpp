@@ -1,4 +1,7 @@
 // Reading as fast as memory allows: what a stream's bandwidth is measured with.
+//
+// A run is read as kStreams runs side by side: the processor's own prefetcher follows each of them, and together
+// they keep more lines on their way than one would. Prefetch instructions only slow this down.
 #include <cstring>
 
 #include "isa.h"
@@ -8,40 +11,42 @@
 
 namespace apportion::APPORTION_ISA {
 
+namespace {
+
+constexpr size_t kStreams = 4;
+constexpr size_t kStepBytes = 128;  // of each stream in turn: two cache lines
+
 #if defined(APPORTION_AVX2)
 
-// Eight independent sums, so that only memory is waited for.
-uint64_t sum_words(const unsigned char* p, size_t nbytes) {
-  constexpr size_t kSums = 8;
-  __m256i sums[kSums] = {};
-  for (; nbytes >= 32 * kSums; nbytes -= 32 * kSums, p += 32 * kSums) {
-#pragma GCC unroll 8
-    for (size_t i = 0; i < kSums; ++i) {
-      _mm_prefetch(reinterpret_cast<const char*>(p + 4096 + 32 * i), _MM_HINT_T0);
-      sums[i] = _mm256_add_epi64(sums[i], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p) + i));
-    }
-  }
-  for (size_t i = 1; i < kSums; ++i) sums[0] = _mm256_add_epi64(sums[0], sums[i]);
-  uint64_t words[4];
-  std::memcpy(words, &sums[0], sizeof words);
-  return words[0] + words[1] + words[2] + words[3];
+using Sum = __m256i;
+Sum add(Sum sum, const unsigned char* p) {
+  return _mm256_add_epi64(sum, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 
 #else
 
-uint64_t sum_words(const unsigned char* p, size_t nbytes) {
-  constexpr size_t kSums = 8;
-  uint64_t sums[kSums] = {};
-  for (; nbytes >= 8 * kSums; nbytes -= 8 * kSums, p += 8 * kSums) {
-    uint64_t words[kSums];
-    std::memcpy(words, p, sizeof words);
-    for (size_t i = 0; i < kSums; ++i) sums[i] += words[i];
-  }
-  uint64_t total = 0;
-  for (uint64_t sum : sums) total += sum;
-  return total;
+using Sum = uint64_t;
+Sum add(Sum sum, const unsigned char* p) {
+  uint64_t word;
+  std::memcpy(&word, p, sizeof word);
+  return sum + word;
 }
 
 #endif
+
+}  // namespace
+
+uint64_t sum_words(const unsigned char* p, size_t nbytes) {
+  constexpr size_t kSums = kStepBytes / sizeof(Sum);
+  Sum sums[kStreams][kSums] = {};
+  const size_t stream = nbytes / kStreams;
+  for (size_t at = 0; at + kStepBytes <= stream; at += kStepBytes)
+    for (size_t s = 0; s < kStreams; ++s)
+      for (size_t i = 0; i < kSums; ++i) sums[s][i] = add(sums[s][i], p + s * stream + at + i * sizeof(Sum));
+  uint64_t words[sizeof sums / sizeof(uint64_t)], total = 0;
+  std::memcpy(words, sums, sizeof sums);
+  for (uint64_t word : words) total += word;
+  return total;
+}
 
 }  // namespace apportion::APPORTION_ISA

@@ -20,6 +20,7 @@ const Kernels portable_kernels = {
     APPORTION_ISA::to_half,
     APPORTION_ISA::attend_run,
     APPORTION_ISA::sum_words,
+    APPORTION_ISA::multiply_adds,
 };
 
 }  // namespace apportion

@@ -1,65 +1,126 @@
-"""Timing: what is run, how often, and what is made of it."""
+"""Timing: what is run, how often, beside what, and what is made of it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from apportion.bench import speed
-from apportion.bench.speed import Rates, Timed, measure, with_bandwidth
+from apportion.bench import limits, speed
+from apportion.bench.limits import Rates
+from apportion.bench.speed import Line, Report, Samples, measure, summary
 
 
-class Counter:
-    """Stands for a model; notes the shape of every pass."""
+class Model:
+    """Stands for a model; notes the depth and the tokens of every pass."""
 
     config = SimpleNamespace(vocab_size=9, context_length=4096)
 
     def __init__(self) -> None:
-        self.passes: list[int] = []
+        self.passes: list[tuple[int, int]] = []
 
-    def new_cache(self, capacity: int) -> SimpleNamespace:
-        return SimpleNamespace(truncate=lambda length: None)
+    def new_cache(self, capacity: int) -> Cache:
+        return Cache(capacity)
 
-    def forward(self, ids: np.ndarray, cache: object) -> None:
-        self.passes.append(len(ids))
-
-
-def test_prefill_runs_in_passes_of_512_and_decode_token_by_token() -> None:
-    model = Counter()
-    measure(lambda threads: model, [("prefill", 1100), ("decode", 3)], [1], repetitions=2)
-    assert model.passes == [512, 512, 76] * 3 + [1] * 9
+    def forward(self, ids: np.ndarray, cache: Cache) -> None:
+        self.passes.append((cache.length, len(ids)))
+        cache.advance(len(ids))
 
 
-def test_every_line_says_what_it_measured_and_the_warm_up_does_not_count(monkeypatch) -> None:
-    seconds = iter([100.0, 1.0, 2.0, 4.0])
-    monkeypatch.setattr(speed, "timed", lambda *_: next(seconds))
-    told = []
-    lines = measure(lambda threads: Counter(), [("decode", 8)], [2], 3, lambda *event: told.append(event))
-    assert lines == [Timed("decode", 8, 2, Rates(median=4.0, min=2.0, max=8.0))]
+class Cache:
+    """Stands for a KV cache of one layer with one head."""
+
+    def __init__(self, capacity: int) -> None:
+        self.length, self.capacity = 0, capacity
+        self.keys = [np.zeros((1, capacity, 8), np.float16)]
+        self.values = [np.zeros((1, capacity, 8), np.float16)]
+
+    def truncate(self, length: int) -> None:
+        assert length <= self.length
+        self.length = length
+
+    def advance(self, count: int) -> None:
+        self.length += count
+        assert self.length <= self.capacity
+
+
+@pytest.fixture(autouse=True)
+def small_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STREAM_NBYTES", 1 << 20)
+
+
+def measured(lines: list[Line], repetitions: int, model_of: Callable[[int], Model]) -> Report:
+    return measure(model_of, lines, repetitions, lambda line: 100.0)
+
+
+def test_prefill_runs_in_passes_of_512_and_decode_token_by_token_at_its_depth() -> None:
+    model = Model()
+    measured([Line("prefill", 1100, 1), Line("decode", 3, 1, depth=40)], 2, lambda threads: model)
+    assert model.passes == [(0, 512), (512, 512), (1024, 76), (40, 1), (41, 1), (42, 1)] * 3
+
+
+def test_every_repetition_measures_all_lines_each_beside_the_bandwidth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events: list[str] = []
+
+    class FakeBandwidth:
+        def __init__(self, threads: int) -> None:
+            events.append("fill")
+
+        def measure(self, threads: int) -> float:
+            events.append(f"stream {threads}")
+            return 20.0
+
+    def run_once(model: Model, cache: Cache, line: Line, samples: Samples) -> None:
+        events.append(f"run {line.tokens}")
+        samples.tok_s.append(float(line.tokens))
+        samples.python_us.append(1.0)
+
+    monkeypatch.setattr(speed, "Bandwidth", FakeBandwidth)
+    monkeypatch.setattr(speed, "run_once", run_once)
+    monkeypatch.setattr(speed, "peak_rss_bytes", lambda: events.append("peak") or 7)
+    report = measured([Line("decode", 5, 1), Line("decode", 6, 2)], 2, lambda threads: Model())
+    warm_up = ["run 5", "run 6", "peak", "fill"]
+    assert events == warm_up + ["stream 1", "run 5", "stream 2", "run 6"] * 2
+    assert report.peak_rss_bytes == 7
+
+
+def test_progress_counts_the_uncounted_runs_too() -> None:
+    told: list[tuple[int, int, str]] = []
+    measure(
+        lambda threads: Model(), [Line("decode", 8, 2)], 3, lambda _: 1.0, lambda *event: told.append(event)
+    )
     assert [event[:2] for event in told] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert "decode 8, 2 threads" in told[0][2]
 
 
-def test_each_number_of_threads_asks_for_its_own_model() -> None:
+def test_each_number_of_threads_asks_for_its_own_model_once() -> None:
     asked = []
 
-    def model_of(threads: int) -> Counter:
+    def model_of(threads: int) -> Model:
         asked.append(threads)
-        return Counter()
+        return Model()
 
-    measure(model_of, [("decode", 1)], [1, 2], 1)
+    measured([Line("decode", 1, 2), Line("decode", 1, 1), Line("prefill", 1, 2)], 1, model_of)
     assert asked == [1, 2]
 
 
-def test_the_share_of_bandwidth_is_bytes_per_second_by_streamed_bytes(monkeypatch) -> None:
-    monkeypatch.setattr(speed._native, "stream_bandwidth", lambda nbytes, threads: 20.0 * threads)
-    lines = [
-        Timed("decode", 16, 2, Rates(100.0, 90.0, 110.0)),
-        Timed("prefill", 1024, 1, Rates(512.0, 1.0, 2.0)),
-    ]
-    decode, prefill = with_bandwidth(lines, 100_000_000)
-    assert decode.bytes_per_token == 100_000_000
-    assert decode.bandwidth_share == pytest.approx(100 * 1e8 / 40e9)
-    assert prefill.bytes_per_token == pytest.approx(1e8 / 512)
-    assert prefill.bandwidth_share == pytest.approx(1e8 / 20e9)
+def test_the_cache_holds_ordinary_numbers_at_every_position() -> None:
+    cache = speed.filled_cache(Model(), 30)
+    for rows in (*cache.keys, *cache.values):
+        assert (np.abs(rows) > 1e-4).all()
+
+
+def test_the_share_of_bandwidth_is_bytes_per_second_by_streamed_bytes() -> None:
+    samples = Samples(
+        tok_s=[90.0, 100.0, 110.0], bandwidth_gb_s=[39.0, 40.0, 44.0], python_us=[30.0, 10.0, 20.0]
+    )
+    found = summary(Line("decode", 16, 2, depth=3), samples, 100_000_000)
+    assert (found.phase, found.tokens, found.depth, found.threads) == ("decode", 16, 3, 2)
+    assert found.tok_s == Rates(100.0, 90.0, 110.0)
+    assert found.bandwidth_gb_s == Rates(40.0, 39.0, 44.0)
+    assert found.bandwidth_share == pytest.approx(100 * 1e8 / 40e9)
+    assert found.python_us_per_step == 20.0

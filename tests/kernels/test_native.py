@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -46,7 +47,35 @@ def test_an_impossible_number_of_threads_is_refused(threads: int) -> None:
 
 
 def test_memory_has_a_bandwidth() -> None:
-    assert _native.stream_bandwidth(8 << 20, 2, 1) > 0.01
+    stream = _native.Stream(7 << 20, 2)
+    assert stream.nbytes == 8 << 20
+    assert stream.read(1) > 0.01
+    assert stream.read(2) > 0.01
+
+
+@pytest.mark.parametrize("isa", available_isas())
+@pytest.mark.parametrize("kind", ["int8", "f32", "bf16"])
+def test_arithmetic_has_a_peak(kind: str, isa: str) -> None:
+    assert _native.compute_peak(kind, 1, isa, 1) > 0.1
+
+
+def test_limits_of_what_is_not_there_are_refused() -> None:
+    refuses("no peak is called int3", lambda: _native.compute_peak("int3", 1))
+    refuses("instruction set mmx", lambda: _native.compute_peak("f32", 1, "mmx"))
+    refuses("threads", lambda: _native.compute_peak("f32", 0))
+    refuses("threads", lambda: _native.Stream(1 << 20, 0))
+    refuses("threads", lambda: _native.Stream(1 << 20, 1).read(0))
+
+
+def test_the_time_in_the_core_is_counted_for_the_thread_that_calls() -> None:
+    before, begin = _native.busy_seconds(), time.perf_counter()
+    _native.compute_peak("f32", 1, "", 3)
+    assert 0 < _native.busy_seconds() - before <= time.perf_counter() - begin
+    elsewhere: list[float] = []
+    other = threading.Thread(target=lambda: elsewhere.append(_native.busy_seconds()))
+    other.start()
+    other.join()
+    assert elsewhere == [0.0]
 
 
 def test_types_without_kernels_are_refused() -> None:

@@ -1,16 +1,22 @@
-"""Prefill and decode speed, measured on the model alone, beside what the memory's bandwidth allows."""
+"""Prefill and decode speed, measured on the model alone, beside what the memory's bandwidth allows.
+
+All lines run once uncounted; then every repetition measures each line, right after the memory's bandwidth
+with the same number of threads. So whatever else the machine does meets all of them alike.
+"""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from apportion import _native
+from apportion.bench.limits import Bandwidth, Rates
+from apportion.core.resident import peak_rss_bytes
 from apportion.kernels.ops import Ints
 
 if TYPE_CHECKING:
@@ -18,105 +24,148 @@ if TYPE_CHECKING:
 
 Phase: TypeAlias = Literal["prefill", "decode"]
 CHUNK = 512  # tokens per prefill pass, as the engine runs it
-STREAM_NBYTES = 256 << 20  # far beyond any cache
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
-    """Tokens per second over repetitions."""
+class Line:
+    """What one line of a benchmark runs.
 
-    median: float
-    min: float
-    max: float
+    Attributes:
+        tokens: how many are read at once (prefill) or written one by one (decode).
+        depth: how many positions the context holds before.
+    """
+
+    phase: Phase
+    tokens: int
+    threads: int
+    depth: int = 0
+
+    @property
+    def end(self) -> int:
+        """Positions that the context holds after."""
+        return self.depth + self.tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One line of a benchmark.
+    """One line of a benchmark, measured.
 
     Attributes:
-        tokens: how many were read (prefill) or written one by one into an empty context (decode).
-        bytes_per_token: of weights; a prefill pass reads them once for its up to 512 tokens.
-        bandwidth_share: the median's bytes per second, by what as many threads stream from memory.
+        bytes_per_token: of weights, and of keys and values at the depth that decode runs at; a prefill pass
+            reads the weights once for its up to 512 tokens, and its keys and values are not counted.
+        bandwidth_gb_s: what as many threads stream from memory, in the same seconds.
+        bandwidth_share: the median's bytes per second, by the median of that.
+        python_us_per_step: of a pass, what was spent outside of the native core.
     """
 
     phase: Phase
     tokens: int
+    depth: int
     threads: int
     tok_s: Rates
     bytes_per_token: float
+    bandwidth_gb_s: Rates
     bandwidth_share: float
+    python_us_per_step: float
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
-    """A measured line before the bandwidth is known."""
+class Report:
+    """All lines, and the process's peak memory before the buffer for measuring bandwidth."""
 
-    phase: Phase
-    tokens: int
-    threads: int
-    tok_s: Rates
+    results: list[Measurement]
+    peak_rss_bytes: int
+
+
+@dataclass(slots=True)
+class Samples:
+    """What the repetitions of one line measured."""
+
+    tok_s: list[float] = field(default_factory=list)
+    bandwidth_gb_s: list[float] = field(default_factory=list)
+    python_us: list[float] = field(default_factory=list)
 
 
 def measure(
     model_of: Callable[[int], Model],
-    phases: Iterable[tuple[Phase, int]],
-    threads: Sequence[int],
+    lines: Sequence[Line],
     repetitions: int,
-    on_repetition: Callable[[int, int, str], None] | None = None,
-) -> list[Timed]:
-    """Time every phase at every number of threads, after one run that is not counted.
+    bytes_of: Callable[[Line], float],
+    on_run: Callable[[int, int, str], None] | None = None,
+) -> Report:
+    """Time every line.
 
     Args:
         model_of: the model that computes with so many threads.
-        phases: (phase, tokens).
-        on_repetition: called with runs done, runs in all, and what ran last.
+        bytes_of: bytes that a line reads per token.
+        on_run: called with runs done, runs in all, and what ran last.
     """
-    lines = [(phase, tokens, count) for count in threads for phase, tokens in phases]
+    models = {threads: model_of(threads) for threads in sorted({line.threads for line in lines})}
+    cache = filled_cache(models[lines[0].threads], max(line.end for line in lines))
     total, done = len(lines) * (repetitions + 1), 0
-    results = []
-    for phase, tokens, count in lines:
-        model = model_of(count)
-        cache = model.new_cache(tokens)
-        rates = []
-        for _ in range(repetitions + 1):
-            rates.append(tokens / timed(RUNS[phase], model, cache, random_ids(model, tokens)))
-            done += 1
-            if on_repetition:
-                on_repetition(done, total, f"{phase} {tokens}, {count} threads: {rates[-1]:.1f} tok/s")
-        results.append(Timed(phase, tokens, count, spread(rates[1:])))
-    return results
 
+    def run(line: Line, samples: Samples) -> None:
+        nonlocal done
+        run_once(models[line.threads], cache, line, samples)
+        done += 1
+        if on_run:
+            remark = f"{line.phase} {line.tokens}, {line.threads} threads: {samples.tok_s[-1]:.1f} tok/s"
+            on_run(done, total, remark)
 
-def with_bandwidth(lines: Sequence[Timed], bytes_per_token: int) -> list[Measurement]:
-    """The lines beside the bandwidth that their number of threads reaches on this machine, measured now."""
-    bandwidths = {n: _native.stream_bandwidth(STREAM_NBYTES, n) * 1e9 for n in {one.threads for one in lines}}
-    results = []
     for line in lines:
-        nbytes = bytes_per_token / (min(CHUNK, line.tokens) if line.phase == "prefill" else 1)
-        share = line.tok_s.median * nbytes / bandwidths[line.threads]
-        results.append(Measurement(line.phase, line.tokens, line.threads, line.tok_s, nbytes, share))
-    return results
+        run(line, Samples())
+    peak = peak_rss_bytes()
+    bandwidth = Bandwidth(max(models))
+    samples = [Samples() for _ in lines]
+    for _ in range(repetitions):
+        for line, found in zip(lines, samples, strict=True):
+            found.bandwidth_gb_s.append(bandwidth.measure(line.threads))
+            run(line, found)
+    results = [summary(line, found, bytes_of(line)) for line, found in zip(lines, samples, strict=True)]
+    return Report(results, peak)
 
 
-def timed(run: Callable[[Model, KvCache, Ints], None], model: Model, cache: KvCache, ids: Ints) -> float:
+def filled_cache(model: Model, capacity: int) -> KvCache:
+    """A cache with something ordinary at every position: what is there does not change the speed, but
+    numbers too small to be normal would.
+    """
+    cache = model.new_cache(capacity)
+    rng = np.random.default_rng(0)
+    for rows in (*cache.keys, *cache.values):
+        rows[:] = rng.standard_normal((rows.shape[0], 1, rows.shape[2]), dtype=np.float32)
+    return cache
+
+
+def run_once(model: Model, cache: KvCache, line: Line, samples: Samples) -> None:
+    """Run a line's passes and note its speed."""
+    ids = random_ids(model, line.tokens)
+    step = CHUNK if line.phase == "prefill" else 1
+    passes = [ids[start : start + step] for start in range(0, len(ids), step)]
     cache.truncate(0)
-    begin = time.perf_counter()
-    run(model, cache, ids)
-    return time.perf_counter() - begin
+    cache.advance(line.depth)
+    busy, begin = _native.busy_seconds(), time.perf_counter()
+    for part in passes:
+        model.forward(part, cache)
+    seconds = time.perf_counter() - begin
+    outside = seconds - (_native.busy_seconds() - busy)
+    samples.tok_s.append(line.tokens / seconds)
+    samples.python_us.append(outside / len(passes) * 1e6)
 
 
-def prefill(model: Model, cache: KvCache, ids: Ints) -> None:
-    for start in range(0, len(ids), CHUNK):
-        model.forward(ids[start : start + CHUNK], cache)
-
-
-def decode(model: Model, cache: KvCache, ids: Ints) -> None:
-    for place in range(len(ids)):
-        model.forward(ids[place : place + 1], cache)
-
-
-RUNS: dict[Phase, Callable[[Model, KvCache, Ints], None]] = {"prefill": prefill, "decode": decode}
+def summary(line: Line, samples: Samples, bytes_per_token: float) -> Measurement:
+    """What stands in the report for a line."""
+    tok_s, bandwidth = spread(samples.tok_s), spread(samples.bandwidth_gb_s)
+    return Measurement(
+        line.phase,
+        line.tokens,
+        line.depth,
+        line.threads,
+        tok_s,
+        bytes_per_token,
+        bandwidth,
+        tok_s.median * bytes_per_token / (bandwidth.median * 1e9),
+        statistics.median(samples.python_us),
+    )
 
 
 def random_ids(model: Model, count: int) -> Ints:

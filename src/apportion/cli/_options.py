@@ -49,6 +49,28 @@ text_file_argument = click.argument(
 ctx_option = click.option("--ctx", type=click.IntRange(min=1), help="Context length in tokens.")
 
 
+class Counts(click.ParamType[tuple[int, ...]]):
+    """`512,2048`: whole numbers, none negative; zeros are left out unless they are asked for."""
+
+    name = "counts"
+
+    def __init__(self, keep_zero: bool = False) -> None:
+        self.keep_zero = keep_zero
+
+    def convert(
+        self, value: str | tuple[int, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            counts = tuple(int(word) for word in value.split(",") if word.strip())
+        except ValueError:
+            self.fail(f"{value!r} is no list of numbers such as 512,2048", param, ctx)
+        if any(count < 0 for count in counts):
+            self.fail(f"{value!r} holds a negative number", param, ctx)
+        return tuple(count for count in counts if count or self.keep_zero)
+
+
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """How a model is to be computed; the arguments of `LLM` by their names."""

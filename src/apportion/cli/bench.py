@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,39 +9,28 @@ from typing import TYPE_CHECKING
 import click
 
 from apportion.cli._loading import load_alone
-from apportion.cli._options import json_option, model_argument, offline_option
+from apportion.cli._options import Counts, json_option, model_argument, offline_option
 from apportion.cli._output import print_object
 from apportion.cli._progress import PhaseBars
 from apportion.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from apportion.bench.speed import Measurement
+    from apportion.bench.speed import Line, Report
+    from apportion.engine.loading import LoadedModel
     from apportion.models import Model
-
-
-class Counts(click.ParamType[tuple[int, ...]]):
-    """`512,2048`: positive whole numbers."""
-
-    name = "counts"
-
-    def convert(
-        self, value: str | tuple[int, ...], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            counts = tuple(int(word) for word in value.split(",") if word.strip())
-        except ValueError:
-            self.fail(f"{value!r} is no list of numbers such as 512,2048", param, ctx)
-        if any(count < 0 for count in counts):
-            self.fail(f"{value!r} holds a negative number", param, ctx)
-        return tuple(count for count in counts if count)
 
 
 @click.command()
 @model_argument
 @click.option("--prompt", type=Counts(), default="512", show_default=True, help="Prompt lengths; 0 for none.")
 @click.option("--decode", type=Counts(), default="128", show_default=True, help="Answer lengths; 0 for none.")
+@click.option(
+    "--depth",
+    type=Counts(keep_zero=True),
+    default="0",
+    show_default=True,
+    help="Positions that the context holds before an answer.",
+)
 @click.option("--threads", type=Counts(), default="0", help="Numbers of threads [default: all cores].")
 @click.option(
     "--repetitions", type=click.IntRange(min=1), default=5, show_default=True, help="Runs that count."
@@ -54,6 +42,7 @@ def command(
     model: str,
     prompt: tuple[int, ...],
     decode: tuple[int, ...],
+    depth: tuple[int, ...],
     threads: tuple[int, ...],
     repetitions: int,
     exact: bool,
@@ -62,38 +51,53 @@ def command(
 ) -> None:
     """Measure prefill and decode speed, memory, and the share of bandwidth.
 
-    Every length runs once uncounted and then --repetitions times, into an empty context. The share of
-    bandwidth is what the weights read per second are of what as many threads stream from memory, measured on
-    the spot.
+    Every line runs once uncounted; then --repetitions rounds measure each line beside what as many threads
+    stream from memory. The table shows the median with the smallest and the largest rate, the bytes that a
+    token reads (weights, and the KV cache at the depth), what share of the streamed bandwidth that makes, and
+    the time that a pass spends outside of the native core.
     """
-    from apportion.bench.speed import Phase, measure, with_bandwidth
-    from apportion.core.resident import peak_rss_bytes
+    from apportion.bench.speed import Line, measure
     from apportion.core.settings import THREADS, get
     from apportion.kernels import NativeOps
-    from apportion.models import bytes_per_token
 
-    phases: list[tuple[Phase, int]] = [("prefill", n) for n in prompt] + [("decode", n) for n in decode]
-    if not phases:
-        raise UsageError("there is nothing to measure", hint="give --prompt or --decode a length")
     ops = NativeOps(threads=max(threads, default=0) or get(THREADS), exact=exact)
+    lines = [
+        line
+        for count in threads or (ops.threads,)
+        for line in (
+            *(Line("prefill", tokens, count) for tokens in prompt),
+            *(Line("decode", tokens, count, start) for start in depth for tokens in decode),
+        )
+    ]
+    if not lines:
+        raise UsageError("there is nothing to measure", hint="give --prompt or --decode a length")
     with PhaseBars() as bars:
         loaded = load_alone(model, ops, offline, bars)
-        require_context(max(n for _, n in phases), loaded.model)
-        lines = measure(
+        require_context(max(line.end for line in lines), loaded.model)
+        report = measure(
             partial(with_threads, loaded.model, exact),
-            phases,
-            threads or (ops.threads,),
+            lines,
             repetitions,
+            partial(bytes_of, loaded),
             partial(bars, "bench"),
         )
-        peak = peak_rss_bytes()  # before the bandwidth's own buffers
-        results = with_bandwidth(lines, bytes_per_token(loaded.model.config, loaded.checkpoint.tensors))
     if as_json:
-        print_object(
-            {"model": loaded.name, "results": [asdict(one) for one in results], "peak_rss_bytes": peak}
-        )
+        print_object({"model": loaded.name, **asdict(report)})
     else:
-        print_table(loaded.name, results, peak)
+        print_table(loaded.name, report)
+
+
+def bytes_of(loaded: LoadedModel, line: Line) -> float:
+    """Bytes that a line reads per token: weights, and when decoding the keys and values of the mean step."""
+    from apportion.bench.speed import CHUNK
+    from apportion.models import bytes_per_pass, kv_bytes_seen
+
+    config, tensors = loaded.model.config, loaded.checkpoint.tensors
+    if line.phase == "prefill":
+        tokens = min(CHUNK, line.tokens)
+        return bytes_per_pass(config, tensors, tokens) / tokens
+    seen = sum(kv_bytes_seen(config, position + 1) for position in range(line.depth, line.end))
+    return bytes_per_pass(config, tensors, 1) + seen / line.tokens
 
 
 def with_threads(model: Model, exact: bool, threads: int) -> Model:
@@ -111,25 +115,27 @@ def require_context(tokens: int, model: Model) -> None:
         )
 
 
-def print_table(name: str, results: Sequence[Measurement], peak: int) -> None:
+def print_table(name: str, report: Report) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from apportion.core.units import format_bytes
 
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("phase")
-    for column in ("tokens", "threads", "tok/s", "min", "max", "bytes/token", "of bandwidth"):
-        table.add_column(column, justify="right")
-    for one in results:
+    for column in ("tokens", "depth", "threads", "tok/s", "min", "max", "a token", "of RAM", "Python"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for one in report.results:
         rates = one.tok_s
         table.add_row(
             one.phase,
-            str(one.tokens),
-            str(one.threads),
+            *(str(count) for count in (one.tokens, one.depth, one.threads)),
             *(f"{rate:.1f}" for rate in (rates.median, rates.min, rates.max)),
             format_bytes(round(one.bytes_per_token)),
             f"{100 * one.bandwidth_share:.1f}%",
+            f"{one.python_us_per_step:.0f} µs",
         )
     Console(highlight=False).print(table)
-    click.echo(f"{name}: peak memory {format_bytes(peak)}")
+    streams = {one.threads: one.bandwidth_gb_s.median for one in report.results}
+    read = ", ".join(f"{rate:.1f} GB/s on {threads}" for threads, rate in sorted(streams.items()))
+    click.echo(f"{name}: peak memory {format_bytes(report.peak_rss_bytes)}; memory streams {read} threads")

@@ -2,7 +2,7 @@
 
 from apportion.models.cache import KvCache
 from apportion.models.config import ModelConfig
-from apportion.models.footprint import bytes_per_token, kv_bytes_per_token
+from apportion.models.footprint import bytes_per_pass, bytes_per_token, kv_bytes_per_token, kv_bytes_seen
 from apportion.models.forward import Model
 from apportion.models.loading import config_from_checkpoint, load_model
 
@@ -10,8 +10,10 @@ __all__ = [
     "KvCache",
     "Model",
     "ModelConfig",
+    "bytes_per_pass",
     "bytes_per_token",
     "config_from_checkpoint",
     "kv_bytes_per_token",
+    "kv_bytes_seen",
     "load_model",
 ]

@@ -1,4 +1,4 @@
-"""What a model costs per token, from headers alone: bytes of weights read, bytes of KV cache written."""
+"""What a model costs, from headers alone: bytes of weights and of KV cache that passes read and write."""
 
 from __future__ import annotations
 
@@ -17,18 +17,37 @@ from apportion.models.resolve import resolve
 
 def kv_bytes_per_token(config: ModelConfig, dtype: DTypeLike = np.float16) -> int:
     """Bytes that one position takes in the KV cache, all layers together."""
+    return config.num_layers * _layer_kv_bytes(config, dtype)
+
+
+def kv_bytes_seen(config: ModelConfig, positions: int, dtype: DTypeLike = np.float16) -> int:
+    """Bytes of KV cache that a decode step reads when it sees so many positions, its own among them."""
+    seen = sum(min(window, positions) if window else positions for window in config.windows)
+    return seen * _layer_kv_bytes(config, dtype)
+
+
+def _layer_kv_bytes(config: ModelConfig, dtype: DTypeLike) -> int:
     if config.latent is not None:
         numbers = config.latent.kv_rank + config.latent.rope_dim
     else:
         numbers = config.k_width + config.v_width
-    return config.num_layers * numbers * np.dtype(dtype).itemsize
+    return numbers * np.dtype(dtype).itemsize
 
 
 def bytes_per_token(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> int:
-    """Bytes of weights in memory that a decode step of one token reads.
+    """Bytes of weights in memory that a decode step of one token reads: those of a pass of one token.
 
-    That is every dense weight and the head, one row of the embedding, and of each stack of experts as many as
-    a token is routed to.
+    Raises:
+        BadFile: the tensors are not those of this configuration.
+    """
+    return bytes_per_pass(config, tensors, 1)
+
+
+def bytes_per_pass(config: ModelConfig, tensors: Mapping[str, TensorInfo], tokens: int) -> int:
+    """Bytes of weights in memory that one pass of so many tokens reads.
+
+    That is every dense weight and the head, a row of the embedding for each token, and of each stack of
+    experts as many as the tokens are routed to, if every expert is as likely as any other.
 
     Raises:
         BadFile: the tensors are not those of this configuration.
@@ -39,10 +58,11 @@ def bytes_per_token(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> i
     for slot, recipe in recipes.items():
         nbytes = loaded_nbytes(slot, recipe, tensors)
         if slot.name == "token_embd.weight":
-            row = nbytes // config.vocab_size
-            total += row if head_is_stored else nbytes + row
+            rows = tokens * (nbytes // config.vocab_size)
+            total += rows if head_is_stored else nbytes + rows
         elif config.experts is not None and "_exps." in slot.name:
-            total += nbytes * config.experts.routing.top_k / config.experts.num_experts
+            idle = 1 - config.experts.routing.top_k / config.experts.num_experts
+            total += nbytes * (1 - idle**tokens)
         else:
             total += nbytes
     return round(total)

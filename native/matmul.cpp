@@ -10,17 +10,6 @@ constexpr size_t kTokensAtATime = 128;  // their codes stay in the L2 cache whil
 constexpr size_t kPiece = 2;  // groups between two prefetches, or a whole block: few enough that none is dropped
 constexpr size_t kFewNumbers = 1 << 14;  // less work than this is not worth waking a thread for
 
-Activations activations_for(const Context& context, Arithmetic arithmetic) {
-  if (context.exact) return Activations::floats;
-  switch (arithmetic) {
-    case Arithmetic::floats: return Activations::floats;
-    case Arithmetic::signed8: return Activations::pairs;
-    case Arithmetic::unsigned3:
-    case Arithmetic::unsigned6: return Activations::bytes16;
-    default: return Activations::bytes32;
-  }
-}
-
 struct PanelRows {
   const uint8_t* row[kPanelRows];
   const uint8_t *next, *end;  // the panel after this one, of which ever more is asked for while this one is read
@@ -97,6 +86,17 @@ void multiply_codes(const Context& context, const Matrix& matrix, PanelRows& row
 }
 
 }  // namespace
+
+Activations activations_for(const Context& context, Arithmetic arithmetic) {
+  if (context.exact) return Activations::floats;
+  switch (arithmetic) {
+    case Arithmetic::floats: return Activations::floats;
+    case Arithmetic::signed8: return Activations::pairs;
+    case Arithmetic::unsigned3:
+    case Arithmetic::unsigned6: return Activations::bytes16;
+    default: return Activations::bytes32;
+  }
+}
 
 std::span<Token> prepare_tokens(const Context& context, Workspace& work, const float* x, size_t num_tokens,
                                 size_t stride, size_t num_cols, const Format& format) {

@@ -18,6 +18,9 @@ struct Matrix {
   size_t num_panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
 };
 
+// How activations are stored for products with formats of this arithmetic.
+Activations activations_for(const Context& context, Arithmetic arithmetic);
+
 // Rows x[t * stride ..] as the products with this format want them.
 std::span<Token> prepare_tokens(const Context& context, Workspace& work, const float* x, size_t num_tokens,
                                 size_t stride, size_t num_cols, const Format& format);

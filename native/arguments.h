@@ -1,0 +1,37 @@
+// What Python gives for a weight, a cache or a choice, as the core's own types; what does not fit is refused.
+#pragma once
+
+#include "views.h"
+
+namespace apportion {
+
+inline const Format& format_of(int ggml_type) {
+  const Format* format = find_format(ggml_type);
+  if (!format) refuse("no kernels for ggml type " + std::to_string(ggml_type));
+  return *format;
+}
+
+// The first of `count` matrices [rows, cols], which must fill the data exactly.
+inline Matrix matrix_of(const View& data, int ggml_type, size_t count, size_t rows, size_t cols) {
+  const Format& format = format_of(ggml_type);
+  if (cols % format.block_size)
+    refuse("rows of " + std::to_string(cols) + " numbers are not whole blocks of " + format.name);
+  const Matrix matrix{&format, data.contiguous().data<const uint8_t>(), rows, cols};
+  if (data.nbytes() != count * matrix.nbytes())
+    refuse("the weight has " + std::to_string(data.nbytes()) + " bytes where its shape needs " +
+           std::to_string(count * matrix.nbytes()));
+  return matrix;
+}
+
+inline CacheView cache_of(const View& view) {
+  view.of_ndim(3).last_contiguous();
+  return {view.data<const void>(), view.type() == 'e', view.dim(0), view.dim(1), view.dim(2),
+          view.stride(0),          view.stride(1)};
+}
+
+inline GateKind gate_kind(int kind) {
+  require(kind >= 0 && kind <= 2, "no such gate");
+  return GateKind(kind);
+}
+
+}  // namespace apportion

@@ -10,6 +10,7 @@ that is registered shows up by itself: verbs, errors, settings, block formats, m
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from types import ModuleType
 
 import click
 
+from apportion.bench.kernel_table import markdown
 from apportion.cli import main as apportion
 from apportion.core import errors
 from apportion.core.errors import ApportionError
@@ -28,6 +30,7 @@ from apportion.formats.blocks.table import KINS
 from apportion.models.family import FAMILIES, Family
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"  # what benchmarks printed with --json
 PART = re.compile(r"(?P<open><!-- generated: (?P<name>[a-z-]+) -->\n).*?(?P<close><!-- end -->)", re.DOTALL)
 
 
@@ -201,12 +204,20 @@ def _codes(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names) or "-"
 
 
+# --- results ----------------------------------------------------------------------------------------------
+
+
+def kernels() -> str:
+    return markdown(json.loads((RESULTS / "kernels.json").read_text(encoding="utf-8")))
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "block-drawings": block_drawings,
     "block-formats": block_formats,
     "block-loads": block_loads,
     "cli": cli,
     "errors": error_tree,
+    "kernels": kernels,
     "model-families": model_families,
     "origins": origins,
     "settings": settings,

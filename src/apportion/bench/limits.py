@@ -6,6 +6,8 @@ limit again beside each measurement.
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -24,6 +26,10 @@ class Rates:
     median: float
     min: float
     max: float
+
+    @classmethod
+    def of(cls, rates: Sequence[float]) -> Rates:
+        return cls(statistics.median(rates), min(rates), max(rates))
 
 
 class Bandwidth:

@@ -154,7 +154,7 @@ def run_once(model: Model, cache: KvCache, line: Line, samples: Samples) -> None
 
 def summary(line: Line, samples: Samples, bytes_per_token: float) -> Measurement:
     """What stands in the report for a line."""
-    tok_s, bandwidth = spread(samples.tok_s), spread(samples.bandwidth_gb_s)
+    tok_s, bandwidth = Rates.of(samples.tok_s), Rates.of(samples.bandwidth_gb_s)
     return Measurement(
         line.phase,
         line.tokens,
@@ -171,7 +171,3 @@ def summary(line: Line, samples: Samples, bytes_per_token: float) -> Measurement
 def random_ids(model: Model, count: int) -> Ints:
     """The same for every run: speed must not depend on which tokens they are, and must not vary with them."""
     return np.random.default_rng(0).integers(0, model.config.vocab_size, count, dtype=np.int32)
-
-
-def spread(rates: Sequence[float]) -> Rates:
-    return Rates(statistics.median(rates), min(rates), max(rates))

@@ -56,6 +56,7 @@ def command(
     token reads (weights, and the KV cache at the depth), what share of the streamed bandwidth that makes, and
     the time that a pass spends outside of the native core.
     """
+    from apportion.bench.provenance import provenance
     from apportion.bench.speed import Line, measure
     from apportion.core.settings import THREADS, get
     from apportion.kernels import NativeOps
@@ -82,7 +83,7 @@ def command(
             partial(bars, "bench"),
         )
     if as_json:
-        print_object({"model": loaded.name, **asdict(report)})
+        print_object({"model": loaded.name, **asdict(report), "provenance": asdict(provenance())})
     else:
         print_table(loaded.name, report)
 

@@ -1,5 +1,5 @@
-// Positions are cut into runs of a fixed length, each run gives one partial result, and partial results are merged in
-// order. Whether a tile's runs are computed one after the other or on several threads, the arithmetic is the same.
+// Positions are cut into blocks of a fixed length, each block gives one partial result, and partial results are merged
+// in order. Whether a tile's blocks are computed one after the other or on several threads, the arithmetic is the same.
 #include "attend.h"
 
 #include <algorithm>
@@ -12,16 +12,15 @@ namespace apportion {
 
 namespace {
 
-constexpr size_t kRun = 512;      // positions
-constexpr size_t kTileRows = 32;  // queries that share the reading of a block of keys and values
-static_assert(kRun % kAttendBlock == 0 && kTileRows <= kMaxTileRows);
+constexpr size_t kTileRows = 48;        // queries that share the reading of a block of keys and values; whole threes
+constexpr size_t kAloneWork = 1 << 17;  // multiply-adds that take less time than waking a second thread
 
 // The work as a grid: tiles of queries that read the same key-value head.
 struct Grid {
   const Attention& a;
   size_t heads_per_group, tile_heads, tile_tokens;
   size_t head_tiles, token_tiles, num_tiles;
-  size_t width, partial_floats;
+  size_t tile_rows, width, partial_floats;
 
   explicit Grid(const Attention& attention) : a(attention) {
     heads_per_group = a.num_heads / a.k.num_heads;
@@ -31,10 +30,13 @@ struct Grid {
     token_tiles = (a.num_tokens + tile_tokens - 1) / tile_tokens;
     num_tiles = a.k.num_heads * head_tiles * token_tiles;
     width = round_up(a.v.width, 8);
-    partial_floats = kTileRows * (2 + width);
+    tile_rows = tile_heads * std::min(tile_tokens, a.num_tokens);
+    partial_floats = round_up(tile_rows * (2 + width), 16);
   }
 
-  Partial partial(float* memory) const { return {memory, memory + kTileRows, memory + 2 * kTileRows}; }
+  Partial partial(float* memory) const {
+    return {memory + tile_rows * width, memory + tile_rows * (width + 1), memory};
+  }
 
   size_t first_token(size_t index) const { return index / (a.k.num_heads * head_tiles) * tile_tokens; }
   size_t first_head(size_t index) const {
@@ -67,25 +69,20 @@ struct Grid {
     return t;
   }
 
-  // Runs that the tile's queries see.
-  size_t first_run(const AttendTile& t) const {
-    return a.window && t.first_position >= a.window ? (t.first_position - a.window + 1) / kRun : 0;
+  // Blocks that the tile's queries see.
+  size_t first_block(const AttendTile& t) const {
+    return a.window && t.first_position >= a.window ? (t.first_position - a.window + 1) / kAttendBlock : 0;
   }
-  size_t end_run(const AttendTile& t) const { return (t.first_position + t.num_rows / t.num_heads - 1) / kRun + 1; }
-};
+  size_t end_block(const AttendTile& t) const {
+    return (t.first_position + t.num_rows / t.num_heads - 1) / kAttendBlock + 1;
+  }
 
-// total = total and part together, both relative to the larger maximum.
-void merge(const Partial& total, const Partial& part, size_t num_rows, size_t width) {
-  for (size_t r = 0; r < num_rows; ++r) {
-    const float top = std::max(total.top[r], part.top[r]);
-    if (part.sum[r] == 0.0f) continue;  // nothing seen in this run
-    const float old_factor = std::exp(total.top[r] - top), factor = std::exp(part.top[r] - top);
-    total.top[r] = top;
-    total.sum[r] = total.sum[r] * old_factor + part.sum[r] * factor;
-    float *to = total.values + r * width, *from = part.values + r * width;
-    for (size_t d = 0; d < width; ++d) to[d] = to[d] * old_factor + from[d] * factor;
+  // Multiply-adds, at most.
+  size_t work() const {
+    const size_t end = a.start + a.num_tokens, seen = a.window ? std::min(a.window + a.num_tokens, end) : end;
+    return a.num_tokens * a.num_heads * seen * (a.k.width + a.v.width);
   }
-}
+};
 
 void clear(const Partial& total, size_t num_rows, size_t width) {
   std::fill_n(total.top, num_rows, -std::numeric_limits<float>::infinity());
@@ -110,46 +107,44 @@ void finish(const Grid& grid, size_t index, const Partial& total, float* out) {
   }
 }
 
-// Few queries over many positions: runs are shared out too.
-void attend_by_runs(const Context& context, const Grid& grid, Workspace& work, float* out) {
-  const size_t scratch_floats = attend_scratch(grid.a.k.width, grid.a.v.width);
-  const size_t first = grid.first_run(grid.tile(0)), end = grid.end_run(grid.tile(grid.num_tiles - 1));
-  const size_t num_runs = end - first;
-  const std::span<float> scratch = work.take<float>(context.threads * scratch_floats);
-  const std::span<float> partials = work.take<float>(grid.num_tiles * num_runs * grid.partial_floats);
+// Few queries over many positions: blocks are shared out too.
+void attend_by_blocks(const Context& context, const Grid& grid, Workspace& work, float* out) {
+  const size_t first = grid.first_block(grid.tile(0)), end = grid.end_block(grid.tile(grid.num_tiles - 1));
+  const size_t num_blocks = end - first;
+  const std::span<float> scratch = work.take<float>(context.threads * kAttendScratch);
+  const std::span<float> partials = work.take<float>(grid.num_tiles * num_blocks * grid.partial_floats);
   const auto partial = [&](size_t index) { return grid.partial(partials.data() + index * grid.partial_floats); };
-  Pool::shared().run(grid.num_tiles * num_runs, 1, context.threads, [&](size_t begin, size_t last, unsigned worker) {
-    for (size_t i = begin; i < last; ++i) {
-      const size_t run = first + i % num_runs;
-      context.kernels->attend_run(grid.tile(i / num_runs), run * kRun, (run + 1) * kRun,
-                                  scratch.data() + worker * scratch_floats, partial(i));
-    }
-  });
+  const auto attend = [&](size_t begin, size_t last, unsigned worker) {
+    for (size_t i = begin; i < last; ++i)
+      context.kernels->attend_block(grid.tile(i / num_blocks), first + i % num_blocks,
+                                    scratch.data() + worker * kAttendScratch, partial(i));
+  };
+  Pool::shared().run(grid.num_tiles * num_blocks, 1, context.threads, attend);
   const std::span<float> memory = work.take<float>(grid.partial_floats);
   const Partial total = grid.partial(memory.data());
   for (size_t i = 0; i < grid.num_tiles; ++i) {
     const size_t num_rows = grid.tile(i).num_rows;
     clear(total, num_rows, grid.width);
-    for (size_t run = 0; run < num_runs; ++run) merge(total, partial(i * num_runs + run), num_rows, grid.width);
+    for (size_t block = 0; block < num_blocks; ++block)
+      context.kernels->merge(total, partial(i * num_blocks + block), num_rows, grid.width);
     finish(grid, i, total, out);
   }
 }
 
-void attend_by_tiles(const Context& context, const Grid& grid, Workspace& work, float* out) {
-  const size_t scratch_floats = attend_scratch(grid.a.k.width, grid.a.v.width);
-  const size_t room = scratch_floats + 2 * grid.partial_floats;
-  const std::span<float> scratch = work.take<float>(context.threads * room);
-  Pool::shared().run(grid.num_tiles, 1, context.threads, [&](size_t begin, size_t last, unsigned worker) {
+void attend_by_tiles(const Context& context, const Grid& grid, unsigned threads, Workspace& work, float* out) {
+  const size_t room = round_up(kAttendScratch + 2 * grid.partial_floats, 16);
+  const std::span<float> scratch = work.take<float>(threads * room);
+  Pool::shared().run(grid.num_tiles, 1, threads, [&](size_t begin, size_t last, unsigned worker) {
     float* own = scratch.data() + worker * room;
-    const Partial total = grid.partial(own + scratch_floats);
-    const Partial part = grid.partial(own + scratch_floats + grid.partial_floats);
+    const Partial total = grid.partial(own + kAttendScratch);
+    const Partial part = grid.partial(own + kAttendScratch + grid.partial_floats);
     for (size_t i = begin; i < last; ++i) {
       const size_t index = grid.num_tiles - 1 - i;  // late tokens first: they see the most
       const AttendTile tile = grid.tile(index);
       clear(total, tile.num_rows, grid.width);
-      for (size_t run = grid.first_run(tile); run < grid.end_run(tile); ++run) {
-        context.kernels->attend_run(tile, run * kRun, (run + 1) * kRun, own, part);
-        merge(total, part, tile.num_rows, grid.width);
+      for (size_t block = grid.first_block(tile); block < grid.end_block(tile); ++block) {
+        context.kernels->attend_block(tile, block, own, part);
+        context.kernels->merge(total, part, tile.num_rows, grid.width);
       }
       finish(grid, index, total, out);
     }
@@ -162,10 +157,11 @@ void attend(const Context& context, const Attention& attention, float* out) {
   if (attention.num_tokens == 0 || attention.num_heads == 0) return;
   Workspace work;
   const Grid grid(attention);
-  if (context.threads > 1 && grid.num_tiles < 4 * size_t(context.threads))
-    attend_by_runs(context, grid, work, out);
+  const unsigned threads = grid.work() < kAloneWork ? 1 : context.threads;
+  if (threads > 1 && grid.num_tiles < 4 * size_t(threads))
+    attend_by_blocks(context, grid, work, out);
   else
-    attend_by_tiles(context, grid, work, out);
+    attend_by_tiles(context, grid, threads, work, out);
 }
 
 }  // namespace apportion

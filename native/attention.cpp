@@ -1,9 +1,18 @@
-// Attention of a tile of queries over a run of positions, as one partial result: blocks of 64 positions, a running
-// maximum, and scores and values computed with positions and value columns in the vector lanes.
+// Attention of a tile of queries over one block of 128 positions, as a partial result.
 //
-// A row's arithmetic depends on the row's own position and on the run's borders only, not on the tile around it.
+// Keys and values are read where they lie, row by row, halves converted on the way:
+//
+//            d: 0 .. 7   8 .. 15                          position p:   v v v v | v v v v |     d in the lanes
+//   query    | q q .. | q q .. |                          position p+1: v v v v | v v v v |
+//     x          x        x         8 sums for each                       x share     ..       one sum for each
+//   position | k k .. | k k .. |    query and position    query:        + + + + | + + + + |    query and d
+//
+// Scores: lane i adds up dimensions i, i + 8, .. in order, then the lanes are added in the fixed order of `sum`.
+// Values: each dimension adds up the positions in order. So a row's arithmetic depends on its own position only: not on
+// the tile around it, nor on how many rows and positions are computed at once.
 #include <algorithm>
 #include <limits>
+#include <type_traits>
 
 #include "isa.h"
 #include "simd.h"
@@ -14,210 +23,221 @@ namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr size_t kBlock = kAttendBlock;
+constexpr size_t kAhead = 16;  // places between the keys in use and those asked for
 
-// Positions that a row sees: low .. high.
-struct Sight {
-  size_t low, high;
+F8 load8(const float* p) { return F8::load(p); }
+F8 load8(const uint16_t* p) { return F8::load_half(p); }
+F8 load_few(const float* p, size_t count) { return load_some(p, count); }
+F8 load_few(const uint16_t* p, size_t count) { return load_half_some(p, count); }
+
+// Keys or values of a block; `row(p)` is that of its place p.
+template <class Number>
+struct Rows {
+  const Number* first;
+  size_t stride, size;
+
+  const Number* row(size_t place) const { return first + place * stride; }
+
+  // Asks for a part of rows place .. place + count - 1, so that steps 0, 1, .. size / 8 - 1 ask for all of them.
+  void prefetch(size_t place, size_t count, size_t step) const {
+    for (size_t c = step % 4; c < count; c += 4)
+      for (size_t i = 0; i < sizeof(Number) / 2; ++i)
+        __builtin_prefetch(reinterpret_cast<const char*>(row(place + c)) + step / 4 * 32 * sizeof(Number) + 64 * i);
+  }
 };
 
-Sight sight_of(const AttendTile& tile, size_t row) {
+// Places low .. end - 1 of the block.
+struct Places {
+  size_t low, end;
+
+  bool empty() const { return low >= end; }
+};
+
+// What a row sees of the block whose first position is `first`.
+Places places_seen(const AttendTile& tile, size_t row, size_t first) {
   const size_t position = tile.first_position + row / tile.num_heads;
-  const size_t low = tile.window && position >= tile.window ? position - tile.window + 1 : 0;
-  return {low, position};
+  const size_t lowest = tile.window && position >= tile.window ? position - tile.window + 1 : 0;
+  return {lowest > first ? std::min(lowest - first, kBlock) : 0,
+          position >= first ? std::min(position - first + 1, kBlock) : 0};
+}
+
+// What any of the rows sees (and perhaps places between), and what all see.
+template <int R>
+Places united(const Places (&seen)[R]) {
+  Places any{kBlock, 0};
+  for (const Places& one : seen)
+    if (!one.empty()) any = {std::min(any.low, one.low), std::max(any.end, one.end)};
+  return any;
+}
+
+template <int R>
+Places common(const Places (&seen)[R], Places any) {
+  Places all = any;
+  for (const Places& one : seen) all = {std::max(all.low, one.low), std::min(all.end, one.end)};
+  all.low = std::min(all.low, any.end);
+  return {all.low, std::max(all.low, all.end)};
 }
 
 const float* query_of(const AttendTile& tile, size_t row) {
   return tile.q + row / tile.num_heads * tile.q_token_stride + row % tile.num_heads * tile.q_head_stride;
 }
 
-F8 load_cache(const void* base, bool halves, size_t index) {
-  return halves ? F8::load_half(static_cast<const uint16_t*>(base) + index)
-                : F8::load(static_cast<const float*>(base) + index);
-}
-
-float load_cache_one(const void* base, bool halves, size_t index) {
-  return halves ? float_from_half(static_cast<const uint16_t*>(base)[index]) : static_cast<const float*>(base)[index];
-}
-
-#if defined(APPORTION_AVX2)
-
-void transpose8(F8* rows) {
-  __m256 pair[8], quad[8];
-  for (int i = 0; i < 8; i += 2) {
-    pair[i] = _mm256_unpacklo_ps(rows[i].v, rows[i + 1].v);
-    pair[i + 1] = _mm256_unpackhi_ps(rows[i].v, rows[i + 1].v);
-  }
-  for (int i = 0; i < 8; i += 4) {
-    quad[i] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0x44);
-    quad[i + 1] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0xee);
-    quad[i + 2] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0x44);
-    quad[i + 3] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0xee);
-  }
-  for (int i = 0; i < 4; ++i) {
-    rows[i].v = _mm256_permute2f128_ps(quad[i], quad[i + 4], 0x20);
-    rows[i + 4].v = _mm256_permute2f128_ps(quad[i], quad[i + 4], 0x31);
-  }
-}
-
-#else
-
-void transpose8(F8* rows) {
-  for (int i = 0; i < 8; ++i)
-    for (int j = 0; j < i; ++j) std::swap(rows[i].v[j], rows[j].v[i]);
-}
-
-#endif
-
-// Keys first .. first + count - 1 -> columns [key_size][64]; places without a key become zero.
-void load_keys(const AttendTile& tile, size_t first, size_t count, float* columns) {
-  for (size_t p = 0; p < kBlock; p += 8) {
-    const size_t here = p < count ? std::min<size_t>(8, count - p) : 0;
-    size_t d = 0;
-    for (; d + 8 <= tile.key_size; d += 8) {
-      F8 rows[8];
-      for (size_t i = 0; i < 8; ++i)
-        rows[i] = i < here ? load_cache(tile.k, tile.halves, (first + p + i) * tile.k_stride + d) : F8::all(0);
-      if (here) transpose8(rows);
-      for (size_t i = 0; i < 8; ++i) rows[i].store(columns + (d + i) * kBlock + p);
-    }
-    for (; d < tile.key_size; ++d)
-      for (size_t i = 0; i < 8; ++i)
-        columns[d * kBlock + p + i] =
-            i < here ? load_cache_one(tile.k, tile.halves, (first + p + i) * tile.k_stride + d) : 0.0f;
-  }
-}
-
-// Values first .. first + count - 1 -> [count][width], width being value_size rounded up to 8.
-void load_values(const AttendTile& tile, size_t first, size_t count, size_t width, float* values) {
-  for (size_t p = 0; p < count; ++p) {
-    const size_t from = (first + p) * tile.v_stride;
-    float* to = values + p * width;
-    size_t d = 0;
-    for (; d + 8 <= tile.value_size; d += 8) load_cache(tile.v, tile.halves, from + d).store(to + d);
-    for (; d < tile.value_size; ++d) to[d] = load_cache_one(tile.v, tile.halves, from + d);
-    for (; d < width; ++d) to[d] = 0;
-  }
-}
-
-// scores[r][64] = q[r] . keys, for Rows rows and 8 * Cols positions at a time.
-template <int Rows, int Cols>
-void score_rows(const float* const* q, size_t key_size, const float* columns, float* scores) {
-  for (size_t p = 0; p < kBlock; p += 8 * Cols) {
-    F8 sums[Rows][Cols];
+// scores[r][place] = q[r] . key, for R rows and C places at a time as long as C are left; returns the next place.
+// Rows `ahead` are asked for at the pace of the scores.
+template <int R, int C, class Number>
+size_t score_places(const float* const* q, const Rows<Number>& keys, const std::type_identity_t<Rows<Number>>* ahead,
+                    Places places, float* scores) {
+  size_t p = places.low;
+  for (; p + C <= places.end; p += C) {
+    F8 sums[R][C];
     for (auto& row : sums)
       for (F8& s : row) s = F8::all(0);
-    for (size_t d = 0; d < key_size; ++d) {
-      F8 keys[Cols];
-      for (int c = 0; c < Cols; ++c) keys[c] = F8::load(columns + d * kBlock + p + size_t(8 * c));
-      for (int r = 0; r < Rows; ++r) {
-        const F8 one = F8::all(q[r][d]);
-        for (int c = 0; c < Cols; ++c) sums[r][c] = fma(one, keys[c], sums[r][c]);
+    const auto step = [&](auto query, auto key) {
+      F8 kept[R];  // R + 1 vectors and R * C sums are what the registers hold
+      for (int r = 0; r < R; ++r) kept[r] = query(q[r]);
+      for (int c = 0; c < C; ++c) {
+        const F8 k = key(keys.row(p + size_t(c)));
+        for (int r = 0; r < R; ++r) sums[r][c] = fma(kept[r], k, sums[r][c]);
       }
+    };
+    size_t d = 0;
+    for (; d + 8 <= keys.size; d += 8) {
+      if (ahead) {
+        keys.prefetch(p + kAhead, C, d / 8);
+        ahead->prefetch(p, C, d / 8);
+      }
+      step([d](const float* x) { return F8::load(x + d); }, [d](const Number* x) { return load8(x + d); });
     }
-    for (int r = 0; r < Rows; ++r)
-      for (int c = 0; c < Cols; ++c) sums[r][c].store(scores + size_t(r) * kBlock + p + size_t(8 * c));
+    if (const size_t rest = keys.size - d)
+      step([=](const float* x) { return load_some(x + d, rest); },
+           [=](const Number* x) { return load_few(x + d, rest); });
+    float* to = scores + p;
+    for (int r = 0; r < R; ++r, to += kBlock) {
+      if constexpr (C == 1) to[0] = sum(sums[r][0]);
+      for (int c = 0; c + 4 <= C; c += 4) sum4(sums[r][c], sums[r][c + 1], sums[r][c + 2], sums[r][c + 3], to + c);
+    }
   }
+  return p;
 }
 
-// out[r] += shares[r] . values, for Rows rows, columns from `col` on as long as 8 * Cols are left.
-template <int Rows, int Cols>
-size_t add_columns(const float* shares, const float* values, size_t count, size_t width, size_t col, float* out) {
-  for (; col + 8 * Cols <= width; col += 8 * Cols) {
-    F8 sums[Rows][Cols];
-    for (int r = 0; r < Rows; ++r)
-      for (int c = 0; c < Cols; ++c) sums[r][c] = F8::load(out + size_t(r) * width + col + size_t(8 * c));
-    for (size_t p = 0; p < count; ++p) {
-      F8 v[Cols];
-      for (int c = 0; c < Cols; ++c) v[c] = F8::load(values + p * width + col + size_t(8 * c));
-      for (int r = 0; r < Rows; ++r) {
-        const F8 share = F8::all(shares[size_t(r) * kBlock + p]);
-        for (int c = 0; c < Cols; ++c) sums[r][c] = fma(share, v[c], sums[r][c]);
-      }
-    }
-    for (int r = 0; r < Rows; ++r)
-      for (int c = 0; c < Cols; ++c) sums[r][c].store(out + size_t(r) * width + col + size_t(8 * c));
-  }
-  return col;
-}
-
-// One row's scores become shares relative to exp(top); returns the factor for what was summed before. Hidden places
-// become exactly zero, so they change nothing.
-float softmax_row(const AttendTile& tile, Sight sight, size_t first, float* scores, float& top, float& total) {
-  const size_t low = sight.low > first ? std::min(sight.low - first, kBlock) : 0;
-  const size_t end = sight.high >= first ? std::min(sight.high - first + 1, kBlock) : 0;
-  if (low >= end) {
-    std::fill(scores, scores + kBlock, 0.0f);
-    return 1.0f;
-  }
-  for (size_t p = 0; p < kBlock; p += 8) {
+// One row's scores become shares relative to exp(top); those of hidden places are not touched.
+void softmax_row(const AttendTile& tile, Places seen, float* scores, float& top, float& total) {
+  const size_t begin = seen.low / 8 * 8, end = round_up(seen.end, 8);
+  for (size_t p = begin; p < end; p += 8) {
     F8 s = F8::load(scores + p) * F8::all(tile.scale);
     if (tile.softcap > 0) s = F8::all(tile.softcap) * tanh(s / F8::all(tile.softcap));
     s.store(scores + p);
   }
-  std::fill(scores, scores + low, kMinusInfinity);
-  std::fill(scores + end, scores + kBlock, kMinusInfinity);
-  F8 best = F8::load(scores);
-  for (size_t p = 8; p < kBlock; p += 8) best = max(best, F8::load(scores + p));
-  float lanes[8];
-  best.store(lanes);
-  float most = top;
-  for (float lane : lanes) most = lane > most ? lane : most;
+  std::fill(scores + begin, scores + seen.low, kMinusInfinity);
+  std::fill(scores + seen.end, scores + end, kMinusInfinity);
+  F8 best = F8::all(kMinusInfinity);
+  for (size_t p = begin; p < end; p += 8) best = max(best, F8::load(scores + p));
+  top = largest(best);
   F8 sums = F8::all(0);
-  for (size_t p = 0; p < kBlock; p += 8) {
-    const F8 share = exp(F8::load(scores + p) - F8::all(most));
+  for (size_t p = begin; p < end; p += 8) {
+    const F8 share = exp(F8::load(scores + p) - F8::all(top));
     share.store(scores + p);
     sums = sums + share;
   }
-  const float factor = most == top ? 1.0f : std::exp(top - most);
-  total = total * factor + sum(sums);
-  top = most;
-  return factor;
+  total = sum(sums);
 }
 
-template <int Rows>
-void attend_rows(const AttendTile& tile, size_t row, size_t first, size_t count, const float* columns,
-                 const float* values, size_t width, float* scores, const Partial& out) {
-  constexpr int kCols = Rows == 4 ? 2 : Rows == 1 ? 8 : 4;
-  constexpr int kValueCols = Rows == 4 ? 2 : 4;
-  const float* q[Rows];
-  for (int r = 0; r < Rows; ++r) q[r] = query_of(tile, row + size_t(r));
-  score_rows<Rows, kCols>(q, tile.key_size, columns, scores);
-  float* sums = out.values + row * width;
-  for (size_t r = 0; r < Rows; ++r) {
-    const float factor =
-        softmax_row(tile, sight_of(tile, row + r), first, scores + r * kBlock, out.top[row + r], out.sum[row + r]);
-    if (factor != 1.0f)
-      for (size_t d = 0; d < width; d += 8)
-        (F8::load(sums + r * width + d) * F8::all(factor)).store(sums + r * width + d);
+// R rows' sums over the places that each sees: share * value, C vectors side by side.
+template <int R, int C, class Load>
+void weigh_columns(const float* shares, const Places (&seen)[R], Load load, float* values, size_t width) {
+  F8 sums[R][C];
+  for (auto& row : sums)
+    for (F8& s : row) s = F8::all(0);
+  const auto step = [&](size_t p, auto sees) {
+    F8 kept[R];
+    for (int r = 0; r < R; ++r) kept[r] = F8::all(shares[size_t(r) * kBlock + p]);
+    for (int c = 0; c < C; ++c) {
+      const F8 v = load(p, c);
+      for (int r = 0; r < R; ++r)
+        if (sees(r)) sums[r][c] = fma(kept[r], v, sums[r][c]);
+    }
+  };
+  const Places any = united(seen), all = common(seen, any);
+  const auto some_see = [&](size_t p) { step(p, [&](int r) { return seen[r].low <= p && p < seen[r].end; }); };
+  for (size_t p = any.low; p < all.low; ++p) some_see(p);
+  for (size_t p = all.low; p < all.end; ++p) step(p, [](int) { return true; });
+  for (size_t p = all.end; p < any.end; ++p) some_see(p);
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < C; ++c) sums[r][c].store(values + size_t(r) * width + size_t(8 * c));
+}
+
+template <int R, class Number>
+void weigh(const float* shares, const Places (&seen)[R], const Rows<Number>& rows, float* values, size_t width) {
+  constexpr int kWide = R == 1 ? 8 : 4;
+  size_t d = 0;
+  const auto whole = [&](size_t p, int c) { return load8(rows.row(p) + d + size_t(8 * c)); };
+  for (; d + 8 * kWide <= rows.size; d += 8 * kWide) weigh_columns<R, kWide>(shares, seen, whole, values + d, width);
+  for (; d + 8 <= rows.size; d += 8) weigh_columns<R, 1>(shares, seen, whole, values + d, width);
+  if (const size_t rest = rows.size - d)
+    weigh_columns<R, 1>(
+        shares, seen, [&](size_t p, int) { return load_few(rows.row(p) + d, rest); }, values + d, width);
+}
+
+template <int R, class Number>
+void attend_rows(const AttendTile& tile, size_t row, size_t first, float* scores, const Partial& out) {
+  const size_t width = round_up(tile.value_size, 8);
+  const Rows<Number> keys{static_cast<const Number*>(tile.k) + first * tile.k_stride, tile.k_stride, tile.key_size};
+  const Rows<Number> rows{static_cast<const Number*>(tile.v) + first * tile.v_stride, tile.v_stride, tile.value_size};
+  const float* q[R];
+  Places seen[R];
+  for (size_t r = 0; r < R; ++r) {
+    q[r] = query_of(tile, row + r);
+    seen[r] = places_seen(tile, row + r, first);
+    out.top[row + r] = kMinusInfinity;
+    out.sum[row + r] = 0;
   }
-  const size_t col = add_columns<Rows, kValueCols>(scores, values, count, width, 0, sums);
-  add_columns<Rows, 1>(scores, values, count, width, col, sums);
+  const Places any = united(seen);
+  if (any.empty()) return;
+  const size_t rest = score_places<R, R == 1 ? 8 : 4>(q, keys, row == 0 ? &rows : nullptr, any, scores);
+  score_places<R, 1>(q, keys, nullptr, {rest, any.end}, scores);
+  for (size_t r = 0; r < R; ++r)
+    if (!seen[r].empty()) softmax_row(tile, seen[r], scores + r * kBlock, out.top[row + r], out.sum[row + r]);
+  weigh(scores, seen, rows, out.values + row * width, width);
+}
+
+template <class Number>
+void attend_tile(const AttendTile& tile, size_t first, float* scores, const Partial& out) {
+  for (size_t row = 0; row < tile.num_rows;) {
+    const size_t left = tile.num_rows - row;
+    switch (left == 4 ? 2 : std::min<size_t>(left, 3)) {
+      case 3:
+        attend_rows<3, Number>(tile, row, first, scores, out);
+        row += 3;
+        break;
+      case 2:
+        attend_rows<2, Number>(tile, row, first, scores, out);
+        row += 2;
+        break;
+      default:
+        attend_rows<1, Number>(tile, row, first, scores, out);
+        row += 1;
+        break;
+    }
+  }
 }
 
 }  // namespace
 
-void attend_run(const AttendTile& tile, size_t first, size_t last, float* scratch, const Partial& out) {
-  const size_t width = round_up(tile.value_size, 8);
-  float* columns = scratch;
-  float* values = columns + tile.key_size * kBlock;
-  float* scores = values + width * kBlock;
-  std::fill(out.top, out.top + tile.num_rows, kMinusInfinity);
-  std::fill(out.sum, out.sum + tile.num_rows, 0.0f);
-  std::fill(out.values, out.values + tile.num_rows * width, 0.0f);
-  const size_t lowest = sight_of(tile, 0).low, highest = sight_of(tile, tile.num_rows - 1).high;
-  for (size_t p = first; p < std::min(last, highest + 1); p += kBlock) {
-    const size_t count = std::min(kBlock, highest + 1 - p);
-    if (p + count <= lowest) continue;
-    load_keys(tile, p, count, columns);
-    load_values(tile, p, count, width, values);
-    size_t row = 0;
-    for (; row + 4 <= tile.num_rows; row += 4) attend_rows<4>(tile, row, p, count, columns, values, width, scores, out);
-    switch (tile.num_rows - row) {
-      case 3: attend_rows<3>(tile, row, p, count, columns, values, width, scores, out); break;
-      case 2: attend_rows<2>(tile, row, p, count, columns, values, width, scores, out); break;
-      case 1: attend_rows<1>(tile, row, p, count, columns, values, width, scores, out); break;
-      default: break;
-    }
+void attend_block(const AttendTile& tile, size_t block, float* scratch, const Partial& out) {
+  tile.halves ? attend_tile<uint16_t>(tile, block * kBlock, scratch, out)
+              : attend_tile<float>(tile, block * kBlock, scratch, out);
+}
+
+void merge(const Partial& total, const Partial& part, size_t num_rows, size_t width) {
+  for (size_t r = 0; r < num_rows; ++r) {
+    if (part.sum[r] == 0) continue;  // nothing seen
+    const float top = part.top[r] > total.top[r] ? part.top[r] : total.top[r];
+    const F8 old = exp(F8::all(total.top[r] - top)), fresh = exp(F8::all(part.top[r] - top));
+    const float* from = part.values + r * width;
+    float* to = total.values + r * width;
+    total.top[r] = top;
+    total.sum[r] = total.sum[r] * first(old) + part.sum[r] * first(fresh);
+    for (size_t d = 0; d < width; d += 8) fma(F8::load(from + d), fresh, F8::load(to + d) * old).store(to + d);
   }
 }
 

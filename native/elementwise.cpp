@@ -1,4 +1,6 @@
-// Norm, gated activations and the conversion to half precision.
+// Norm, gated activations, the rotation of a head and the conversion to half precision.
+#include <cmath>
+
 #include "isa.h"
 #include "simd.h"
 
@@ -6,28 +8,19 @@ namespace apportion::APPORTION_ISA {
 
 namespace {
 
-// Lanes 0 .. count - 1 of memory, the others zero.
-F8 load_some(const float* p, size_t count) {
-  float lanes[8] = {};
-  for (size_t i = 0; i < count; ++i) lanes[i] = p[i];
-  return F8::load(lanes);
-}
-
-void store_some(F8 v, float* p, size_t count) {
-  float lanes[8];
-  v.store(lanes);
-  for (size_t i = 0; i < count; ++i) p[i] = lanes[i];
-}
+// x / (1 + e^-z): x times the sigmoid of z, with one exp and one division.
+F8 damped(F8 x, F8 minus_z) { return x / (F8::all(1) + exp(minus_z)); }
 
 template <GateKind Kind>
 F8 gated(F8 g, F8 u) {
-  if constexpr (Kind == GateKind::silu) return g * sigmoid(g) * u;
+  if constexpr (Kind == GateKind::silu) return damped(g, F8::all(0) - g) * u;
   if constexpr (Kind == GateKind::gelu_tanh) {
-    const F8 inner = F8::all(0.7978845608f) * fma(F8::all(0.044715f) * g * g, g, g);
-    return g * sigmoid(inner + inner) * u;  // (1 + tanh z) / 2, without cancellation
+    // (1 + tanh z) / 2 is the sigmoid of 2 z, without cancellation; z = sqrt(2 / pi) (g + 0.044715 g^3).
+    const F8 minus_2z = g * fma(F8::all(-0.0713548163f), g * g, F8::all(-1.5957691216f));
+    return damped(g, minus_2z) * u;
   }
   const F8 low = min(F8::all(7), g), bounded = max(F8::all(-7), min(F8::all(7), u));
-  return low * sigmoid(F8::all(1.702f) * low) * (bounded + F8::all(1));
+  return damped(low, F8::all(-1.702f) * low) * (bounded + F8::all(1));
 }
 
 template <GateKind Kind>
@@ -41,18 +34,46 @@ void gate_all(const float* gate, const float* up, size_t count, float* out) {
 }  // namespace
 
 void rms_norm(const float* x, const float* weight, size_t width, float eps, float* out) {
-  F8 squares[2] = {F8::all(0), F8::all(0)};
+  F8 squares[4] = {F8::all(0), F8::all(0), F8::all(0), F8::all(0)};
   size_t i = 0;
-  for (; i + 16 <= width; i += 16)
-    for (size_t h = 0; h < 2; ++h) {
+  for (; i + 32 <= width; i += 32)
+    for (size_t h = 0; h < 4; ++h) {
       const F8 v = F8::load(x + i + 8 * h);
       squares[h] = fma(v, v, squares[h]);
     }
-  float total = sum(squares[0] + squares[1]);
-  for (; i < width; ++i) total += x[i] * x[i];
+  for (; i < width; i += 8) {
+    const F8 v = width - i >= 8 ? F8::load(x + i) : load_some(x + i, width - i);
+    squares[0] = fma(v, v, squares[0]);
+  }
+  const float total = sum((squares[0] + squares[1]) + (squares[2] + squares[3]));
   const float factor = 1.0f / std::sqrt(total / float(width) + eps);
   for (i = 0; i + 8 <= width; i += 8) (F8::load(x + i) * F8::all(factor) * F8::load(weight + i)).store(out + i);
   for (; i < width; ++i) out[i] = x[i] * factor * weight[i];
+}
+
+void rotate_head(const float* angles, size_t num_pairs, bool interleaved, float* __restrict x) {
+  const float *cosines = angles, *sines = angles + num_pairs;
+  if (interleaved) {
+    for (size_t i = 0; i < num_pairs; ++i) {
+      const float a = x[2 * i], b = x[2 * i + 1];
+      x[2 * i] = a * cosines[i] - b * sines[i];
+      x[2 * i + 1] = b * cosines[i] + a * sines[i];
+    }
+    return;
+  }
+  float *first = x, *second = x + num_pairs;
+  size_t i = 0;
+  for (; i + 8 <= num_pairs; i += 8) {
+    const F8 a = F8::load(first + i), b = F8::load(second + i);
+    const F8 c = F8::load(cosines + i), s = F8::load(sines + i);
+    (a * c - b * s).store(first + i);
+    fma(b, c, a * s).store(second + i);
+  }
+  for (; i < num_pairs; ++i) {
+    const float a = first[i], b = second[i];
+    first[i] = a * cosines[i] - b * sines[i];
+    second[i] = b * cosines[i] + a * sines[i];
+  }
 }
 
 void gate(const float* gate, const float* up, size_t count, GateKind kind, float* out) {

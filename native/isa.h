@@ -13,8 +13,10 @@ void dot_floats(const FloatPanel&, const Token*, size_t num_tokens, size_t first
 void quantize(const float* x, size_t num_cols, Activations, void* codes, float* scales, float* sums);
 void rms_norm(const float* x, const float* weight, size_t width, float eps, float* out);
 void gate(const float* gate, const float* up, size_t count, GateKind, float* out);
+void rotate_head(const float* angles, size_t num_pairs, bool interleaved, float* x);
 void to_half(const float* x, size_t count, uint16_t* out);
-void attend_run(const AttendTile&, size_t first, size_t last, float* scratch, const Partial& out);
+void attend_block(const AttendTile&, size_t block, float* scratch, const Partial& out);
+void merge(const Partial& total, const Partial& part, size_t num_rows, size_t width);
 uint64_t sum_words(const unsigned char* p, size_t nbytes);
 uint64_t multiply_adds(PeakKind kind, size_t rounds);
 

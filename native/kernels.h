@@ -68,9 +68,10 @@ struct AttendTile {
 };
 
 inline constexpr size_t kMaxTileRows = 64;
-inline constexpr size_t kAttendBlock = 64;  // positions whose scores are computed together
+inline constexpr size_t kAttendBlock = 128;  // positions that give one partial result
 
-// A softmax-weighted sum over some positions: `sum` and `values` [rows][value_width] are relative to exp(top).
+// A softmax-weighted sum over some positions: `sum` and `values` [rows][value_size rounded up to 8] are relative to
+// exp(top). Where a row sees none of them, `sum` is 0 and `values` are undefined.
 struct Partial {
   float* top;
   float* sum;
@@ -79,10 +80,7 @@ struct Partial {
 
 constexpr size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 
-// Floats of scratch that attend_run needs.
-constexpr size_t attend_scratch(size_t key_size, size_t value_size) {
-  return kAttendBlock * (key_size + round_up(value_size, 8)) + kMaxTileRows * kAttendBlock;
-}
+inline constexpr size_t kAttendScratch = 3 * kAttendBlock;  // floats that attend_block needs
 
 enum class GateKind : uint8_t { silu, gelu_tanh, swiglu_oai };
 enum class PeakKind : uint8_t { int8, f32, bf16 };
@@ -109,10 +107,14 @@ struct Kernels {
 
   void (*rms_norm)(const float* x, const float* weight, size_t width, float eps, float* out);
   void (*gate)(const float* gate, const float* up, size_t count, GateKind kind, float* out);
+  // Turns pairs of x in place by angles [2][num_pairs], cosines and sines; pairs as in rope.h.
+  void (*rotate_head)(const float* angles, size_t num_pairs, bool interleaved, float* x);
   void (*to_half)(const float* x, size_t count, uint16_t* out);
 
-  // Attention of the tile over positions first .. last - 1, which start at a multiple of kAttendBlock.
-  void (*attend_run)(const AttendTile& tile, size_t first, size_t last, float* scratch, const Partial& out);
+  // Attention of the tile over the positions of one block: kAttendBlock * block and on.
+  void (*attend_block)(const AttendTile& tile, size_t block, float* scratch, const Partial& out);
+  // total = total and part together, both relative to the larger maximum.
+  void (*merge)(const Partial& total, const Partial& part, size_t num_rows, size_t width);
 
   // The sum of the 64-bit words of `nbytes` (a multiple of 512): as little work as reading can be.
   uint64_t (*sum_words)(const unsigned char* p, size_t nbytes);

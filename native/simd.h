@@ -2,6 +2,7 @@
 // each set has its own copy, so that the linker can never mix them.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -45,27 +46,24 @@ inline float sum(F8 a) {
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 
-// e^x to about 1 ulp (Cephes); exactly 0 below -87.3, NaN stays.
-inline F8 exp(F8 x) {
-  const __m256 keep = _mm256_cmp_ps(x.v, _mm256_set1_ps(-87.3f), _CMP_NLT_UQ);
-  const F8 bounded = min(F8::all(88.7f), max(F8::all(-87.3f), x));
-  const F8 n = {_mm256_round_ps((bounded * F8::all(1.44269504f)).v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
-  F8 r = fma(n, F8::all(-0.693359375f), bounded);
-  r = fma(n, F8::all(2.12194440e-4f), r);
-  F8 p = fma(F8::all(1.9875691500e-4f), r, F8::all(1.3981999507e-3f));
-  p = fma(p, r, F8::all(8.3334519073e-3f));
-  p = fma(p, r, F8::all(4.1665795894e-2f));
-  p = fma(p, r, F8::all(1.6666665459e-1f));
-  p = fma(p, r, F8::all(5.0000001201e-1f));
-  p = fma(p * r, r, r + F8::all(1.0f));
-  // 2^n in two factors: n may be 128.
-  const __m256i whole = _mm256_cvtps_epi32(n.v);
-  const __m256i half = _mm256_srai_epi32(whole, 1);
-  const auto power = [](__m256i e) {
-    return F8{_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(127)), 23))};
-  };
-  p = p * power(half) * power(_mm256_sub_epi32(whole, half));
-  return {_mm256_and_ps(p.v, keep)};
+inline float first(F8 a) { return _mm256_cvtss_f32(a.v); }
+
+// The sums of four vectors' lanes, each added up in the order of `sum`.
+inline void sum4(F8 a, F8 b, F8 c, F8 d, float* out) {
+  const auto halves = [](F8 x) { return _mm_add_ps(_mm256_castps256_ps128(x.v), _mm256_extractf128_ps(x.v, 1)); };
+  const __m128 ha = halves(a), hb = halves(b), hc = halves(c), hd = halves(d);
+  const __m128 ab = _mm_add_ps(_mm_unpacklo_ps(ha, hb), _mm_unpackhi_ps(ha, hb));
+  const __m128 cd = _mm_add_ps(_mm_unpacklo_ps(hc, hd), _mm_unpackhi_ps(hc, hd));
+  _mm_storeu_ps(out, _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)));
+}
+
+// x in lanes where a >= b or one of them is NaN, zero elsewhere.
+inline F8 zero_below(F8 x, F8 a, F8 b) { return {_mm256_and_ps(x.v, _mm256_cmp_ps(a.v, b.v, _CMP_NLT_UQ))}; }
+
+// 2^n, where the lowest bits of a float's representation hold n from -126 to 127.
+inline F8 power_from_bits(F8 n) {
+  const __m256i biased = _mm256_add_epi32(_mm256_castps_si256(n.v), _mm256_set1_epi32(127));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23))};
 }
 
 #else
@@ -121,11 +119,64 @@ inline F8 min(F8 a, F8 b) {
   return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
 }
 inline float sum(F8 a) { return ((a.v[0] + a.v[4]) + (a.v[2] + a.v[6])) + ((a.v[1] + a.v[5]) + (a.v[3] + a.v[7])); }
-inline F8 exp(F8 x) {
-  return each([&](int i) { return x.v[i] < -87.3f ? 0.0f : std::exp(x.v[i]); });
+inline float first(F8 a) { return a.v[0]; }
+inline void sum4(F8 a, F8 b, F8 c, F8 d, float* out) {
+  out[0] = sum(a);
+  out[1] = sum(b);
+  out[2] = sum(c);
+  out[3] = sum(d);
+}
+inline F8 zero_below(F8 x, F8 a, F8 b) {
+  return each([&](int i) { return a.v[i] < b.v[i] ? 0.0f : x.v[i]; });
+}
+inline F8 power_from_bits(F8 n) {
+  return each([&](int i) { return float_from_bits((std::bit_cast<uint32_t>(n.v[i]) + 127) << 23); });
 }
 
 #endif
+
+// Lanes 0 .. count - 1 of memory, the others zero.
+inline F8 load_some(const float* p, size_t count) {
+  float lanes[8] = {};
+  for (size_t i = 0; i < count; ++i) lanes[i] = p[i];
+  return F8::load(lanes);
+}
+inline F8 load_half_some(const uint16_t* p, size_t count) {
+  uint16_t lanes[8] = {};
+  for (size_t i = 0; i < count; ++i) lanes[i] = p[i];
+  return F8::load_half(lanes);
+}
+inline void store_some(F8 v, float* p, size_t count) {
+  float lanes[8];
+  v.store(lanes);
+  for (size_t i = 0; i < count; ++i) p[i] = lanes[i];
+}
+
+// The largest lane.
+inline float largest(F8 a) {
+  float lanes[8];
+  a.store(lanes);
+  for (size_t n = 4; n > 0; n /= 2)
+    for (size_t i = 0; i < n; ++i) lanes[i] = lanes[i] > lanes[i + n] ? lanes[i] : lanes[i + n];
+  return lanes[0];
+}
+
+// e^x to about 1 ulp from -87.3 to 88.3; exactly 0 below, no larger above, NaN stays, and e^0 is exactly 1.
+//
+// x = n ln 2 + r with |r| <= ln 2 / 2. Adding 1.5 * 2^23 rounds to the whole number n, which then stands in the lowest
+// bits of the sum. e^r = 1 + r + r^2 q(r), q fitted for the least relative error (3e-9).
+inline F8 exp(F8 x) {
+  const F8 low = F8::all(-87.3f), shift = F8::all(12582912.0f);
+  const F8 bounded = min(F8::all(88.3f), max(low, x));
+  const F8 shifted = fma(bounded, F8::all(1.44269504f), shift);
+  const F8 n = shifted - shift;
+  const F8 r = fma(n, F8::all(2.12194440e-4f), fma(n, F8::all(-0.693359375f), bounded));
+  F8 q = fma(F8::all(1.381453988e-3f), r, F8::all(8.368745127e-3f));
+  q = fma(q, r, F8::all(4.166839079e-2f));
+  q = fma(q, r, F8::all(0.166665204f));
+  q = fma(q, r, F8::all(0.4999999343f));
+  return zero_below(fma(q, r * r, r + F8::all(1)) * power_from_bits(shifted), x, low);
+}
 
 inline F8 sigmoid(F8 x) { return F8::all(1) / (F8::all(1) + exp(F8::all(0) - x)); }
 inline F8 tanh(F8 x) { return F8::all(1) - F8::all(2) / (exp(x + x) + F8::all(1)); }

@@ -17,8 +17,10 @@ const Kernels portable_kernels = {
     APPORTION_ISA::quantize,
     APPORTION_ISA::rms_norm,
     APPORTION_ISA::gate,
+    APPORTION_ISA::rotate_head,
     APPORTION_ISA::to_half,
-    APPORTION_ISA::attend_run,
+    APPORTION_ISA::attend_block,
+    APPORTION_ISA::merge,
     APPORTION_ISA::sum_words,
     APPORTION_ISA::multiply_adds,
 };

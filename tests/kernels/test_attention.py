@@ -76,9 +76,12 @@ def test_attend_is_the_references(
 
 
 @pytest.mark.parametrize("window", [0, 300])
-def test_a_token_alone_gives_the_same_bits_as_among_others(make_ops: MakeOps, window: int) -> None:
-    k, v = caches(4, 2, 1200, 64, 64, np.float16)
-    q = random(6, 50, 6, 64)
+@pytest.mark.parametrize(("heads", "size"), [(2, 64), (4, 64), (6, 64), (8, 256), (10, 40), (6, 17)])
+def test_a_token_alone_gives_the_same_bits_as_among_others(
+    make_ops: MakeOps, heads: int, size: int, window: int
+) -> None:
+    k, v = caches(4, 2, 1200, size, size, np.float16)
+    q = random(6, 50, heads, size)
     together = make_ops(threads=2).attend(q, k, v, 1100, 0.125, window)
     for token in (0, 17, 49):
         alone = make_ops(threads=2).attend(q[token : token + 1], k, v, 1100 + token, 0.125, window)
@@ -109,3 +112,23 @@ def test_a_later_token_that_is_not_a_number_does_not_reach_an_earlier_one(make_o
     out = make_ops().attend(random(12, 9, 1, 16), k, v, 0, 0.25)
     assert np.isfinite(out[:8]).all()
     assert np.isnan(out[8]).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_later_value_that_is_not_a_number_does_not_reach_an_earlier_token(
+    make_ops: MakeOps, bad: float
+) -> None:
+    k, v = caches(13, 1, 200, 16, 16, np.float16)
+    v[0, 190:] = bad
+    out = make_ops().attend(random(14, 60, 2, 16), k, v, 140, 0.25)
+    assert np.isfinite(out[:50]).all()
+
+
+def test_scores_far_apart_neither_overflow_nor_vanish(make_ops: MakeOps) -> None:
+    k, v = caches(15, 1, 700, 8, 8, np.float32)
+    k *= np.float32(300)
+    q = random(16, 3, 2, 8) * np.float32(300)
+    arguments = (q, k, v, 690, 1.0)
+    np.testing.assert_allclose(
+        make_ops(threads=2).attend(*arguments), REFERENCE.attend(*arguments), rtol=2e-2, atol=2e-2
+    )

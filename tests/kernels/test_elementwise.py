@@ -106,3 +106,27 @@ def test_append_rounds_halves_to_even_and_keeps_what_is_not_a_number(make_ops: M
     make_ops().append(cache, x[None, None], 0)
     with np.errstate(over="ignore"):
         np.testing.assert_array_equal(cache[0, 0], x.astype(np.float16))
+
+
+@pytest.mark.parametrize("kind", ["silu", "gelu_tanh", "swiglu_oai"])
+def test_gate_is_within_a_few_roundings_of_the_truth(make_ops: MakeOps, kind: str) -> None:
+    gate = np.linspace(-8, 80, 50_001, dtype=np.float32)[None]
+    g = np.minimum(gate.astype(np.float64), 7 if kind == "swiglu_oai" else np.inf)
+    factor = {"silu": g, "gelu_tanh": np.sqrt(8 / np.pi) * (g + 0.044715 * g**3), "swiglu_oai": 1.702 * g}[
+        kind
+    ]
+    truth = g / (1 + np.exp(-factor)) * (2 if kind == "swiglu_oai" else 1)
+    ours = make_ops().gate(gate, np.ones_like(gate), kind)  # type: ignore[arg-type]
+    # The exponent's own rounding grows with it, and so does what it does to the result.
+    tolerance = (3 + 2 * np.abs(factor)) * 2.0**-23
+    assert np.all(np.abs(ours - truth) <= tolerance * np.abs(truth))
+
+
+def test_rope_turns_by_the_right_angle_however_far_the_position(make_ops: MakeOps) -> None:
+    positions = np.array([0, 1, 99_999, 1_000_003, 16_777_217, 2**31 - 1], np.int32)
+    inv_freq = np.array([1.0, 0.7, 0.01], np.float32)
+    x = np.tile(np.array([1, 1, 1, 0, 0, 0], np.float32), (len(positions), 1, 1))
+    make_ops().rope(x, positions, inv_freq, "half")
+    angle = (positions.astype(np.float32)[:, None] * inv_freq).astype(np.float64)
+    np.testing.assert_allclose(x[:, 0, :3], np.cos(angle), rtol=0, atol=1e-7)
+    np.testing.assert_allclose(x[:, 0, 3:], np.sin(angle), rtol=0, atol=1e-7)

@@ -1,6 +1,7 @@
 // What Python gives for a weight, a cache or a choice, as the core's own types; what does not fit is refused.
 #pragma once
 
+#include "routing.h"
 #include "views.h"
 
 namespace apportion {
@@ -32,6 +33,17 @@ inline CacheView cache_of(const View& view) {
 inline GateKind gate_kind(int kind) {
   require(kind >= 0 && kind <= 2, "no such gate");
   return GateKind(kind);
+}
+
+// How logits of E experts become a route.
+inline Routing routing_of(size_t E, size_t top_k, int score, bool normalize, float scale, size_t num_groups,
+                          size_t top_groups, bool top2_groups) {
+  require(score >= 0 && score <= 2, "no such score");
+  require(top_k >= 1 && top_k <= E, "top_k must be from 1 to the number of experts");
+  require(num_groups >= 1 && E % num_groups == 0, "the experts do not divide into that many groups");
+  require(top_groups >= 1 && top_groups <= num_groups, "top_groups must be from 1 to num_groups");
+  require(top_groups * (E / num_groups) >= top_k, "the chosen groups hold fewer than top_k experts");
+  return {top_k, Score(score), normalize, scale, num_groups, top_groups, top2_groups};
 }
 
 }  // namespace apportion

@@ -14,6 +14,7 @@ void quantize(const float* x, size_t num_cols, Activations, void* codes, float* 
 void rms_norm(const float* x, const float* weight, size_t width, float eps, float* out);
 void gate(const float* gate, const float* up, size_t count, GateKind, float* out);
 void rotate_head(const float* angles, size_t num_pairs, bool interleaved, float* x);
+void bound(float* x, size_t count, float scale, float cap);
 void to_half(const float* x, size_t count, uint16_t* out);
 void attend_block(const AttendTile&, size_t block, float* scratch, const Partial& out);
 void merge(const Partial& total, const Partial& part, size_t num_rows, size_t width);

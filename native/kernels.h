@@ -109,6 +109,8 @@ struct Kernels {
   void (*gate)(const float* gate, const float* up, size_t count, GateKind kind, float* out);
   // Turns pairs of x in place by angles [2][num_pairs], cosines and sines; pairs as in rope.h.
   void (*rotate_head)(const float* angles, size_t num_pairs, bool interleaved, float* x);
+  // x = scale * x, then cap * tanh(x / cap) if cap > 0.
+  void (*bound)(float* x, size_t count, float scale, float cap);
   void (*to_half)(const float* x, size_t count, uint16_t* out);
 
   // Attention of the tile over the positions of one block: kAttendBlock * block and on.

@@ -9,6 +9,7 @@
 #include "arguments.h"
 #include "attend.h"
 #include "bind_limits.h"
+#include "bind_program.h"
 #include "cpu.h"
 #include "embed.h"
 #include "experts.h"
@@ -177,15 +178,10 @@ class Core {
     ids.of_ndim(2).contiguous();
     weights.of_ndim(2).contiguous();
     const size_t T = logits.dim(0), E = logits.dim(1);
-    require(score >= 0 && score <= 2, "no such score");
-    require(top_k >= 1 && top_k <= E, "top_k must be from 1 to the number of experts");
-    require(num_groups >= 1 && E % num_groups == 0, "the experts do not divide into that many groups");
-    require(top_groups >= 1 && top_groups <= num_groups, "top_groups must be from 1 to num_groups");
-    require(top_groups * (E / num_groups) >= top_k, "the chosen groups hold fewer than top_k experts");
+    const Routing routing = routing_of(E, top_k, score, normalize, scale, num_groups, top_groups, top2_groups);
     require(ids.dim(0) == T && ids.dim(1) == top_k && weights.size() == ids.size() && weights.dim(0) == T,
             "ids and weights must be [tokens, top_k]");
     const OptionalFloats bias(bias_, "bias", E);
-    const Routing routing{top_k, Score(score), normalize, scale, num_groups, top_groups, top2_groups};
     Unlocked unlocked;
     apportion::route(context_, logits.data<const float>(), T, E, bias.data(), routing, ids.data<int32_t>(),
                      weights.data<float>());
@@ -254,6 +250,7 @@ NB_MODULE(_native, m) {
   m.def("dequantize", &dequantize, nb::arg("ggml_type"), nb::arg("data"), nb::arg("out"),
         "Decode rows of blocks into out [rows, cols] float32.");
   bind_limits(m);
+  bind_program(m);
   nb::class_<Core>(m, "Core", "Computes the operations of kernels/ops.py into arrays that the caller gives.")
       .def(nb::init<const std::string&, unsigned, bool>(), nb::arg("isa"), nb::arg("threads"), nb::arg("exact"))
       .def_prop_ro("isa", &Core::isa)

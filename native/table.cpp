@@ -18,6 +18,7 @@ const Kernels portable_kernels = {
     APPORTION_ISA::rms_norm,
     APPORTION_ISA::gate,
     APPORTION_ISA::rotate_head,
+    APPORTION_ISA::bound,
     APPORTION_ISA::to_half,
     APPORTION_ISA::attend_block,
     APPORTION_ISA::merge,

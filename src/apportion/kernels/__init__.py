@@ -1,5 +1,6 @@
 """Dispatch to the C++ core and its NumPy reference."""
 
+from apportion.kernels.memory import KvMemory
 from apportion.kernels.native import NativeOps, available_isas
 from apportion.kernels.ops import ExpertWeights, Ops, Routing
 from apportion.kernels.reference import ReferenceOps
@@ -7,6 +8,7 @@ from apportion.kernels.weight import Weight, weight_from_floats
 
 __all__ = [
     "ExpertWeights",
+    "KvMemory",
     "NativeOps",
     "Ops",
     "ReferenceOps",

@@ -16,10 +16,9 @@ from apportion.core.errors import UsageError
 from apportion.core.settings import ISA, get
 from apportion.formats.block import Floats
 from apportion.kernels.ops import Cache, ExpertWeights, Gate, Ints, RopeStyle, Routing
+from apportion.kernels.record import GATES, SCORES, NativeProgram
+from apportion.kernels.steps import Forward
 from apportion.kernels.weight import Weight
-
-GATES = {"silu": 0, "gelu_tanh": 1, "swiglu_oai": 2}
-SCORES = {"softmax": 0, "sigmoid": 1, "softmax_topk": 2}
 
 
 class NativeOps:
@@ -46,6 +45,9 @@ class NativeOps:
         self.threads = threads
         self.exact = exact
         self.isa = self._core.isa
+
+    def program(self, forward: Forward) -> NativeProgram:
+        return NativeProgram(forward, self.isa, self.threads, self.exact)
 
     def embed(self, ids: Ints, table: Weight) -> Floats:
         out = np.empty((len(ids), table.shape[1]), np.float32)

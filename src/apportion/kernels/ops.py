@@ -8,13 +8,16 @@ C-contiguous unless stated. Nothing here knows a model family.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from apportion.formats.block import Floats
 from apportion.kernels.weight import Weight
+
+if TYPE_CHECKING:
+    from apportion.kernels.steps import Forward, Program
 
 Ints: TypeAlias = NDArray[np.int32]
 Cache: TypeAlias = NDArray[np.float16] | NDArray[np.float32]
@@ -59,6 +62,9 @@ class ExpertWeights:
 
 class Ops(Protocol):
     """What a backend computes."""
+
+    def program(self, forward: Forward) -> Program:
+        """A forward pass, ready to run on this backend."""
 
     def embed(self, ids: Ints, table: Weight) -> Floats:
         """Rows of `table` [V, H] -> [T, H]."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from apportion.formats.block import Floats
+from apportion.kernels.eager import EagerProgram
 from apportion.kernels.ops import Cache, ExpertWeights, Gate, Ints, RopeStyle, Routing
+from apportion.kernels.steps import Forward
 from apportion.kernels.weight import Weight
 
 NUMBERS_AT_A_TIME = 1 << 22  # a large matrix is decoded in runs of rows of about this many numbers
@@ -17,6 +19,9 @@ NUMBERS_AT_A_TIME = 1 << 22  # a large matrix is decoded in runs of rows of abou
 
 class ReferenceOps:
     """`kernels.ops.Ops` in NumPy; shapes and meanings stand there."""
+
+    def program(self, forward: Forward) -> EagerProgram:
+        return EagerProgram(self, forward)
 
     def embed(self, ids: Ints, table: Weight) -> Floats:
         return table.format.dequantize(table.data[ids])

@@ -3,8 +3,8 @@
 from apportion.models.cache import KvCache
 from apportion.models.config import ModelConfig
 from apportion.models.footprint import bytes_per_pass, bytes_per_token, kv_bytes_per_token, kv_bytes_seen
-from apportion.models.forward import Model
 from apportion.models.loading import config_from_checkpoint, load_model
+from apportion.models.model import Model
 
 __all__ = [
     "KvCache",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from apportion.core.errors import ContextOverflow, UsageError
+from apportion.kernels.memory import KvMemory
 from apportion.kernels.ops import Cache
 from apportion.models.config import ModelConfig
 
@@ -19,6 +20,7 @@ class KvCache:
 
     Attributes:
         keys, values: per layer [G, C, D] and [G, C, Dv].
+        memory: the same, as forward passes take them.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class KvCache:
             else:
                 self.keys.append(np.zeros((config.num_kv_heads, capacity, config.head_dim), dtype=dtype))
                 self.values.append(np.zeros((config.num_kv_heads, capacity, config.value_dim), dtype=dtype))
+        self.memory = KvMemory(self.keys, self.values)
 
     @property
     def nbytes(self) -> int:

@@ -13,8 +13,8 @@ from apportion.kernels.ops import Ops
 from apportion.kernels.weight import Weight
 from apportion.models.config import ModelConfig
 from apportion.models.family import FAMILIES, family_of, text_config
-from apportion.models.forward import Model
 from apportion.models.layout import Slot
+from apportion.models.model import Model
 from apportion.models.read_gguf import read_gguf
 from apportion.models.read_hf import read_hf
 from apportion.models.recipes import Reader, Recipe

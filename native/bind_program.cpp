@@ -1,0 +1,381 @@
+#include "bind_program.h"
+
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <chrono>
+#include <limits>
+
+#include "arguments.h"
+#include "cpu.h"
+#include "program.h"
+#include "project.h"
+#include "unlocked.h"
+
+namespace nb = nanobind;
+
+namespace apportion {
+
+namespace {
+
+// The keys and values of all layers, checked once.
+class KvMemory {
+ public:
+  KvMemory(const nb::sequence& keys, const nb::sequence& values) {
+    for (const nb::handle array : keys)
+      keys_.push_back(std::make_unique<View>(array, "keys", kCacheTypes, Access::write));
+    for (const nb::handle array : values)
+      values_.push_back(std::make_unique<View>(array, "values", kCacheTypes, Access::write));
+    require(keys_.size() == values_.size(), "keys and values differ in layers");
+    for (size_t i = 0; i < keys_.size(); ++i) add_layer({cache_of(*keys_[i]), cache_of(*values_[i])});
+  }
+
+  KvMemory(const KvMemory&) = delete;
+  KvMemory& operator=(const KvMemory&) = delete;
+
+  std::span<const LayerCache> caches() const { return caches_; }
+  size_t capacity() const { return capacity_; }
+
+ private:
+  void add_layer(const LayerCache& cache) {
+    require(cache.keys.halves == cache.values.halves, "keys and values must have one type");
+    require(cache.keys.num_heads == cache.values.num_heads, "keys and values differ in heads");
+    caches_.push_back(cache);
+    capacity_ = std::min({capacity_, cache.keys.capacity, cache.values.capacity});
+  }
+
+  std::vector<std::unique_ptr<View>> keys_, values_;
+  std::vector<LayerCache> caches_;
+  size_t capacity_ = std::numeric_limits<size_t>::max();
+};
+
+// (data, ggml type, shape, bias or None)
+using Weight = nb::tuple;
+
+class Recorder {
+ public:
+  Recorder(const std::string& isa, unsigned threads, bool exact) : program_({find_kernels(isa), threads, exact}) {
+    require(find_kernels(isa), "this instruction set is unknown or not available here");
+    require(threads >= 1 && threads <= 1024, "threads must be from 1 to 1024");
+  }
+
+  Recorder(const Recorder&) = delete;
+  Recorder& operator=(const Recorder&) = delete;
+
+  Buffer embed(const Weight& table_, float scale) {
+    require_open();
+    const Matrix table = matrix(table_, 2);
+    num_embeddings_ = table.rows;
+    const Buffer out = program_.make(table.cols);
+    program_.add(EmbedStep{table, scale, out}, {out});
+    return out;
+  }
+
+  Buffer rms_norm(Buffer x, nb::handle weight, float eps) {
+    const size_t width = width_of(x);
+    const float* numbers = floats(weight, "weight", width);
+    const Buffer out = program_.make(width);
+    program_.add(NormStep{x, out, numbers, width, eps}, {x, out});
+    return out;
+  }
+
+  void add(Buffer x, Buffer y, float scale, nb::handle weight, float eps) {
+    const size_t width = width_of(x);
+    require(width_of(y) == width, "x and y differ in width");
+    const float* numbers = weight.is_none() ? nullptr : floats(weight, "weight", width);
+    program_.add(AddStep{x, y, numbers, width, eps, scale}, {x, y});
+  }
+
+  void add_gated(Buffer x, Buffer y, Buffer gate) {
+    const size_t width = width_of(x);
+    require(width_of(y) == width && width_of(gate) == 1, "y must be as wide as x, and a gate one number");
+    program_.add(AddGatedStep{x, y, gate, width}, {x, y, gate});
+  }
+
+  void bound(Buffer x, float scale, float cap) { program_.add(BoundStep{x, width_of(x), scale, cap}, {x}); }
+
+  std::vector<Buffer> project(Buffer x, const std::vector<Weight>& weights) {
+    require(!weights.empty() && weights.size() <= kMostProducts, "too many products, or none");
+    ProjectStep step{x, {}};
+    std::vector<Buffer> outs;
+    for (const Weight& weight : weights) {
+      const Matrix m = factor(x, weight);
+      outs.push_back(program_.make(m.rows));
+      step.parts.push_back({m, bias(weight, m.rows), outs.back(), false, 1.0f});
+    }
+    program_.add(std::move(step), {x});
+    return outs;
+  }
+
+  void add_product(Buffer x, const Weight& weight, Buffer to, float scale) {
+    const Matrix m = factor(x, weight);
+    require(width_of(to) == m.rows, "the sum differs from the product in width");
+    program_.add(ProjectStep{x, {{m, bias(weight, m.rows), to, true, scale}}}, {x});
+  }
+
+  Buffer gated(Buffer x, const Weight& gate_, const Weight& up_, int kind) {
+    const Matrix gate = factor(x, gate_), up = factor(x, up_);
+    require(gate.rows == up.rows, "gate and up differ in rows");
+    const GateKind known = gate_kind(kind);
+    const Buffer out = program_.make(gate.rows);
+    program_.add(GatedStep{x, out, gate, up, known}, {x, out});
+    return out;
+  }
+
+  Buffer project_heads(Buffer x, const Weight& weight, size_t keep) {
+    const Matrix first = matrix(weight, 3);
+    const size_t num_heads = count_of(weight);
+    require(width_of(x) == num_heads * (first.cols + keep), "x is not as wide as the heads together");
+    const Buffer out = program_.make(num_heads * (first.rows + keep));
+    program_.add(HeadsStep{x, out, first, num_heads, keep}, {x, out});
+    return out;
+  }
+
+  size_t add_rotary(nb::handle inv_freq, bool interleaved, float scale) {
+    require_open();
+    const View& view = keep(inv_freq, "inv_freq", kFloat).of_ndim(1).contiguous();
+    require(view.size() > 0, "inv_freq is empty");
+    pairs_.push_back(view.size());
+    return program_.add_rotary({view.data<const float>(), view.size()}, interleaved, scale);
+  }
+
+  Buffer attend(Buffer q, Buffer k, std::optional<Buffer> v, size_t layer, size_t num_heads, size_t num_kv_heads,
+                size_t head_dim, size_t value_dim, size_t rotary, size_t rotated_from, nb::handle q_norm,
+                nb::handle k_norm, float eps, float clip, float scale, size_t window, float softcap, nb::handle sinks) {
+    require(num_kv_heads > 0 && head_dim > 0 && num_heads % num_kv_heads == 0,
+            "query heads must be a multiple of key-value heads");
+    require(width_of(q) == num_heads * head_dim && width_of(k) == num_kv_heads * head_dim &&
+                (!v || width_of(*v) == num_kv_heads * value_dim),
+            "q, k or v is not as wide as its heads together");
+    require(rotary < pairs_.size() && rotated_from + 2 * pairs_[rotary] <= head_dim,
+            "inv_freq has more frequencies than a head has pairs");
+    const float* sink_logits = sinks.is_none() ? nullptr : floats(sinks, "sinks", num_heads);
+    const PlaceStep placing{q,
+                            k,
+                            v,
+                            layer,
+                            rotary,
+                            num_heads,
+                            head_norm(q_norm, num_heads * head_dim, head_dim),
+                            head_norm(k_norm, num_kv_heads * head_dim, head_dim),
+                            eps,
+                            clip,
+                            rotated_from};
+    program_.need_cache(layer, {num_kv_heads, head_dim, value_dim});
+    program_.add(placing, {q, k, v.value_or(k)});
+    const Buffer out = program_.make(num_heads * value_dim);
+    program_.add(AttendStep{q, out, layer, num_heads, window, scale, softcap, sink_logits}, {q, out});
+    return out;
+  }
+
+  std::pair<Buffer, Buffer> route(Buffer logits, nb::handle bias, size_t top_k, int score, bool normalize, float scale,
+                                  size_t num_groups, size_t top_groups, bool top2_groups) {
+    const Routing routing =
+        routing_of(width_of(logits), top_k, score, normalize, scale, num_groups, top_groups, top2_groups);
+    const float* numbers = bias.is_none() ? nullptr : floats(bias, "bias", width_of(logits));
+    const Buffer ids = program_.make(top_k), weights = program_.make(top_k);
+    program_.add(RouteStep{logits, ids, weights, width_of(logits), numbers, routing}, {logits, ids, weights});
+    return {ids, weights};
+  }
+
+  Buffer experts(Buffer x, Buffer ids, Buffer weights, const Weight& gate, const Weight& up, const Weight& down,
+                 int kind) {
+    const size_t count = count_of(gate);
+    const Matrix g = factor(x, gate, 3), u = factor(x, up, 3), d = matrix(down, 3);
+    require(count_of(up) == count && count_of(down) == count, "gate, up and down differ in experts");
+    require(u.rows == g.rows && d.cols == g.rows && d.rows == g.cols, "gate, up and down differ in sizes");
+    require(width_of(ids) == width_of(weights), "ids and weights differ in width");
+    const Experts experts{
+        count, g, u, d, bias(gate, count * g.rows), bias(up, count * u.rows), bias(down, count * d.rows)};
+    const GateKind known = gate_kind(kind);
+    const Buffer out = program_.make(d.rows);
+    program_.add(ExpertsStep{x, ids, weights, out, width_of(ids), experts, known}, {x, ids, weights, out});
+    return out;
+  }
+
+  void mark(Buffer hidden) {
+    width_of(hidden);
+    program_.mark(hidden);
+  }
+
+  void finish(Buffer logits) {
+    width_of(logits);
+    require(program_.finish(logits), "a value other than the hidden states passes from one layer to another");
+  }
+
+  size_t nbytes_per_token() const { return program_.nbytes_per_token(); }
+
+  void run(const KvMemory* memory, nb::handle source, size_t start, size_t first, size_t last, int want_,
+           nb::handle out_) {
+    require(program_.finished(), "the program is not finished");
+    require(want_ >= 0 && want_ <= 2, "no such result");
+    const Want want = Want(want_);
+    const View in(source, "source", "fi"), out(out_, "out", kFloat, Access::write);
+    const bool is_ids = in.type() == kInt[0];
+    in.of_ndim(is_ids ? 1 : 2).contiguous();
+    out.of_ndim(2).contiguous();
+    Request request{};
+    request.num_tokens = in.dim(0);
+    require(request.num_tokens > 0, "there are no tokens");
+    require(first <= last && last <= program_.num_layers(), "there are no such layers");
+    require(!is_ids || first == 0, "tokens enter before the first layer");
+    require(want == Want::hidden || last == program_.num_layers(), "logits need the last layer");
+    require(is_ids || in.dim(1) == program_.hidden_width(), "hidden states have another width");
+    if (is_ids)
+      check_ids(request.ids = in.data<const int32_t>(), request.num_tokens);
+    else
+      request.x = in.data<const float>();
+    require(out.dim(0) == (want == Want::last ? 1 : request.num_tokens) &&
+                out.dim(1) == (want == Want::hidden ? program_.hidden_width() : program_.logits_width()),
+            "out has the wrong shape");
+    request.out = out.data<float>();
+    request.start = start;
+    request.first = first;
+    request.last = last;
+    request.want = want;
+    if (first < last) request.caches = checked(memory, start, request.num_tokens);
+    Patience patience;
+    request.should_stop = &Patience::is_over;
+    request.stop_context = &patience;
+    run_unlocked(request);
+  }
+
+ private:
+  // Lets Python see signals now and then, so that Ctrl-C does not wait for a long prompt.
+  struct Patience {
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point asked = Clock::now();
+
+    static bool is_over(void* self_) {
+      Patience& self = *static_cast<Patience*>(self_);
+      const Clock::time_point now = Clock::now();
+      if (now - self.asked < std::chrono::milliseconds(50)) return false;
+      self.asked = now;
+      const nb::gil_scoped_acquire locked;
+      return PyErr_CheckSignals() != 0;
+    }
+  };
+
+  void run_unlocked(const Request& request) {
+    bool complete = false;
+    {
+      Unlocked unlocked;
+      complete = program_.run(request);
+    }
+    if (!complete) throw nb::python_error();
+  }
+
+  void require_open() const { require(!program_.finished(), "the program is finished"); }
+
+  size_t width_of(Buffer buffer) const {
+    require_open();
+    require(buffer < program_.num_buffers(), "no such buffer");
+    return program_.width(buffer);
+  }
+
+  const View& keep(nb::handle array, const char* name, const char* types) {
+    kept_.push_back(std::make_unique<View>(array, name, types));
+    return *kept_.back();
+  }
+
+  const float* floats(nb::handle array, const char* name, size_t size) {
+    const View& view = keep(array, name, kFloat).contiguous();
+    if (view.size() != size) refuse(std::string(name) + " must have " + std::to_string(size) + " numbers");
+    return view.data<const float>();
+  }
+
+  static std::vector<size_t> shape_of(const Weight& weight) { return nb::cast<std::vector<size_t>>(weight[2]); }
+
+  static size_t count_of(const Weight& weight) { return shape_of(weight)[0]; }
+
+  // The weight's matrix, or the first of its stack.
+  Matrix matrix(const Weight& weight, size_t ndim) {
+    require_open();
+    require(weight.size() == 4, "a weight is data, type, shape and bias");
+    const std::vector<size_t> shape = shape_of(weight);
+    require(shape.size() == ndim, "the weight has the wrong number of dimensions");
+    const View& data = keep(weight[0], "weight", kByte);
+    return matrix_of(data, nb::cast<int>(weight[1]), ndim == 3 ? shape[0] : 1, shape[ndim - 2], shape[ndim - 1]);
+  }
+
+  Matrix factor(Buffer x, const Weight& weight, size_t ndim = 2) {
+    const Matrix m = matrix(weight, ndim);
+    require(width_of(x) == m.cols, "x is not as wide as the weight");
+    return m;
+  }
+
+  const float* bias(const Weight& weight, size_t size) {
+    return weight[3].is_none() ? nullptr : floats(weight[3], "bias", size);
+  }
+
+  // A norm of each head or of all, by the weight's size; of a part of each head if it is smaller.
+  HeadNorm head_norm(nb::handle weight, size_t width, size_t head_dim) {
+    if (weight.is_none()) return {nullptr, 0, 1};
+    const View& view = keep(weight, "norm", kFloat).of_ndim(1).contiguous();
+    const size_t period = std::max(head_dim, view.size());
+    require(view.size() > 0 && width % period == 0, "the heads are not whole runs of the norm's width");
+    return {view.data<const float>(), view.size(), period};
+  }
+
+  void check_ids(const int32_t* ids, size_t count) const {
+    for (size_t t = 0; t < count; ++t)
+      if (ids[t] < 0 || size_t(ids[t]) >= num_embeddings_)
+        refuse("id " + std::to_string(ids[t]) + " is outside a table of " + std::to_string(num_embeddings_) + " rows");
+  }
+
+  std::span<const LayerCache> checked(const KvMemory* memory, size_t start, size_t num_tokens) const {
+    const auto shapes = program_.cache_shapes();
+    if (shapes.empty()) return {};
+    require(memory, "layers need a cache");
+    const auto caches = memory->caches();
+    require(caches.size() == shapes.size(), "the cache has another number of layers");
+    for (size_t i = 0; i < caches.size(); ++i)
+      require(caches[i].keys.num_heads == shapes[i].num_heads && caches[i].keys.width == shapes[i].key_width &&
+                  caches[i].values.width == shapes[i].value_width,
+              "the cache has other heads or sizes");
+    require(num_tokens <= memory->capacity() && start <= memory->capacity() - num_tokens,
+            "the cache has no room for these positions");
+    return caches;
+  }
+
+  Program program_;
+  std::vector<std::unique_ptr<View>> kept_;
+  std::vector<size_t> pairs_;  // of each rotary
+  size_t num_embeddings_ = 0;
+};
+
+}  // namespace
+
+void bind_program(nb::module_& m) {
+  nb::class_<KvMemory>(m, "KvMemory", "Keys and values of all layers, as programs read and write them.")
+      .def(nb::init<nb::sequence, nb::sequence>(), nb::arg("keys"), nb::arg("values"));
+  nb::class_<Recorder>(m, "Program", "A forward pass, recorded step by step, then run in one call.")
+      .def(nb::init<const std::string&, unsigned, bool>(), nb::arg("isa"), nb::arg("threads"), nb::arg("exact"))
+      .def("embed", &Recorder::embed)
+      .def("rms_norm", &Recorder::rms_norm)
+      .def("add", &Recorder::add, nb::arg("x"), nb::arg("y"), nb::arg("scale"), nb::arg("weight").none(),
+           nb::arg("eps"))
+      .def("add_gated", &Recorder::add_gated)
+      .def("bound", &Recorder::bound)
+      .def("project", &Recorder::project)
+      .def("add_product", &Recorder::add_product)
+      .def("gated", &Recorder::gated)
+      .def("project_heads", &Recorder::project_heads)
+      .def("add_rotary", &Recorder::add_rotary)
+      .def("attend", &Recorder::attend, nb::arg("q"), nb::arg("k"), nb::arg("v").none(), nb::arg("layer"),
+           nb::arg("num_heads"), nb::arg("num_kv_heads"), nb::arg("head_dim"), nb::arg("value_dim"), nb::arg("rotary"),
+           nb::arg("rotated_from"), nb::arg("q_norm").none(), nb::arg("k_norm").none(), nb::arg("eps"), nb::arg("clip"),
+           nb::arg("scale"), nb::arg("window"), nb::arg("softcap"), nb::arg("sinks").none())
+      .def("route", &Recorder::route, nb::arg("logits"), nb::arg("bias").none(), nb::arg("top_k"), nb::arg("score"),
+           nb::arg("normalize"), nb::arg("scale"), nb::arg("num_groups"), nb::arg("top_groups"), nb::arg("top2_groups"))
+      .def("experts", &Recorder::experts)
+      .def("mark", &Recorder::mark)
+      .def("finish", &Recorder::finish)
+      .def_prop_ro("nbytes_per_token", &Recorder::nbytes_per_token)
+      .def("run", &Recorder::run, nb::arg("memory").none(), nb::arg("source"), nb::arg("start"), nb::arg("first"),
+           nb::arg("last"), nb::arg("want"), nb::arg("out"));
+}
+
+}  // namespace apportion

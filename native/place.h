@@ -1,0 +1,30 @@
+// Queries, keys and values on their way from the projections to attention.
+#pragma once
+
+#include "attend.h"
+
+namespace apportion {
+
+// Heads are normalized in runs: of each run of `period` numbers the first `width` are.
+struct HeadNorm {
+  const float* weight;  // [width], or null: not at all
+  size_t width, period;
+};
+
+struct Placing {
+  float *q, *k, *v;  // [T, A, D], [T, G, D], [T, G, Dv]; all changed. v is null where values are a part of the keys
+  size_t num_tokens, num_heads;
+  HeadNorm q_norm, k_norm;
+  float eps;
+  float clip;                      // 0: none
+  const float* angles;             // [T][2][pairs]
+  size_t num_pairs, rotated_from;  // the dimensions from `rotated_from` on are rotated
+  bool interleaved;
+  CacheView keys, values;
+  size_t start;  // the first token's position
+};
+
+// Normalizes, clips and rotates queries and keys, then writes keys and values to the caches at `start` and on.
+void place(const Context& context, const Placing& placing);
+
+}  // namespace apportion

@@ -1,0 +1,128 @@
+#include "project.h"
+
+#include <algorithm>
+#include <array>
+
+namespace apportion {
+
+namespace {
+
+constexpr size_t kTokensAtATime = 128;   // their codes stay in the L2 cache while panels pass
+constexpr size_t kFewNumbers = 1 << 14;  // less work than this is not worth waking a thread for
+
+// One input in every kind of activations that products with it ask for.
+class Prepared {
+ public:
+  Prepared(const Context& context, Workspace& work, const float* x, size_t num_tokens, size_t num_cols)
+      : context_(context), work_(work), x_(x), num_tokens_(num_tokens), num_cols_(num_cols) {}
+
+  std::span<const Token> of(const Format& format) {
+    std::span<const Token>& tokens = kinds_[size_t(activations_for(context_, format.arithmetic))];
+    if (tokens.empty()) tokens = prepare_tokens(context_, work_, x_, num_tokens_, num_cols_, num_cols_, format);
+    return tokens;
+  }
+
+ private:
+  const Context& context_;
+  Workspace& work_;
+  const float* x_;
+  size_t num_tokens_, num_cols_;
+  std::array<std::span<const Token>, 4> kinds_;
+};
+
+// Calls body(panel, first token, number of tokens, sums) for all panels and runs of tokens; `per_token` sums of each
+// token have room.
+template <class Body>
+void for_panels(const Context& context, Workspace& work, size_t num_panels, size_t num_tokens, size_t num_cols,
+                size_t per_token, Body&& body) {
+  const size_t most = std::min(kTokensAtATime, num_tokens), room = most * per_token;
+  const std::span<float> sums = work.take<float>(context.threads * room);
+  const size_t count = num_panels * ((num_tokens + kTokensAtATime - 1) / kTokensAtATime);
+  const size_t worthwhile = kFewNumbers / std::max<size_t>(1, num_cols * per_token * most);
+  const size_t grain = std::max(worthwhile, even_grain(count, context.threads, 8));
+  Pool::shared().run(count, grain, context.threads, [&](size_t begin, size_t end, unsigned worker) {
+    for (size_t i = begin; i < end; ++i) {
+      const size_t token = i / num_panels * kTokensAtATime;
+      body(i % num_panels, token, std::min(kTokensAtATime, num_tokens - token), sums.data() + worker * room);
+    }
+  });
+}
+
+void store(const Product& product, size_t panel, size_t token, size_t num_tokens, const float* sums) {
+  const size_t N = product.matrix.rows, row = panel * kPanelRows, num_rows = std::min(kPanelRows, N - row);
+  float biases[kPanelRows] = {};
+  if (product.bias) std::copy_n(product.bias + row, num_rows, biases);
+  for (size_t t = 0; t < num_tokens; ++t) {
+    float* out = product.out + (token + t) * N + row;
+    const float* from = sums + t * kPanelRows;
+    if (product.add)
+      for (size_t r = 0; r < num_rows; ++r) out[r] += product.scale * (from[r] + biases[r]);
+    else
+      for (size_t r = 0; r < num_rows; ++r) out[r] = from[r] + biases[r];
+  }
+}
+
+}  // namespace
+
+void project(const Context& context, const float* x, size_t num_tokens, std::span<const Product> products) {
+  Workspace work;
+  const size_t num_cols = products[0].matrix.cols;
+  Prepared prepared(context, work, x, num_tokens, num_cols);
+  std::array<std::span<const Token>, kMostProducts> tokens;
+  size_t num_panels = 0;
+  for (size_t i = 0; i < products.size(); ++i) {
+    tokens[i] = prepared.of(*products[i].matrix.format);
+    num_panels += products[i].matrix.num_panels();
+  }
+  const auto multiply = [&](size_t panel, size_t token, size_t count, float* sums) {
+    size_t i = 0;
+    for (; panel >= products[i].matrix.num_panels(); ++i) panel -= products[i].matrix.num_panels();
+    multiply_panel(context, products[i].matrix, panel, tokens[i].subspan(token, count), sums);
+    store(products[i], panel, token, count, sums);
+  };
+  for_panels(context, work, num_panels, num_tokens, num_cols, kPanelRows, multiply);
+}
+
+void project_gated(const Context& context, const float* x, size_t num_tokens, const Matrix& gate, const Matrix& up,
+                   GateKind kind, float* out) {
+  Workspace work;
+  Prepared prepared(context, work, x, num_tokens, gate.cols);
+  const std::span<const Token> gate_tokens = prepared.of(*gate.format), up_tokens = prepared.of(*up.format);
+  const auto multiply = [&](size_t panel, size_t token, size_t count, float* sums) {
+    float *gates = sums, *ups = sums + count * kPanelRows;
+    multiply_panel(context, gate, panel, gate_tokens.subspan(token, count), gates);
+    multiply_panel(context, up, panel, up_tokens.subspan(token, count), ups);
+    context.kernels->gate(gates, ups, count * kPanelRows, kind, gates);
+    const size_t row = panel * kPanelRows, num_rows = std::min(kPanelRows, gate.rows - row);
+    for (size_t t = 0; t < count; ++t)
+      std::copy_n(gates + t * kPanelRows, num_rows, out + (token + t) * gate.rows + row);
+  };
+  for_panels(context, work, gate.num_panels(), num_tokens, gate.cols, 2 * kPanelRows, multiply);
+}
+
+void project_heads(const Context& context, const float* x, size_t num_tokens, size_t num_heads, const Matrix& first,
+                   size_t keep, float* out) {
+  Workspace work;
+  const size_t K = first.cols, N = first.rows, num_panels = first.num_panels();
+  // Token t of head h is row t * heads + h of x; tokens are kept head by head.
+  const std::span<const Token> rows =
+      prepare_tokens(context, work, x, num_tokens * num_heads, K + keep, K, *first.format);
+  const std::span<Token> tokens = work.take<Token>(rows.size());
+  for (size_t t = 0; t < num_tokens; ++t)
+    for (size_t h = 0; h < num_heads; ++h) tokens[h * num_tokens + t] = rows[t * num_heads + h];
+
+  const auto multiply = [&](size_t i, size_t token, size_t count, float* sums) {
+    const size_t head = i / num_panels, row = i % num_panels * kPanelRows, num_rows = std::min(kPanelRows, N - row);
+    Matrix matrix = first;
+    matrix.data += head * first.nbytes();
+    multiply_panel(context, matrix, i % num_panels, tokens.subspan(head * num_tokens + token, count), sums);
+    for (size_t t = 0; t < count; ++t) {
+      const size_t place = (token + t) * num_heads + head;
+      std::copy_n(sums + t * kPanelRows, num_rows, out + place * (N + keep) + row);
+      if (row == 0) std::copy_n(x + place * (K + keep) + K, keep, out + place * (N + keep) + N);
+    }
+  };
+  for_panels(context, work, num_heads * num_panels, num_tokens, K, kPanelRows, multiply);
+}
+
+}  // namespace apportion

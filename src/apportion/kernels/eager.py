@@ -1,0 +1,133 @@
+"""Steps done at once, one operation after the other: the reference for recorded programs.
+
+With the NumPy operations it is the reference for whole models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apportion.formats.block import Floats
+from apportion.kernels.memory import KvMemory
+from apportion.kernels.ops import ExpertWeights, Gate, Ints, Ops, Routing
+from apportion.kernels.steps import Attention, Forward, Product, Rotary, Want
+from apportion.kernels.weight import Weight
+
+Array: TypeAlias = NDArray[Any]  # a value of a step: floats, or the ids of experts
+
+
+class EagerProgram:
+    """`kernels.steps.Program` that goes through the forward pass afresh in every run."""
+
+    def __init__(self, ops: Ops, forward: Forward) -> None:
+        self._ops = ops
+        self._forward = forward
+
+    def run(
+        self,
+        source: Ints | Floats,
+        memory: KvMemory | None,
+        start: int,
+        first: int = 0,
+        last: int | None = None,
+        want: Want = "last",
+    ) -> Floats:
+        forward = self._forward
+        steps = EagerSteps(self._ops, source, memory, start)
+        x: Array = forward.embed(steps) if source.ndim == 1 else source
+        for layer in range(first, forward.num_layers if last is None else last):
+            x = forward.layer(steps, layer, x)
+        if want == "hidden":
+            return x
+        return forward.head(steps, x[-1:] if want == "last" else x)
+
+
+class EagerSteps:
+    """`kernels.steps.Steps` over arrays. Nothing is changed in place but the cache."""
+
+    def __init__(self, ops: Ops, source: Array, memory: KvMemory | None, start: int) -> None:
+        self._ops = ops
+        self._source = source
+        self._memory = memory
+        self._start = start
+
+    def embed(self, table: Weight, scale: float = 1.0) -> Array:
+        return self._ops.embed(self._source, table) * np.float32(scale)
+
+    def rms_norm(self, x: Array, weight: Floats, eps: float) -> Array:
+        return self._ops.rms_norm(x, weight, eps)
+
+    def project(self, x: Array, products: Sequence[Product]) -> list[Array]:
+        return [self._ops.linear(x, product.weight, product.bias) for product in products]
+
+    def add_product(self, to: Array, x: Array, product: Product, scale: float = 1.0) -> Array:
+        return np.asarray(to + self._ops.linear(x, product.weight, product.bias) * np.float32(scale))
+
+    def project_heads(self, x: Array, weight: Weight, keep: int = 0) -> Array:
+        num_heads, _, num_cols = weight.shape
+        heads = x.reshape(len(x), num_heads, num_cols + keep)
+        turned = self._ops.linear_heads(np.ascontiguousarray(heads[:, :, :num_cols]), weight)
+        return np.concatenate([turned, heads[:, :, num_cols:]], axis=2).reshape(len(x), -1)
+
+    def gated(self, x: Array, gate: Weight, up: Weight, kind: Gate) -> Array:
+        return self._ops.gate(self._ops.linear(x, gate), self._ops.linear(x, up), kind)
+
+    def attend(self, q: Array, k: Array, v: Array | None, attention: Attention) -> Array:
+        a, memory = attention, self._memory
+        assert memory is not None
+        keys, values = memory.keys[a.layer], memory.values[a.layer]
+        q = self._placed(q, a.q_norm, a.num_heads, a)
+        self._ops.append(keys, self._placed(k, a.k_norm, a.num_kv_heads, a), self._start)
+        if v is not None:
+            v = clipped(v, a.clip).reshape(len(v), a.num_kv_heads, a.value_dim)
+            self._ops.append(values, v, self._start)
+        attended = self._ops.attend(q, keys, values, self._start, a.scale, a.window, a.softcap, a.sinks)
+        return attended.reshape(len(q), -1)
+
+    def route(self, logits: Array, routing: Routing, bias: Floats | None = None) -> tuple[Array, Array]:
+        return self._ops.route(logits, routing, bias)
+
+    def experts(self, x: Array, ids: Array, weights: Array, experts: ExpertWeights, kind: Gate) -> Array:
+        return self._ops.experts(x, ids, weights, experts, kind)
+
+    def add(
+        self, to: Array, y: Array, scale: float = 1.0, norm: Floats | None = None, eps: float = 0.0
+    ) -> Array:
+        if norm is not None:
+            y = self._ops.rms_norm(y, norm, eps)
+        return np.asarray(to + y * np.float32(scale))
+
+    def add_gated(self, to: Array, y: Array, gate: Array) -> Array:
+        share = 0.5 * (1 + np.tanh(0.5 * gate))  # the sigmoid, without overflow
+        return np.asarray(to + y * share, dtype=np.float32)
+
+    def bound(self, x: Array, scale: float = 1.0, cap: float = 0.0) -> Array:
+        x = x * np.float32(scale)
+        return np.float32(cap) * np.tanh(x / np.float32(cap)) if cap > 0 else x
+
+    def _placed(self, x: Array, norm: Floats | None, num_heads: int, attention: Attention) -> Array:
+        """Queries or keys [T, heads * D] as attention wants them, [T, heads, D]."""
+        a = attention
+        x = clipped(self._head_normed(x, norm, a), a.clip)
+        heads = x.reshape(len(x), num_heads, a.head_dim).copy()
+        positions = np.arange(self._start, self._start + len(x), dtype=np.int32)
+        rotated: Rotary = a.rotary
+        self._ops.rope(
+            heads[:, :, a.rotated_from :], positions, rotated.inv_freq, rotated.style, rotated.scale
+        )
+        return heads
+
+    def _head_normed(self, x: Array, norm: Floats | None, attention: Attention) -> Array:
+        if norm is None:
+            return x
+        runs = x.reshape(-1, max(attention.head_dim, len(norm)))
+        normed = self._ops.rms_norm(np.ascontiguousarray(runs[:, : len(norm)]), norm, attention.norm_eps)
+        return np.concatenate([normed, runs[:, len(norm) :]], axis=1).reshape(x.shape)
+
+
+def clipped(x: Array, most: float) -> Array:
+    return np.clip(x, -np.float32(most), np.float32(most)) if most > 0 else x

@@ -1,0 +1,192 @@
+"""A forward pass as a program of the core: recorded once, then run in one native call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from apportion import _native
+from apportion.formats.block import Bytes, Floats
+from apportion.kernels.memory import KvMemory
+from apportion.kernels.ops import ExpertWeights, Gate, Ints, Routing
+from apportion.kernels.steps import Attention, Forward, Product, Rotary, Want
+from apportion.kernels.weight import Weight
+
+# The core's numbers for these choices.
+GATES = {"silu": 0, "gelu_tanh": 1, "swiglu_oai": 2}
+SCORES = {"softmax": 0, "sigmoid": 1, "softmax_topk": 2}
+WANTS = {"hidden": 0, "last": 1, "all": 2}
+
+# What the core takes for a weight: data, type, shape, bias.
+WeightParts: TypeAlias = tuple[Bytes, int, tuple[int, ...], Floats | None]
+
+
+class NativeProgram:
+    """`kernels.steps.Program` on the core. Its buffers grow to the most tokens that a run had, and stay."""
+
+    def __init__(self, forward: Forward, isa: str, threads: int, exact: bool) -> None:
+        self._native = _native.Program(isa, threads, exact)
+        self._num_layers = forward.num_layers
+        self._hidden_size = forward.hidden_size
+        self._vocab_size = forward.vocab_size
+        steps = Recorder(self._native)
+        x = forward.embed(steps)
+        for layer in range(forward.num_layers):
+            steps.mark(x)
+            x = forward.layer(steps, layer, x)
+        steps.mark(x)
+        steps.finish(forward.head(steps, x))
+
+    @property
+    def nbytes_per_token(self) -> int:
+        """Bytes of buffers for each token of a run."""
+        return self._native.nbytes_per_token
+
+    def run(
+        self,
+        source: Ints | Floats,
+        memory: KvMemory | None,
+        start: int,
+        first: int = 0,
+        last: int | None = None,
+        want: Want = "last",
+    ) -> Floats:
+        num_rows = 1 if want == "last" else len(source)
+        out = np.empty((num_rows, self._hidden_size if want == "hidden" else self._vocab_size), np.float32)
+        native = None if memory is None else memory.native
+        last = self._num_layers if last is None else last
+        self._native.run(native, source, start, first, last, WANTS[want], out)
+        return out
+
+
+class Value:
+    """A buffer's content, until a step changes it."""
+
+    __slots__ = ("_buffer", "_stale")
+
+    def __init__(self, buffer: int) -> None:
+        self._buffer = buffer
+        self._stale = False
+
+    @property
+    def buffer(self) -> int:
+        assert not self._stale, "this value has been changed by a later step"
+        return self._buffer
+
+    def changed(self) -> Value:
+        """The same buffer with its next content; this value must not be used any more."""
+        self._stale = True
+        return Value(self._buffer)
+
+
+class Recorder:
+    """`kernels.steps.Steps` that adds each step to a program."""
+
+    def __init__(self, native: _native.Program) -> None:
+        self._native = native
+        self._rotaries: dict[Rotary, int] = {}
+
+    def mark(self, x: Value) -> None:
+        """Here a run may start or stop."""
+        self._native.mark(x.buffer)
+
+    def finish(self, logits: Value) -> None:
+        """Nothing follows."""
+        self._native.finish(logits.buffer)
+
+    def embed(self, table: Weight, scale: float = 1.0) -> Value:
+        return Value(self._native.embed(parts(table), scale))
+
+    def rms_norm(self, x: Value, weight: Floats, eps: float) -> Value:
+        return Value(self._native.rms_norm(x.buffer, weight, eps))
+
+    def project(self, x: Value, products: Sequence[Product]) -> list[Value]:
+        weights = [parts(product.weight, product.bias) for product in products]
+        return [Value(buffer) for buffer in self._native.project(x.buffer, weights)]
+
+    def add_product(self, to: Value, x: Value, product: Product, scale: float = 1.0) -> Value:
+        self._native.add_product(x.buffer, parts(product.weight, product.bias), to.buffer, scale)
+        return to.changed()
+
+    def project_heads(self, x: Value, weight: Weight, keep: int = 0) -> Value:
+        return Value(self._native.project_heads(x.buffer, parts(weight), keep))
+
+    def gated(self, x: Value, gate: Weight, up: Weight, kind: Gate) -> Value:
+        return Value(self._native.gated(x.buffer, parts(gate), parts(up), GATES[kind]))
+
+    def attend(self, q: Value, k: Value, v: Value | None, attention: Attention) -> Value:
+        a = attention
+        attended = self._native.attend(
+            q.buffer,
+            k.buffer,
+            None if v is None else v.buffer,
+            a.layer,
+            a.num_heads,
+            a.num_kv_heads,
+            a.head_dim,
+            a.value_dim,
+            self._rotary(a.rotary),
+            a.rotated_from,
+            a.q_norm,
+            a.k_norm,
+            a.norm_eps,
+            a.clip,
+            a.scale,
+            a.window,
+            a.softcap,
+            a.sinks,
+        )
+        for value in (q, k, v):
+            if value is not None:
+                value.changed()
+        return Value(attended)
+
+    def route(self, logits: Value, routing: Routing, bias: Floats | None = None) -> tuple[Value, Value]:
+        ids, weights = self._native.route(
+            logits.buffer,
+            bias,
+            routing.top_k,
+            SCORES[routing.score],
+            routing.normalize,
+            routing.scale,
+            routing.num_groups,
+            routing.top_groups,
+            routing.group_score == "top2",
+        )
+        return Value(ids), Value(weights)
+
+    def experts(self, x: Value, ids: Value, weights: Value, experts: ExpertWeights, kind: Gate) -> Value:
+        gate = parts(experts.gate, experts.gate_bias)
+        up = parts(experts.up, experts.up_bias)
+        down = parts(experts.down, experts.down_bias)
+        mixed = self._native.experts(x.buffer, ids.buffer, weights.buffer, gate, up, down, GATES[kind])
+        return Value(mixed)
+
+    def add(
+        self, to: Value, y: Value, scale: float = 1.0, norm: Floats | None = None, eps: float = 0.0
+    ) -> Value:
+        self._native.add(to.buffer, y.buffer, scale, norm, eps)
+        y.changed()
+        return to.changed()
+
+    def add_gated(self, to: Value, y: Value, gate: Value) -> Value:
+        self._native.add_gated(to.buffer, y.buffer, gate.buffer)
+        return to.changed()
+
+    def bound(self, x: Value, scale: float = 1.0, cap: float = 0.0) -> Value:
+        self._native.bound(x.buffer, scale, cap)
+        return x.changed()
+
+    def _rotary(self, rotary: Rotary) -> int:
+        """The core's number of this rotary embedding; its angles are made once per run."""
+        if rotary not in self._rotaries:
+            interleaved = rotary.style == "interleaved"
+            number = self._native.add_rotary(rotary.inv_freq, interleaved, rotary.scale)
+            self._rotaries[rotary] = number
+        return self._rotaries[rotary]
+
+
+def parts(weight: Weight, bias: Floats | None = None) -> WeightParts:
+    return weight.data, weight.format.ggml_type, weight.shape, bias

@@ -1,0 +1,107 @@
+"""A loaded model, and how its callers run it."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from apportion.core.errors import UsageError
+from apportion.formats.block import Floats
+from apportion.kernels.ops import ExpertWeights, Ints, Ops
+from apportion.kernels.steps import Program
+from apportion.models.cache import KvCache
+from apportion.models.config import ModelConfig
+from apportion.models.forward import ForwardPass
+from apportion.models.weights import ModelWeights, MoeWeights
+
+
+class Model:
+    """Weights, configuration, and the operations that run them.
+
+    Attributes:
+        notes: what loading found worth saying (tensors that were left out, formats that were decoded).
+    """
+
+    def __init__(
+        self, config: ModelConfig, weights: ModelWeights, ops: Ops, notes: tuple[str, ...] = ()
+    ) -> None:
+        self.config = config
+        self.weights = weights
+        self.ops = ops
+        self.notes = notes
+        is_longrope = config.rope.scaling.kind == "longrope"
+        self._passes = tuple(
+            ForwardPass(config, weights, lambda layer: self.experts_of(layer), long_context)
+            for long_context in ((False, True) if is_longrope else (False,))
+        )
+        self._programs: dict[bool, Program] = {}
+        self._making = Lock()
+
+    def new_cache(self, capacity: int, dtype: np.dtype[np.floating] | type = np.float16) -> KvCache:
+        """An empty KV cache for one sequence of at most `capacity` positions.
+
+        A model with LongRoPE takes its long factors when the capacity passes the original context, so that
+        one sequence is rotated alike from its first position to its last.
+        """
+        return KvCache(self.config, capacity, dtype)
+
+    def forward(self, ids: ArrayLike, cache: KvCache, *, logits: Literal["last", "all"] = "last") -> Floats:
+        """Append tokens [T] to the sequence in `cache` -> logits [1 or T, V] float32.
+
+        Raises:
+            ContextOverflow: the cache has no room; it is unchanged.
+            UsageError: there are no tokens, or one lies outside of the vocabulary.
+        """
+        tokens = self._checked(ids)
+        cache.require_room(len(tokens))
+        out = self._program(cache.capacity).run(tokens, cache.memory, cache.length, want=logits)
+        cache.advance(len(tokens))
+        return out
+
+    def embed(self, ids: Ints) -> Floats:
+        """Tokens [T] -> hidden states [T, H]."""
+        return self._program().run(ids, None, 0, 0, 0, "hidden")
+
+    def run_layers(self, x: Floats, cache: KvCache, first: int = 0, last: int | None = None) -> Floats:
+        """Hidden states [T, H] through layers first..last-1 -> [T, H].
+
+        Writes keys and values at positions cache.length..; the caller counts them (`cache.advance`) when all
+        layers have run.
+        """
+        cache.require_room(len(x))
+        return self._program(cache.capacity).run(x, cache.memory, cache.length, first, last, "hidden")
+
+    def head(self, x: Floats) -> Floats:
+        """Hidden states [T, H] -> logits [T, V]."""
+        return self._program().run(x, None, 0, self.config.num_layers, None, "all")
+
+    def experts_of(self, layer: int) -> ExpertWeights:
+        """The experts of a layer: the one place where the forward pass asks for them."""
+        feed_forward = self.weights.layers[layer].feed_forward
+        assert isinstance(feed_forward, MoeWeights)
+        return feed_forward.experts
+
+    def _program(self, capacity: int = 0) -> Program:
+        """The forward pass for a cache of this capacity, made when first asked for."""
+        scaling = self.config.rope.scaling
+        is_long = scaling.kind == "longrope" and capacity > scaling.original_context
+        with self._making:
+            if is_long not in self._programs:
+                self._programs[is_long] = self.ops.program(self._passes[is_long])
+            return self._programs[is_long]
+
+    def _checked(self, ids: ArrayLike) -> Ints:
+        tokens = np.asarray(ids, dtype=np.int64).reshape(-1)
+        if tokens.size == 0:
+            raise UsageError("there are no tokens to run", hint="give a prompt of at least one token")
+        if tokens.min() < 0 or tokens.max() >= self.config.vocab_size:
+            raise UsageError(
+                "a token lies outside of the vocabulary",
+                vocab_size=self.config.vocab_size,
+                lowest=int(tokens.min()),
+                highest=int(tokens.max()),
+            )
+        return tokens.astype(np.int32)

@@ -44,7 +44,7 @@ def random_weight(name: str, shape: tuple[int, ...]) -> Weight:
     """Random bytes: the time does not depend on the numbers, as long as none is subnormal."""
     block_format = FORMATS[name]
     data = np.full((*shape[:-1], block_format.row_nbytes(shape[-1])), 0x35, np.uint8)
-    return Weight(block_format, shape, data)
+    return Weight(block_format, shape, data).interleave()
 
 
 def measure_linear(ops: NativeOps, name: str, rows: int, cols: int, tokens: int) -> dict[str, Any]:

@@ -12,12 +12,17 @@ inline const Format& format_of(int ggml_type) {
   return *format;
 }
 
-// The first of `count` matrices [rows, cols], which must fill the data exactly.
-inline Matrix matrix_of(const View& data, int ggml_type, size_t count, size_t rows, size_t cols) {
-  const Format& format = format_of(ggml_type);
+inline constexpr int kInterleaved = 1 << 16;
+
+// The first of `count` matrices [rows, cols], which must fill the data exactly. `storage` is the ggml type, plus
+// kInterleaved where rows are interleaved by 16.
+inline Matrix matrix_of(const View& data, int storage, size_t count, size_t rows, size_t cols) {
+  const bool interleaved = storage & kInterleaved;
+  const Format& format = format_of(storage & ~kInterleaved);
+  require(!interleaved || rows % kPanelRows == 0, "interleaved rows must be a multiple of 16");
   if (cols % format.block_size)
     refuse("rows of " + std::to_string(cols) + " numbers are not whole blocks of " + format.name);
-  const Matrix matrix{&format, data.contiguous().data<const uint8_t>(), rows, cols};
+  const Matrix matrix{&format, data.contiguous().data<const uint8_t>(), rows, cols, interleaved};
   if (data.nbytes() != count * matrix.nbytes())
     refuse("the weight has " + std::to_string(data.nbytes()) + " bytes where its shape needs " +
            std::to_string(count * matrix.nbytes()));

@@ -1,6 +1,7 @@
 #include "embed.h"
 
 #include "codes.h"
+#include "workspace.h"
 
 namespace apportion {
 
@@ -52,10 +53,21 @@ void decode_row(const Format& format, const uint8_t* row, size_t num_cols, float
 }
 
 void embed(const Context& context, const Matrix& table, std::span<const int32_t> ids, float* out) {
-  const size_t row_nbytes = table.format->row_nbytes(table.cols);
-  Pool::shared().run(ids.size(), 8, context.threads, [&](size_t begin, size_t end, unsigned) {
-    for (size_t t = begin; t < end; ++t)
-      decode_row(*table.format, table.data + size_t(ids[t]) * row_nbytes, table.cols, out + t * table.cols);
+  const Format& format = *table.format;
+  const size_t row_nbytes = format.row_nbytes(table.cols), num_blocks = table.cols / format.block_size;
+  Workspace work;
+  const std::span<uint8_t> rows = work.take<uint8_t>(table.interleaved ? context.threads * row_nbytes : 0);
+  Pool::shared().run(ids.size(), 8, context.threads, [&](size_t begin, size_t end, unsigned worker) {
+    for (size_t t = begin; t < end; ++t) {
+      const size_t id = size_t(ids[t]), in_panel = id % kPanelRows;
+      const uint8_t* row = table.data + id * row_nbytes;
+      if (table.interleaved) {
+        uint8_t* own = rows.data() + worker * row_nbytes;
+        take_row(format, table.data + (id - in_panel) * row_nbytes, in_panel, num_blocks, own);
+        row = own;
+      }
+      decode_row(format, row, table.cols, out + t * table.cols);
+    }
   });
 }
 

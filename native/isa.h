@@ -5,11 +5,10 @@
 
 namespace apportion::APPORTION_ISA {
 
-Unpack unpack(FormatId format);
-UnpackFloats unpack_floats(FormatId format);
-void expand(const Panel&, Arithmetic, size_t first, size_t count, FloatPanel&);
-void dot(const Panel&, Arithmetic, const Token*, size_t num_tokens, size_t first, size_t count, float* sums);
-void dot_floats(const FloatPanel&, const Token*, size_t num_tokens, size_t first, size_t count, float* sums);
+void multiply(const Run&, const Token*, size_t num_tokens, float* sums);
+void multiply_floats(const Run&, const Token*, size_t num_tokens, float* sums);
+void multiply_exactly(const Run&, const Token*, size_t num_tokens, float* sums);
+void expand(const Run&, float* out);  // numbers [columns][16] of a run of codes
 void quantize(const float* x, size_t num_cols, Activations, void* codes, float* scales, float* sums);
 void rms_norm(const float* x, const float* weight, size_t width, float eps, float* out);
 void gate(const float* gate, const float* up, size_t count, GateKind, float* out);

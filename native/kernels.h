@@ -1,41 +1,26 @@
 // What is computed differently for each instruction set, behind one table of function pointers.
 //
-// Products go by panels of 16 rows. A run of a panel's columns is unpacked once into a layout whose vector lanes are
-// rows, and serves all tokens:
-//
-//            lane:  row 0          row 1               row 7
-//   vector j:      | k k k k      | k k k k      | .. | k k k k      |    k = 4j .. 4j+3, one byte each
-//
-// Each lane adds up its own row's numbers in order, so nothing is ever reduced across lanes, and a token's result does
-// not depend on which other tokens are computed beside it.
+// Products go by panels of 16 rows (layout.h): vector lanes are rows. Each lane adds up its own row's numbers in order,
+// so nothing is ever reduced across lanes, and a token's result does not depend on which other tokens are computed
+// beside it.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "formats.h"
+#include "layout.h"
 
 namespace apportion {
 
-inline constexpr size_t kPanelRows = 16;
-inline constexpr size_t kHalfRows = 8;    // a panel is two halves of one vector's lanes each
-inline constexpr size_t kGroup = 32;      // numbers that share an activation scale
-inline constexpr size_t kMaxGroups = 32;  // groups unpacked at a time, so that a panel stays in the L1 cache
+inline constexpr size_t kGroup = 32;  // numbers that share an activation scale
 
-// Rows of codes. `codes` is [groups][2 halves][8 vectors j][8 rows][4 k] of uint8; for signed8 each vector is two, of
-// int16 pairs (k, k + 2) and (k + 1, k + 3), so that only half as many groups have room.
-struct alignas(64) Panel {
-  uint8_t codes[kMaxGroups * kPanelRows * kGroup];
-  float scales[kMaxGroups][kPanelRows];
-  float mins[kMaxGroups][2][kPanelRows];
-  int16_t subs[kMaxGroups][2][kPanelRows][2];  // each integer scale twice, as multiply-add wants it
-};
+// Columns first .. first + count - 1 of a panel, whole blocks.
+struct Run {
+  const Format* format;
+  const uint8_t* panel;  // column `first`
+  size_t first, count;
 
-inline constexpr size_t kMaxFloatCols = 64;
-
-// Rows of numbers, [columns][rows].
-struct alignas(64) FloatPanel {
-  float numbers[kMaxFloatCols][kPanelRows];
+  size_t nbytes(size_t num_cols) const { return kPanelRows * format->row_nbytes(num_cols); }
 };
 
 // How a token's activations are stored for a product.
@@ -85,24 +70,13 @@ inline constexpr size_t kAttendScratch = 3 * kAttendBlock;  // floats that atten
 enum class GateKind : uint8_t { silu, gelu_tanh, swiglu_oai };
 enum class PeakKind : uint8_t { int8, f32, bf16 };
 
-// Fills places begin .. end - 1 of half `half` of the panel from 8 rows' groups, place 0 being their group `first`.
-using Unpack = void (*)(const uint8_t* const* rows, size_t first, size_t begin, size_t end, Panel& panel, size_t half);
-// Fills columns 0 .. count - 1 of half `half` of the panel from 8 rows' columns `first` and on.
-using UnpackFloats = void (*)(const uint8_t* const* rows, size_t first, size_t count, FloatPanel& panel, size_t half);
-
 struct Kernels {
   const char* isa;
 
-  Unpack (*unpack)(FormatId);
-  UnpackFloats (*unpack_floats)(FormatId);
-  // A panel of codes as numbers, all columns of groups first .. first + count - 1.
-  void (*expand)(const Panel& panel, Arithmetic arithmetic, size_t first, size_t count, FloatPanel& out);
-  // sums[t][row] += token t . row, over `count` groups of the panel; the tokens' groups start at `first`.
-  void (*dot)(const Panel& panel, Arithmetic arithmetic, const Token* tokens, size_t num_tokens, size_t first,
-              size_t count, float* sums);
-  // The same for numbers; `first` and `count` are columns.
-  void (*dot_floats)(const FloatPanel& panel, const Token* tokens, size_t num_tokens, size_t first, size_t count,
-                     float* sums);
+  // sums[t][row] += token t . row, over the run's columns.
+  void (*multiply)(const Run& run, const Token* tokens, size_t num_tokens, float* sums);
+  // The same with float activations, for formats of codes.
+  void (*multiply_exactly)(const Run& run, const Token* tokens, size_t num_tokens, float* sums);
   void (*quantize)(const float* x, size_t num_cols, Activations kind, void* codes, float* scales, float* sums);
 
   void (*rms_norm)(const float* x, const float* weight, size_t width, float eps, float* out);

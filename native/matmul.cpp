@@ -6,82 +6,31 @@ namespace apportion {
 
 namespace {
 
-constexpr size_t kTokensAtATime = 128;  // their codes stay in the L2 cache while panels pass
-constexpr size_t kPiece = 2;  // groups between two prefetches, or a whole block: few enough that none is dropped
+constexpr size_t kTokensAtATime = 128;   // their codes stay in the L2 cache while panels pass
 constexpr size_t kFewNumbers = 1 << 14;  // less work than this is not worth waking a thread for
 
-struct PanelRows {
-  const uint8_t* row[kPanelRows];
-  const uint8_t *next, *end;  // the panel after this one, of which ever more is asked for while this one is read
+constexpr size_t kScratchNbytes = 16 << 10;
 
-  PanelRows(const Matrix& matrix, size_t panel) {
-    const size_t row_nbytes = matrix.format->row_nbytes(matrix.cols);
-    for (size_t r = 0; r < kPanelRows; ++r)
-      row[r] = matrix.data + std::min(panel * kPanelRows + r, matrix.rows - 1) * row_nbytes;
-    next = matrix.data + std::min((panel + 1) * kPanelRows, matrix.rows) * row_nbytes;
-    end = matrix.data + matrix.nbytes();
-  }
-
-  // Rows are read side by side in short pieces, which the processor does not foresee; memory order it does.
-  void prefetch(size_t nbytes) {
-    const uint8_t* last = next + std::min(nbytes, size_t(end - next));
-    for (; next < last; next += 64) __builtin_prefetch(next);
-    next = std::min(next, end);
-  }
-};
-
-// Groups to unpack at a time: as even as whole blocks allow.
-size_t groups_at_a_time(const Format& format, size_t num_groups) {
-  const size_t unit = std::max<size_t>(1, format.block_size / kGroup);
-  const size_t most = format.arithmetic == Arithmetic::signed8 ? kMaxGroups / 2 : kMaxGroups;
-  const size_t parts = (num_groups + most - 1) / most;
-  return std::min(most, round_up((num_groups + parts - 1) / parts, unit));
+void multiply_run(const Context& context, const Run& run, std::span<const Token> tokens, float* sums) {
+  const bool exact = context.exact && run.format->arithmetic != Arithmetic::floats;
+  const auto multiply = exact ? context.kernels->multiply_exactly : context.kernels->multiply;
+  multiply(run, tokens.data(), tokens.size(), sums);
 }
 
-void multiply_floats(const Kernels& kernels, const Matrix& matrix, PanelRows& rows, std::span<const Token> tokens,
-                     float* sums) {
-  FloatPanel panel;
-  const UnpackFloats unpack = kernels.unpack_floats(matrix.format->id);
-  for (size_t col = 0; col < matrix.cols; col += kMaxFloatCols) {
-    const size_t count = std::min(kMaxFloatCols, matrix.cols - col);
-    rows.prefetch(kPanelRows * matrix.format->row_nbytes(count));
-    for (size_t half = 0; half < 2; ++half) unpack(rows.row + half * kHalfRows, col, count, panel, half);
-    kernels.dot_floats(panel, tokens.data(), tokens.size(), col, count, sums);
-  }
-}
-
-void multiply_exactly(const Kernels& kernels, Arithmetic arithmetic, const Panel& panel, size_t first, size_t count,
-                      std::span<const Token> tokens, float* sums) {
-  FloatPanel numbers;
-  constexpr size_t kStep = kMaxFloatCols / kGroup;
-  for (size_t g = 0; g < count; g += kStep) {
-    const size_t groups = std::min(kStep, count - g);
-    kernels.expand(panel, arithmetic, g, groups, numbers);
-    kernels.dot_floats(numbers, tokens.data(), tokens.size(), (first + g) * kGroup, groups * kGroup, sums);
-  }
-}
-
-void multiply_codes(const Context& context, const Matrix& matrix, PanelRows& rows, std::span<const Token> tokens,
-                    float* sums) {
-  Panel panel;
-  const Kernels& kernels = *context.kernels;
-  const Arithmetic arithmetic = matrix.format->arithmetic;
-  const Unpack unpack = kernels.unpack(matrix.format->id);
-  const size_t num_groups = matrix.cols / kGroup, step = groups_at_a_time(*matrix.format, num_groups);
-  for (size_t g = 0; g < num_groups; g += step) {
-    const size_t count = std::min(step, num_groups - g);
-    const size_t piece = std::max(kPiece, matrix.format->block_size / kGroup);
-    for (size_t begin = 0; begin < count; begin += piece) {
-      const size_t end = std::min(begin + piece, count);
-      for (size_t half = 0; half < 2; ++half) {
-        unpack(rows.row + half * kHalfRows, g, begin, end, panel, half);
-        rows.prefetch(kHalfRows * matrix.format->row_nbytes((end - begin) * kGroup));
-      }
-    }
-    if (context.exact)
-      multiply_exactly(kernels, arithmetic, panel, g, count, tokens, sums);
-    else
-      kernels.dot(panel, arithmetic, tokens.data(), tokens.size(), g, count, sums);
+// Rows as files have them are interleaved piece by piece.
+void multiply_rows(const Context& context, const Matrix& matrix, size_t panel, std::span<const Token> tokens,
+                   float* sums) {
+  alignas(64) uint8_t scratch[kScratchNbytes];
+  const Format& format = *matrix.format;
+  const size_t row_nbytes = format.row_nbytes(matrix.cols), num_blocks = matrix.cols / format.block_size;
+  const uint8_t* rows[kPanelRows];
+  for (size_t r = 0; r < kPanelRows; ++r)
+    rows[r] = matrix.data + std::min(panel * kPanelRows + r, matrix.rows - 1) * row_nbytes;
+  const size_t step = kScratchNbytes / (kPanelRows * format.block_nbytes);
+  for (size_t block = 0; block < num_blocks; block += step) {
+    const size_t count = std::min(step, num_blocks - block);
+    interleave(format, rows, block, count, scratch);
+    multiply_run(context, {&format, scratch, block * format.block_size, count * format.block_size}, tokens, sums);
   }
 }
 
@@ -127,11 +76,9 @@ std::span<Token> prepare_tokens(const Context& context, Workspace& work, const f
 void multiply_panel(const Context& context, const Matrix& matrix, size_t panel, std::span<const Token> tokens,
                     float* sums) {
   std::fill(sums, sums + tokens.size() * kPanelRows, 0.0f);
-  PanelRows rows(matrix, panel);
-  if (matrix.format->arithmetic == Arithmetic::floats)
-    multiply_floats(*context.kernels, matrix, rows, tokens, sums);
-  else
-    multiply_codes(context, matrix, rows, tokens, sums);
+  if (!matrix.interleaved) return multiply_rows(context, matrix, panel, tokens, sums);
+  const uint8_t* data = matrix.data + panel * kPanelRows * matrix.format->row_nbytes(matrix.cols);
+  multiply_run(context, {matrix.format, data, 0, matrix.cols}, tokens, sums);
 }
 
 void linear(const Context& context, const float* x, size_t num_tokens, size_t num_heads, const Matrix& first,

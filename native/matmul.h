@@ -8,11 +8,12 @@
 
 namespace apportion {
 
-// Rows of one matrix, one after the other.
+// Rows of one matrix, one after the other; or, interleaved, panels of 16 rows one after the other.
 struct Matrix {
   const Format* format;
   const uint8_t* data;
   size_t rows, cols;
+  bool interleaved = false;
 
   size_t nbytes() const { return rows * format->row_nbytes(cols); }
   size_t num_panels() const { return (rows + kPanelRows - 1) / kPanelRows; }

@@ -10,6 +10,7 @@
 #include "attend.h"
 #include "bind_limits.h"
 #include "bind_program.h"
+#include "bind_weights.h"
 #include "cpu.h"
 #include "embed.h"
 #include "experts.h"
@@ -35,36 +36,36 @@ class Core {
   unsigned threads() const { return context_.threads; }
   bool exact() const { return context_.exact; }
 
-  void linear(nb::handle x_, nb::handle data_, int ggml_type, nb::handle bias_, nb::handle out_) const {
+  void linear(nb::handle x_, nb::handle data_, int storage, nb::handle bias_, nb::handle out_) const {
     const View x(x_, "x", kFloat), data(data_, "weight", kByte), out(out_, "out", kFloat, Access::write);
     x.of_ndim(2).contiguous();
     out.of_ndim(2).contiguous();
     const size_t T = x.dim(0), K = x.dim(1), N = out.dim(1);
     require(out.dim(0) == T, "out and x differ in tokens");
-    const Matrix matrix = matrix_of(data, ggml_type, 1, N, K);
+    const Matrix matrix = matrix_of(data, storage, 1, N, K);
     const OptionalFloats bias(bias_, "bias", N);
     Unlocked unlocked;
     apportion::linear(context_, x.data<const float>(), T, 1, matrix, bias.data(), out.data<float>());
   }
 
-  void linear_heads(nb::handle x_, nb::handle data_, int ggml_type, nb::handle out_) const {
+  void linear_heads(nb::handle x_, nb::handle data_, int storage, nb::handle out_) const {
     const View x(x_, "x", kFloat), data(data_, "weight", kByte), out(out_, "out", kFloat, Access::write);
     x.of_ndim(3).contiguous();
     out.of_ndim(3).contiguous();
     require(out.dim(0) == x.dim(0) && out.dim(1) == x.dim(1), "out and x differ in tokens or heads");
-    const Matrix matrix = matrix_of(data, ggml_type, x.dim(1), out.dim(2), x.dim(2));
+    const Matrix matrix = matrix_of(data, storage, x.dim(1), out.dim(2), x.dim(2));
     Unlocked unlocked;
     apportion::linear(context_, x.data<const float>(), x.dim(0), x.dim(1), matrix, nullptr, out.data<float>());
   }
 
-  void embed(nb::handle ids_, nb::handle data_, int ggml_type, nb::handle out_) const {
+  void embed(nb::handle ids_, nb::handle data_, int storage, nb::handle out_) const {
     const View ids(ids_, "ids", kInt), data(data_, "table", kByte), out(out_, "out", kFloat, Access::write);
     ids.of_ndim(1).contiguous();
     out.of_ndim(2).contiguous();
     require(out.dim(0) == ids.dim(0), "out and ids differ in tokens");
-    const size_t row_nbytes = format_of(ggml_type).row_nbytes(out.dim(1));
+    const size_t row_nbytes = format_of(storage & ~kInterleaved).row_nbytes(out.dim(1));
     require(row_nbytes > 0, "the table's rows are empty");
-    const Matrix table = matrix_of(data, ggml_type, 1, data.nbytes() / row_nbytes, out.dim(1));
+    const Matrix table = matrix_of(data, storage, 1, data.nbytes() / row_nbytes, out.dim(1));
     const std::span<const int32_t> wanted(ids.data<const int32_t>(), ids.dim(0));
     for (const int32_t id : wanted)
       if (id < 0 || size_t(id) >= table.rows)
@@ -214,7 +215,7 @@ class Core {
   }
 
  private:
-  // (data, ggml type, bias or None) of matrices [count, rows, cols].
+  // (data, storage, bias or None) of matrices [count, rows, cols].
   struct Stack {
     Stack(const nb::tuple& parts, const char* name, size_t count, size_t rows, size_t cols)
         : data(parts[0], name, kByte),
@@ -229,16 +230,6 @@ class Core {
   Context context_;
 };
 
-void dequantize(int ggml_type, nb::handle data_, nb::handle out_) {
-  const View data(data_, "data", kByte), out(out_, "out", kFloat, Access::write);
-  out.of_ndim(2).contiguous();
-  const Matrix matrix = matrix_of(data, ggml_type, 1, out.dim(0), out.dim(1));
-  Unlocked unlocked;
-  for (size_t row = 0; row < matrix.rows; ++row)
-    decode_row(*matrix.format, matrix.data + row * matrix.format->row_nbytes(matrix.cols), matrix.cols,
-               out.data<float>() + row * matrix.cols);
-}
-
 }  // namespace
 
 }  // namespace apportion
@@ -247,8 +238,7 @@ NB_MODULE(_native, m) {
   using namespace apportion;
   m.doc() = "apportion's C++ core";
   m.def("available_isas", &available_isas, "Instruction sets that this machine can use, the fastest first.");
-  m.def("dequantize", &dequantize, nb::arg("ggml_type"), nb::arg("data"), nb::arg("out"),
-        "Decode rows of blocks into out [rows, cols] float32.");
+  bind_weights(m);
   bind_limits(m);
   bind_program(m);
   nb::class_<Core>(m, "Core", "Computes the operations of kernels/ops.py into arrays that the caller gives.")

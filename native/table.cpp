@@ -9,11 +9,8 @@ const Kernels avx2_kernels = {
 const Kernels portable_kernels = {
     "portable",
 #endif
-    APPORTION_ISA::unpack,
-    APPORTION_ISA::unpack_floats,
-    APPORTION_ISA::expand,
-    APPORTION_ISA::dot,
-    APPORTION_ISA::dot_floats,
+    APPORTION_ISA::multiply,
+    APPORTION_ISA::multiply_exactly,
     APPORTION_ISA::quantize,
     APPORTION_ISA::rms_norm,
     APPORTION_ISA::gate,

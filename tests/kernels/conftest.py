@@ -32,11 +32,15 @@ def native_format(request: pytest.FixtureRequest) -> BlockFormat:
     return FORMATS[request.param]
 
 
-@pytest.fixture
-def make_weight() -> MakeWeight:
-    """A weight of random bits with sensible scales: (format, shape, seed)."""
+@pytest.fixture(params=[False, True], ids=["rows", "interleaved"])
+def make_weight(request: pytest.FixtureRequest) -> MakeWeight:
+    """A weight of random bits with sensible scales: (format, shape, seed); interleaved where its rows allow."""
 
     def make(block_format: BlockFormat, shape: tuple[int, ...], seed: int) -> Weight:
+        weight = make_rows(block_format, shape, seed)
+        return weight.interleave() if request.param else weight
+
+    def make_rows(block_format: BlockFormat, shape: tuple[int, ...], seed: int) -> Weight:
         rng = np.random.default_rng(seed)
         if block_format.block_size == 1:
             return weight_from_floats(block_format, rng.standard_normal(shape).astype(np.float32))

@@ -49,9 +49,12 @@ class NativeOps:
     def program(self, forward: Forward) -> NativeProgram:
         return NativeProgram(forward, self.isa, self.threads, self.exact)
 
+    def prepare(self, weight: Weight) -> Weight:
+        return weight.interleave(self.threads)
+
     def embed(self, ids: Ints, table: Weight) -> Floats:
         out = np.empty((len(ids), table.shape[1]), np.float32)
-        self._core.embed(ids, table.data, table.format.ggml_type, out)
+        self._core.embed(ids, table.data, table.storage, out)
         return out
 
     def rms_norm(self, x: Floats, weight: Floats, eps: float) -> Floats:
@@ -61,12 +64,12 @@ class NativeOps:
 
     def linear(self, x: Floats, weight: Weight, bias: Floats | None = None) -> Floats:
         out = np.empty((x.shape[0], weight.shape[0]), np.float32)
-        self._core.linear(x, weight.data, weight.format.ggml_type, bias, out)
+        self._core.linear(x, weight.data, weight.storage, bias, out)
         return out
 
     def linear_heads(self, x: Floats, weight: Weight) -> Floats:
         out = np.empty((*x.shape[:2], weight.shape[1]), np.float32)
-        self._core.linear_heads(x, weight.data, weight.format.ggml_type, out)
+        self._core.linear_heads(x, weight.data, weight.storage, out)
         return out
 
     def rope(
@@ -122,9 +125,9 @@ class NativeOps:
             x,
             ids,
             weights,
-            (gate.data, gate.format.ggml_type, experts.gate_bias),
-            (up.data, up.format.ggml_type, experts.up_bias),
-            (down.data, down.format.ggml_type, experts.down_bias),
+            (gate.data, gate.storage, experts.gate_bias),
+            (up.data, up.storage, experts.up_bias),
+            (down.data, down.storage, experts.down_bias),
             gate.shape[0],
             gate.shape[1],
             GATES[kind],

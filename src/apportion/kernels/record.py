@@ -189,4 +189,4 @@ class Recorder:
 
 
 def parts(weight: Weight, bias: Floats | None = None) -> WeightParts:
-    return weight.data, weight.format.ggml_type, weight.shape, bias
+    return weight.data, weight.storage, weight.shape, bias

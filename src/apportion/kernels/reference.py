@@ -23,6 +23,9 @@ class ReferenceOps:
     def program(self, forward: Forward) -> EagerProgram:
         return EagerProgram(self, forward)
 
+    def prepare(self, weight: Weight) -> Weight:
+        return weight
+
     def embed(self, ids: Ints, table: Weight) -> Floats:
         return table.format.dequantize(table.data[ids])
 

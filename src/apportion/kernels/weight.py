@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from apportion import _native
 from apportion.formats.block import BlockFormat, Bytes, Floats
 
 
@@ -17,25 +18,54 @@ class Weight:
         format: how `data` is to be read.
         shape: [rows, cols], or [n, rows, cols] for a stack (experts, heads).
         data: [*shape[:-1], row_nbytes] uint8, C-contiguous.
+        interleaved: every 16 rows are rearranged into a panel of as many bytes, which the core's products read
+            without shuffling; a row of `data` is then no row of the matrix.
     """
 
     format: BlockFormat
     shape: tuple[int, ...]
     data: Bytes
+    interleaved: bool = False
 
     @property
     def nbytes(self) -> int:
         return int(self.data.nbytes)
 
+    @property
+    def storage(self) -> int:
+        """What the core needs to know of `data`: the ggml type, and whether rows are interleaved."""
+        return self.format.ggml_type | (_native.INTERLEAVED if self.interleaved else 0)
+
     def dequantize(self) -> Floats:
         """The numbers, [*shape] float32."""
-        return self.format.dequantize(self.data).reshape(self.shape)
+        if not self.interleaved:
+            return self.format.dequantize(self.data).reshape(self.shape)
+        out = np.empty(self.shape, np.float32)
+        rows = self.data.reshape(-1, self.data.shape[-1])
+        _native.dequantize(self.storage, rows, out.reshape(-1, self.shape[-1]))
+        return out
+
+    def interleave(self, threads: int = 1) -> Weight:
+        """The same numbers, rearranged in the memory of `data`; itself where the rows are not a multiple of 16 or
+        the core has no kernels for the format.
+        """
+        if self.interleaved or not self.format.native or self.shape[-2] % _native.PANEL_ROWS:
+            return self
+        _native.interleave_rows(self.format.ggml_type, self.data.reshape(-1, self.data.shape[-1]), threads)
+        return Weight(self.format, self.shape, self.data, interleaved=True)
 
     def __getitem__(self, index: int | slice) -> Weight:
-        """A matrix of a stack, a run of them, or a run of a matrix's rows; a view, nothing is copied."""
+        """A matrix of a stack, a run of them, or a run of a matrix's rows; a view, nothing is copied.
+
+        Raises:
+            ValueError: the rows are interleaved and the run does not begin and end between panels.
+        """
         data = self.data[index]
-        shape = data.shape[:-1] + self.shape[-1:]
-        return Weight(self.format, shape, data)
+        if self.interleaved and self.data.ndim == 2:
+            start, stop, step = (index if isinstance(index, slice) else slice(index, 1)).indices(self.shape[0])
+            if start % _native.PANEL_ROWS or stop % _native.PANEL_ROWS or step != 1:
+                raise ValueError(f"rows {start}:{stop} of interleaved rows are not whole panels")
+        return Weight(self.format, data.shape[:-1] + self.shape[-1:], data, self.interleaved)
 
 
 def weight_from_floats(block_format: BlockFormat, values: Floats) -> Weight:

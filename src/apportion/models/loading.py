@@ -69,7 +69,7 @@ def load_model(checkpoint: Checkpoint, ops: Ops, *, on_progress: OnProgress | No
         if slot.kind == "vector":
             vectors[slot.name] = _load_vector(slot, recipe, reader)
         else:
-            matrices[slot.name] = _load_matrix(slot, recipe, reader)
+            matrices[slot.name] = ops.prepare(_load_matrix(slot, recipe, reader))
         progress.finish()
     notes += _decoding_notes(resolution.recipes, checkpoint)
     return Model(config, assemble(config, Tensors(matrices, vectors)), ops, tuple(notes))

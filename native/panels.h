@@ -1,0 +1,274 @@
+// How each integer format's panel is read: scales of a block's groups, and the codes of a group four columns at a time.
+// Number i of a group is scale * sub[i / 16] * code[i] + min[i / 16]; formats without integer scales have one minimum
+// for all 32, and signed codes have none.
+//
+// The layouts (layout.h), 16 rows side by side, an element of 4 bytes being a load of 64:
+//
+//   q4_0     | d (32 bytes) | 4 x nibbles |                    nibbles: numbers 4j .. 4j + 3 are the low halves of load
+//   q4_1     | d | m | 4 x nibbles |                           j, numbers 16 + 4j .. the high halves
+//   q4_k     | d | dmin | 3 x scales | 32 x nibbles |          8 loads hold two groups: low halves, high halves
+//   q5_k     | d | dmin | 3 x scales | 8 x high | 32 x nibbles |      bit g of a high byte belongs to group g
+//   q6_k     | 32 x low | 16 x high | 4 x scales | d |         half a block: 16 loads of nibbles, 8 of four bit pairs
+//   q2_k     | 4 x scales | 16 x codes | d | dmin |            8 loads of codes hold four groups: two bits each
+//   q3_k     | 8 x high | 16 x codes | 3 x scales | d |
+#pragma once
+
+#include "codes.h"
+#include "vectors.h"
+
+namespace apportion::APPORTION_ISA {
+
+// The arithmetic of a class of codes: which sums it uses, how many products they hold before they are widened, and how
+// many integer scales and minimums a group has.
+template <class SumType, int AddsType, int SubsCount, int MinsCount>
+struct Class {
+  using Sum = SumType;
+  static constexpr int kAdds = AddsType, kSubs = SubsCount, kMins = MinsCount;
+};
+
+template <Arithmetic>
+struct ClassOf;
+template <>
+struct ClassOf<Arithmetic::unsigned4> : Class<UnsignedSum, 8, 0, 1> {};
+template <>
+struct ClassOf<Arithmetic::unsigned5> : Class<UnsignedSum, 4, 0, 1> {};
+template <>
+struct ClassOf<Arithmetic::unsigned3> : Class<UnsignedSum, 4, 2, 2> {};
+template <>
+struct ClassOf<Arithmetic::unsigned6> : Class<UnsignedSum, 2, 2, 2> {};
+template <>
+struct ClassOf<Arithmetic::signed8> : Class<SignedSum, 8, 0, 0> {};
+
+template <class C>
+struct GroupScales {
+  Floats scale;
+  Floats mins[C::kMins ? C::kMins : 1];
+  Subs subs[C::kSubs ? C::kSubs : 1];
+};
+
+template <int From, int Mask, int To>
+APPORTION_INLINE Bytes bits(const Bytes& a) {
+  return shifted<To - From>(a) & all_bytes(Mask << To);
+}
+// Numbers 4j .. 4j + 3 of a group of nibbles.
+template <int J>
+APPORTION_INLINE Bytes nibbles(const uint8_t* p) {
+  if constexpr (J < 4) return bits<0, 15, 0>(load_bytes(p + 64 * J));
+  return bits<4, 15, 0>(load_bytes(p + 64 * (J - 4)));
+}
+
+// The 6-bit scales and minimums of q4_k and q5_k: three words a row, a byte of each for four groups.
+template <int G>
+APPORTION_INLINE void six_bits(const uint8_t* p, const Floats& d, const Floats& dmin, Floats& scale, Floats& min) {
+  const Bytes a = load_bytes(p), b = load_bytes(p + 64);
+  Bytes s, m;
+  if constexpr (G < 4) {
+    s = bits<0, 63, 0>(a);
+    m = bits<0, 63, 0>(b);
+  } else {
+    const Bytes c = load_bytes(p + 128);
+    s = bits<0, 15, 0>(c) | bits<6, 3, 4>(a);
+    m = bits<4, 15, 0>(c) | bits<6, 3, 4>(b);
+  }
+  scale = d * to_floats(unsigned_byte(s, G % 4));
+  min = dmin * all_floats(-1) * to_floats(unsigned_byte(m, G % 4));
+}
+
+// Per format: scales<G>(block) of group G of a block, and codes<G, J>(block): its numbers 4J .. 4J + 3.
+template <FormatId>
+struct Reader;
+
+template <FormatId Id, Arithmetic A, size_t BlockNbytes, size_t BlockSize = 32>
+struct ReaderOf {
+  using C = ClassOf<A>;
+  using S = GroupScales<C>;
+  static constexpr size_t kBlockNbytes = kPanelRows * BlockNbytes, kGroups = BlockSize / 32;
+};
+
+template <>
+struct Reader<FormatId::q8_0> : ReaderOf<FormatId::q8_0, Arithmetic::signed8, sizeof(BlockQ8_0)> {
+  template <int>
+  static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
+    s.scale = load_halves(b);
+  }
+  template <int, int J>
+  static APPORTION_INLINE Bytes codes(const uint8_t* b) {
+    return load_bytes(b + 32 + 64 * J);
+  }
+};
+
+template <>
+struct Reader<FormatId::q4_0> : ReaderOf<FormatId::q4_0, Arithmetic::unsigned4, sizeof(BlockQ4_0)> {
+  template <int>
+  static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
+    s.scale = load_halves(b);
+    s.mins[0] = s.scale * all_floats(-8);
+  }
+  template <int, int J>
+  static APPORTION_INLINE Bytes codes(const uint8_t* b) {
+    return nibbles<J>(b + 32);
+  }
+};
+
+template <>
+struct Reader<FormatId::q4_1> : ReaderOf<FormatId::q4_1, Arithmetic::unsigned4, sizeof(BlockQ4_1)> {
+  template <int>
+  static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
+    s.scale = load_halves(b);
+    s.mins[0] = load_halves(b + 32);
+  }
+  template <int, int J>
+  static APPORTION_INLINE Bytes codes(const uint8_t* b) {
+    return nibbles<J>(b + 64);
+  }
+};
+
+template <>
+struct Reader<FormatId::q5_0> : ReaderOf<FormatId::q5_0, Arithmetic::unsigned5, sizeof(BlockQ5_0)> {
+  template <int>
+  static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
+    s.scale = load_halves(b);
+    s.mins[0] = s.scale * all_floats(-16);
+  }
+  template <int, int J>
+  static APPORTION_INLINE Bytes codes(const uint8_t* b) {
+    return nibbles<J>(b + 96) | spread_bits(load_bytes(b + 32), 4 * J);
+  }
+};
+
+template <>
+struct Reader<FormatId::q5_1> : ReaderOf<FormatId::q5_1, Arithmetic::unsigned5, sizeof(BlockQ5_1)> {
+  template <int>
+  static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
+    s.scale = load_halves(b);
+    s.mins[0] = load_halves(b + 32);
+  }
+  template <int, int J>
+  static APPORTION_INLINE Bytes codes(const uint8_t* b) {
+    return nibbles<J>(b + 128) | spread_bits(load_bytes(b + 64), 4 * J);
+  }
+};
+
+template <>
+struct Reader<FormatId::iq4_nl> : ReaderOf<FormatId::iq4_nl, Arithmetic::signed8, sizeof(BlockIq4Nl)> {
+  template <int>
+  static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
+    s.scale = load_halves(b);
+  }
+  template <int, int J>
+  static APPORTION_INLINE Bytes codes(const uint8_t* b) {
+    return look_up(kIq4Values, nibbles<J>(b + 32));
+  }
+};
+
+template <>
+struct Reader<FormatId::mxfp4> : ReaderOf<FormatId::mxfp4, Arithmetic::unsigned5, sizeof(BlockMxfp4)> {
+  template <int>
+  static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
+    s.scale = load_half_powers(b);
+    s.mins[0] = s.scale * all_floats(-12);
+  }
+  template <int, int J>
+  static APPORTION_INLINE Bytes codes(const uint8_t* b) {
+    return add_bytes(look_up(kMxfp4Values, nibbles<J>(b + 16)), all_bytes(12));
+  }
+};
+
+template <>
+struct Reader<FormatId::q4_k> : ReaderOf<FormatId::q4_k, Arithmetic::unsigned4, sizeof(BlockQ4K), 256> {
+  template <int G>
+  static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
+    six_bits<G>(b + 64, load_halves(b), load_halves(b + 32), s.scale, s.mins[0]);
+  }
+  template <int G, int J>
+  static APPORTION_INLINE Bytes codes(const uint8_t* b) {
+    return bits<4 * (G % 2), 15, 0>(load_bytes(b + 256 + 512 * (G / 2) + 64 * J));
+  }
+};
+
+template <>
+struct Reader<FormatId::q5_k> : ReaderOf<FormatId::q5_k, Arithmetic::unsigned5, sizeof(BlockQ5K), 256> {
+  template <int G>
+  static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
+    six_bits<G>(b + 64, load_halves(b), load_halves(b + 32), s.scale, s.mins[0]);
+  }
+  template <int G, int J>
+  static APPORTION_INLINE Bytes codes(const uint8_t* b) {
+    const Bytes low = bits<4 * (G % 2), 15, 0>(load_bytes(b + 768 + 512 * (G / 2) + 64 * J));
+    return low | bits<G, 1, 4>(load_bytes(b + 256 + 64 * J));
+  }
+};
+
+template <>
+struct Reader<FormatId::q6_k> : ReaderOf<FormatId::q6_k, Arithmetic::unsigned6, sizeof(BlockQ6K), 256> {
+  template <int G>
+  static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
+    s.scale = load_halves(b + 3328);
+    const Bytes four = load_bytes(b + 3072 + 64 * (G / 2));
+    for (int r = 0; r < 2; ++r) {
+      const Ints sub = signed_byte(four, G % 2 * 2 + r);
+      s.subs[r] = to_subs(sub);
+      s.mins[r] = s.scale * to_floats(sub) * all_floats(-32);
+    }
+  }
+  template <int G, int J>
+  static APPORTION_INLINE Bytes codes(const uint8_t* b) {
+    constexpr int kHalf = G / 4, kQuarter = G % 4;
+    const Bytes low = bits<kQuarter / 2 * 4, 15, 0>(load_bytes(b + 64 * (16 * kHalf + 8 * (kQuarter % 2) + J)));
+    return low | bits<2 * kQuarter, 3, 4>(load_bytes(b + 2048 + 64 * (8 * kHalf + J)));
+  }
+};
+
+template <>
+struct Reader<FormatId::q2_k> : ReaderOf<FormatId::q2_k, Arithmetic::unsigned3, sizeof(BlockQ2K), 256> {
+  template <int G>
+  static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
+    s.scale = load_halves(b + 1280);
+    const Floats dmin = load_halves(b + 1312) * all_floats(-1);
+    const Bytes four = load_bytes(b + 64 * (G / 2));
+    for (int r = 0; r < 2; ++r) {
+      s.subs[r] = to_subs(unsigned_byte(bits<0, 15, 0>(four), G % 2 * 2 + r));
+      s.mins[r] = dmin * to_floats(unsigned_byte(bits<4, 15, 0>(four), G % 2 * 2 + r));
+    }
+  }
+  template <int G, int J>
+  static APPORTION_INLINE Bytes codes(const uint8_t* b) {
+    return bits<G % 4 * 2, 3, 0>(load_bytes(b + 256 + 64 * (8 * (G / 4) + J)));
+  }
+};
+
+template <>
+struct Reader<FormatId::q3_k> : ReaderOf<FormatId::q3_k, Arithmetic::unsigned3, sizeof(BlockQ3K), 256> {
+  // Six bits for each of 16 runs: the low four in bytes 0 .. 7, the high two in bytes 8 .. 11.
+  template <int G>
+  static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
+    s.scale = load_halves(b + 1728);
+    const Bytes low = load_bytes(b + 1536 + 64 * (G / 2 % 2)), high = load_bytes(b + 1664);
+    const Bytes six = bits<G / 4 * 4, 15, 0>(low) | bits<G / 2 * 2, 3, 4>(high);
+    for (int r = 0; r < 2; ++r) {
+      const Ints sub = unsigned_byte(six, G % 2 * 2 + r) - all_ints(32);
+      s.subs[r] = to_subs(sub);
+      s.mins[r] = s.scale * to_floats(sub) * all_floats(-4);
+    }
+  }
+  template <int G, int J>
+  static APPORTION_INLINE Bytes codes(const uint8_t* b) {
+    const Bytes low = bits<G % 4 * 2, 3, 0>(load_bytes(b + 512 + 64 * (8 * (G / 4) + J)));
+    return low | bits<G, 1, 2>(load_bytes(b + 64 * J));
+  }
+};
+
+template <>
+struct Reader<FormatId::iq4_xs> : ReaderOf<FormatId::iq4_xs, Arithmetic::signed8, sizeof(BlockIq4Xs), 256> {
+  template <int G>
+  static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
+    const Ints low = bits_of(load_ints(b + 64), 4 * G, 15, 0), high = bits_of(load_words(b + 32), 2 * G, 3, 4);
+    s.scale = load_halves(b) * to_floats((low | high) - all_ints(32));
+  }
+  template <int G, int J>
+  static APPORTION_INLINE Bytes codes(const uint8_t* b) {
+    return look_up(kIq4Values, nibbles<J>(b + 128 + 256 * G));
+  }
+};
+
+}  // namespace apportion::APPORTION_ISA

@@ -1,0 +1,226 @@
+// A panel's rows times tokens. Groups of 32 columns give exact integer sums, which are added up as floats in the
+// groups' order: a token's result does not depend on the tokens beside it.
+//
+// One token reads the panel straight from memory. For several, a stretch of the panel that fits the L1 cache is
+// unpacked first and then serves tile after tile of tokens.
+#include <algorithm>
+#include <utility>
+
+#include "isa.h"
+#include "panels.h"
+
+namespace apportion::APPORTION_ISA {
+
+namespace {
+
+constexpr int kTile = 4;  // tokens computed together: their sums stay in registers
+constexpr size_t kUnpackedNbytes = 16 << 10;
+
+// Calls f<0>() .. f<N - 1>().
+template <int N, class F>
+APPORTION_INLINE void unrolled(F f) {
+  [&]<int... I>(std::integer_sequence<int, I...>)
+      APPORTION_LAMBDA_INLINE { (f.template operator()<I>(), ...); }(std::make_integer_sequence<int, N>());
+}
+
+// The float sums of a tile, and where its tokens' codes are.
+template <class C, int T>
+struct Tile {
+  using X = typename C::Sum::X;
+  const X* x[T];
+  const float* scales[T];
+  const float* sums[T];
+  Floats acc[T];
+
+  APPORTION_INLINE Tile(const Token* tokens, size_t first_group, const float* out) {
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) {
+      x[t] = static_cast<const X*>(tokens[t].codes) + first_group * kGroup;
+      scales[t] = tokens[t].scales + first_group;
+      if constexpr (C::kMins > 0) sums[t] = tokens[t].sums + first_group * C::kMins;
+      acc[t] = load_floats(out + size_t(t) * kPanelRows);
+    }
+  }
+
+  APPORTION_INLINE void store(float* out) const {
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) store_floats(out + size_t(t) * kPanelRows, acc[t]);
+  }
+
+  template <int J>
+  static APPORTION_INLINE Ints whole_of(const typename C::Sum& part, const GroupScales<C>& s) {
+    if constexpr (C::kSubs > 0) return part.total(s.subs[J / 4]);
+    if constexpr (C::kSubs == 0) return part.total();
+  }
+
+  // Adds the products with group `g`, counted from the first; codes<J>() are its columns 4J .. 4J + 3.
+  template <class CodesAt>
+  APPORTION_INLINE void add(size_t g, const GroupScales<C>& s, CodesAt codes) {
+    typename C::Sum part[T];
+    Ints total[T];
+    unrolled<8>([&]<int J>() APPORTION_LAMBDA_INLINE {
+      const auto& c = codes.template operator()<J>();
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) {
+        if constexpr (J % C::kAdds == 0)
+          part[t].begin(c, x[t] + g * kGroup + 4 * J);
+        else
+          part[t].add(c, x[t] + g * kGroup + 4 * J);
+      }
+      if constexpr (J % C::kAdds == C::kAdds - 1) {
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) {
+          if constexpr (J < C::kAdds)
+            total[t] = whole_of<J>(part[t], s);
+          else
+            total[t] = total[t] + whole_of<J>(part[t], s);
+        }
+      }
+    });
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) {
+      acc[t] = multiply_add(to_floats(total[t]) * all_floats(scales[t][g]), s.scale, acc[t]);
+#pragma GCC unroll 2
+      for (int m = 0; m < C::kMins; ++m)
+        acc[t] = multiply_add(s.mins[m], all_floats(sums[t][g * size_t(C::kMins) + size_t(m)]), acc[t]);
+    }
+  }
+};
+
+template <class R>
+void multiply_directly(const Run& run, const Token* tokens, float* out) {
+  using C = typename R::C;
+  Tile<C, 1> tile(tokens, run.first / kGroup, out);
+  const uint8_t* block = run.panel;
+  for (size_t g = 0; g < run.count / kGroup; g += R::kGroups, block += R::kBlockNbytes) {
+    unrolled<int(R::kGroups)>([&]<int G>() APPORTION_LAMBDA_INLINE {
+      prefetch<R::kBlockNbytes / R::kGroups>(block + G * (R::kBlockNbytes / R::kGroups));
+      GroupScales<C> s;
+      R::template scales<G>(block, s);
+      tile.add(g + G, s,
+               [&]<int J>() APPORTION_LAMBDA_INLINE { return C::Sum::prepare(R::template codes<G, J>(block)); });
+    });
+  }
+  tile.store(out);
+}
+
+// A stretch of a panel in the L1 cache.
+template <class C>
+struct Unpacked {
+  using Codes = typename C::Sum::Codes;
+  static constexpr size_t kGroups = kUnpackedNbytes / (8 * sizeof(Codes));
+
+  alignas(64) Codes codes[kGroups][8];
+  GroupScales<C> scales[kGroups];
+};
+
+template <class R>
+void unpack(const uint8_t* block, size_t num_blocks, Unpacked<typename R::C>& out) {
+  using C = typename R::C;
+  for (size_t g = 0; g < num_blocks * R::kGroups; g += R::kGroups, block += R::kBlockNbytes) {
+    unrolled<int(R::kGroups)>([&]<int G>() APPORTION_LAMBDA_INLINE {
+      R::template scales<G>(block, out.scales[g + G]);
+      unrolled<8>([&]<int J>() APPORTION_LAMBDA_INLINE {
+        out.codes[g + G][J] = C::Sum::prepare(R::template codes<G, J>(block));
+      });
+    });
+  }
+}
+
+template <class C, int T>
+void multiply_unpacked(const Unpacked<C>& panel, size_t first_group, size_t num_groups, const Token* tokens,
+                       float* out) {
+  Tile<C, T> tile(tokens, first_group, out);
+  for (size_t g = 0; g < num_groups; ++g) {
+    const auto* codes = panel.codes[g];
+    tile.add(g, panel.scales[g], [&]<int J>() APPORTION_LAMBDA_INLINE -> const auto& { return codes[J]; });
+  }
+  tile.store(out);
+}
+
+template <class R>
+void multiply_many(const Run& run, const Token* tokens, size_t num_tokens, float* out) {
+  using C = typename R::C;
+  Unpacked<C> panel;
+  const size_t num_groups = run.count / kGroup, most = Unpacked<C>::kGroups / R::kGroups * R::kGroups;
+  const size_t parts = (num_groups + most - 1) / most;
+  const size_t step = std::min(most, round_up((num_groups + parts - 1) / parts, R::kGroups));
+  for (size_t g = 0; g < num_groups; g += step) {
+    const size_t count = std::min(step, num_groups - g), first = run.first / kGroup + g;
+    unpack<R>(run.panel + g / R::kGroups * R::kBlockNbytes, count / R::kGroups, panel);
+    size_t t = 0;
+    for (; t + kTile <= num_tokens; t += kTile)
+      multiply_unpacked<C, kTile>(panel, first, count, tokens + t, out + t * kPanelRows);
+    if (num_tokens - t == 3) multiply_unpacked<C, 3>(panel, first, count, tokens + t, out + t * kPanelRows);
+    if (num_tokens - t == 2) multiply_unpacked<C, 2>(panel, first, count, tokens + t, out + t * kPanelRows);
+    if (num_tokens - t == 1) multiply_unpacked<C, 1>(panel, first, count, tokens + t, out + t * kPanelRows);
+  }
+}
+
+template <class R>
+void multiply_codes(const Run& run, const Token* tokens, size_t num_tokens, float* out) {
+  if (num_tokens == 1)
+    multiply_directly<R>(run, tokens, out);
+  else
+    multiply_many<R>(run, tokens, num_tokens, out);
+}
+
+// Unpacked groups as numbers, [columns][16].
+template <class C>
+void write_numbers(const Unpacked<C>& panel, size_t num_groups, float* out) {
+  for (size_t g = 0; g < num_groups; ++g) {
+    const GroupScales<C>& s = panel.scales[g];
+    for (int j = 0; j < 8; ++j) {
+      Floats scale = s.scale, min = all_floats(0);
+      if constexpr (C::kSubs > 0) scale = scale * to_floats(to_ints(s.subs[j / 4]));
+      if constexpr (C::kMins > 0) min = s.mins[C::kMins > 1 ? j / 4 : 0];
+      for (int i = 0; i < 4; ++i, out += kPanelRows)
+        store_floats(out, multiply_add(scale, code_floats<typename C::Sum>(panel.codes[g][j], i), min));
+    }
+  }
+}
+
+template <class R>
+void expand_codes(const Run& run, float* out) {
+  Unpacked<typename R::C> panel;
+  constexpr size_t kStep = 256;
+  for (size_t col = 0; col < run.count; col += kStep) {
+    const size_t count = std::min(kStep, run.count - col);
+    unpack<R>(run.panel + run.nbytes(col), count / run.format->block_size, panel);
+    write_numbers(panel, count / kGroup, out + col * kPanelRows);
+  }
+}
+
+// Calls f<Reader>() for the format's reader; false if its numbers are floats.
+template <class F>
+bool with_reader(FormatId format, F f) {
+  switch (format) {
+    case FormatId::q8_0: return f.template operator()<Reader<FormatId::q8_0>>(), true;
+    case FormatId::q4_0: return f.template operator()<Reader<FormatId::q4_0>>(), true;
+    case FormatId::q4_1: return f.template operator()<Reader<FormatId::q4_1>>(), true;
+    case FormatId::q5_0: return f.template operator()<Reader<FormatId::q5_0>>(), true;
+    case FormatId::q5_1: return f.template operator()<Reader<FormatId::q5_1>>(), true;
+    case FormatId::q2_k: return f.template operator()<Reader<FormatId::q2_k>>(), true;
+    case FormatId::q3_k: return f.template operator()<Reader<FormatId::q3_k>>(), true;
+    case FormatId::q4_k: return f.template operator()<Reader<FormatId::q4_k>>(), true;
+    case FormatId::q5_k: return f.template operator()<Reader<FormatId::q5_k>>(), true;
+    case FormatId::q6_k: return f.template operator()<Reader<FormatId::q6_k>>(), true;
+    case FormatId::iq4_nl: return f.template operator()<Reader<FormatId::iq4_nl>>(), true;
+    case FormatId::iq4_xs: return f.template operator()<Reader<FormatId::iq4_xs>>(), true;
+    case FormatId::mxfp4: return f.template operator()<Reader<FormatId::mxfp4>>(), true;
+    default: return false;
+  }
+}
+
+}  // namespace
+
+void multiply(const Run& run, const Token* tokens, size_t num_tokens, float* sums) {
+  if (!with_reader(run.format->id, [&]<class R>() { multiply_codes<R>(run, tokens, num_tokens, sums); }))
+    multiply_floats(run, tokens, num_tokens, sums);
+}
+
+void expand(const Run& run, float* out) {
+  with_reader(run.format->id, [&]<class R>() { expand_codes<R>(run, out); });
+}
+
+}  // namespace apportion::APPORTION_ISA

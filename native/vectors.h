@@ -1,0 +1,27 @@
+// The vectors that products are written in, for the instruction set that the file is compiled for. Each set has its own
+// copy in a namespace of its own, so that the linker can never mix them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#define APPORTION_INLINE __attribute__((always_inline)) inline
+#define APPORTION_LAMBDA_INLINE __attribute__((always_inline))
+
+#if defined(APPORTION_AVX2)
+#include "vectors_avx2.h"
+#else
+#include "vectors_portable.h"
+#endif
+
+namespace apportion::APPORTION_ISA {
+
+// Asks for the memory that a stream reads soon, as much as it reads now.
+template <size_t Nbytes>
+APPORTION_INLINE void prefetch(const uint8_t* p) {
+  constexpr size_t kAhead = 4096;
+#pragma GCC unroll 16
+  for (size_t i = 0; i < Nbytes; i += 64) __builtin_prefetch(p + kAhead + i);
+}
+
+}  // namespace apportion::APPORTION_ISA

@@ -34,7 +34,7 @@ def native_format(request: pytest.FixtureRequest) -> BlockFormat:
 
 @pytest.fixture(params=[False, True], ids=["rows", "interleaved"])
 def make_weight(request: pytest.FixtureRequest) -> MakeWeight:
-    """A weight of random bits with sensible scales: (format, shape, seed); interleaved where its rows allow."""
+    """A weight of random bits with sensible scales, interleaved where asked: (format, shape, seed)."""
 
     def make(block_format: BlockFormat, shape: tuple[int, ...], seed: int) -> Weight:
         weight = make_rows(block_format, shape, seed)

@@ -206,7 +206,7 @@ def random_weight(block_format: BlockFormat, shape: tuple[int, ...]) -> Weight:
     pool = rng.standard_normal((max(1, POOL_NUMBERS // cols), cols), np.float32) * np.float32(0.02)
     encoded = block_format.quantize(pool)
     data = encoded[np.arange(prod(shape[:-1])) % len(encoded)].reshape(*shape[:-1], -1)
-    return Weight(block_format, shape, data)
+    return Weight(block_format, shape, data).interleave()
 
 
 def activations(tokens: int, cols: int) -> Floats:

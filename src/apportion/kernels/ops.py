@@ -67,8 +67,9 @@ class Ops(Protocol):
         """A forward pass, ready to run on this backend."""
 
     def prepare(self, weight: Weight) -> Weight:
-        """A freshly loaded weight in the layout that this backend's products like best. It may be rearranged in
-        its own memory: only the result is used from then on.
+        """A freshly loaded weight in the layout that this backend's products like best.
+
+        It may be rearranged in its own memory: only the result is used from then on.
         """
 
     def embed(self, ids: Ints, table: Weight) -> Floats:

@@ -18,8 +18,8 @@ class Weight:
         format: how `data` is to be read.
         shape: [rows, cols], or [n, rows, cols] for a stack (experts, heads).
         data: [*shape[:-1], row_nbytes] uint8, C-contiguous.
-        interleaved: every 16 rows are rearranged into a panel of as many bytes, which the core's products read
-            without shuffling; a row of `data` is then no row of the matrix.
+        interleaved: every 16 rows are rearranged into a panel of as many bytes, which the core's products
+            read without shuffling; a row of `data` is then no row of the matrix.
     """
 
     format: BlockFormat
@@ -46,8 +46,9 @@ class Weight:
         return out
 
     def interleave(self, threads: int = 1) -> Weight:
-        """The same numbers, rearranged in the memory of `data`; itself where the rows are not a multiple of 16 or
-        the core has no kernels for the format.
+        """The same numbers, rearranged in the memory of `data`.
+
+        Itself where the rows are not a multiple of 16, or the core has no kernels for the format.
         """
         if self.interleaved or not self.format.native or self.shape[-2] % _native.PANEL_ROWS:
             return self
@@ -62,7 +63,9 @@ class Weight:
         """
         data = self.data[index]
         if self.interleaved and self.data.ndim == 2:
-            start, stop, step = (index if isinstance(index, slice) else slice(index, 1)).indices(self.shape[0])
+            if not isinstance(index, slice):
+                raise ValueError("a row of interleaved rows cannot be taken alone")
+            start, stop, step = index.indices(self.shape[0])
             if start % _native.PANEL_ROWS or stop % _native.PANEL_ROWS or step != 1:
                 raise ValueError(f"rows {start}:{stop} of interleaved rows are not whole panels")
         return Weight(self.format, data.shape[:-1] + self.shape[-1:], data, self.interleaved)

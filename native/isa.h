@@ -17,6 +17,9 @@ void bound(float* x, size_t count, float scale, float cap);
 void to_half(const float* x, size_t count, uint16_t* out);
 void attend_block(const AttendTile&, size_t block, float* scratch, const Partial& out);
 void merge(const Partial& total, const Partial& part, size_t num_rows, size_t width);
+size_t find_largest(const float* x, size_t count);
+size_t collect(const float* x, size_t count, float least, size_t first, int32_t* places);
+float exponentials(const float* x, size_t count, float top, float factor, float* out);
 uint64_t sum_words(const unsigned char* p, size_t nbytes);
 uint64_t multiply_adds(PeakKind kind, size_t rounds);
 

@@ -92,6 +92,12 @@ struct Kernels {
   // total = total and part together, both relative to the larger maximum.
   void (*merge)(const Partial& total, const Partial& part, size_t num_rows, size_t width);
 
+  // Over a vocabulary, see sample.h: the first place of the largest number, or of the first NaN; the places, counted
+  // from `first`, of numbers that are at least `least`; e^((x - top) * factor) and the sum of it.
+  size_t (*find_largest)(const float* x, size_t count);
+  size_t (*collect)(const float* x, size_t count, float least, size_t first, int32_t* places);
+  float (*exponentials)(const float* x, size_t count, float top, float factor, float* out);
+
   // The sum of the 64-bit words of `nbytes` (a multiple of 512): as little work as reading can be.
   uint64_t (*sum_words)(const unsigned char* p, size_t nbytes);
   // Rounds of multiply-adds in registers; returns how many multiply-adds that were.

@@ -10,6 +10,7 @@
 #include "attend.h"
 #include "bind_limits.h"
 #include "bind_program.h"
+#include "bind_sampling.h"
 #include "bind_weights.h"
 #include "cpu.h"
 #include "embed.h"
@@ -241,6 +242,7 @@ NB_MODULE(_native, m) {
   bind_weights(m);
   bind_limits(m);
   bind_program(m);
+  bind_sampling(m);
   nb::class_<Core>(m, "Core", "Computes the operations of kernels/ops.py into arrays that the caller gives.")
       .def(nb::init<const std::string&, unsigned, bool>(), nb::arg("isa"), nb::arg("threads"), nb::arg("exact"))
       .def_prop_ro("isa", &Core::isa)

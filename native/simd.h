@@ -48,6 +48,9 @@ inline float sum(F8 a) {
 
 inline float first(F8 a) { return _mm256_cvtss_f32(a.v); }
 
+// A bit for each lane where a >= b; none for NaN.
+inline unsigned at_least(F8 a, F8 b) { return unsigned(_mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_GE_OQ))); }
+
 // The sums of four vectors' lanes, each added up in the order of `sum`.
 inline void sum4(F8 a, F8 b, F8 c, F8 d, float* out) {
   const auto halves = [](F8 x) { return _mm_add_ps(_mm256_castps256_ps128(x.v), _mm256_extractf128_ps(x.v, 1)); };
@@ -120,6 +123,11 @@ inline F8 min(F8 a, F8 b) {
 }
 inline float sum(F8 a) { return ((a.v[0] + a.v[4]) + (a.v[2] + a.v[6])) + ((a.v[1] + a.v[5]) + (a.v[3] + a.v[7])); }
 inline float first(F8 a) { return a.v[0]; }
+inline unsigned at_least(F8 a, F8 b) {
+  unsigned mask = 0;
+  for (unsigned i = 0; i < 8; ++i) mask |= unsigned(a.v[i] >= b.v[i]) << i;
+  return mask;
+}
 inline void sum4(F8 a, F8 b, F8 c, F8 d, float* out) {
   out[0] = sum(a);
   out[1] = sum(b);

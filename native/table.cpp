@@ -19,6 +19,9 @@ const Kernels portable_kernels = {
     APPORTION_ISA::to_half,
     APPORTION_ISA::attend_block,
     APPORTION_ISA::merge,
+    APPORTION_ISA::find_largest,
+    APPORTION_ISA::collect,
+    APPORTION_ISA::exponentials,
     APPORTION_ISA::sum_words,
     APPORTION_ISA::multiply_adds,
 };

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from apportion.core.errors import NotFinite
 from apportion.engine import sampler
 from apportion.engine.params import SamplingParams
-from apportion.engine.sampler import Candidates, Sampler, draw, first_above, logprobs, softmax
+from apportion.engine.sampler import Candidates, Sampler, draw, logprobs
 
 NONE = np.array([], dtype=np.int32)
 OPEN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
@@ -22,7 +22,12 @@ rows = hnp.arrays(np.float32, st.integers(1, 700), elements=st.floats(-30, 30, w
 
 
 def candidates(logits: np.ndarray) -> Candidates:
-    return Candidates(np.arange(len(logits)), logits)
+    return Candidates(np.arange(len(logits), dtype=np.int32), logits)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits.astype(np.float64) - logits.max())
+    return weights / weights.sum()
 
 
 def sampled(logits: np.ndarray, count: int, **params: object) -> np.ndarray:
@@ -111,21 +116,6 @@ def test_min_p_keeps_all_within_the_ratio(logits: np.ndarray, p: float) -> None:
             assert (token in kept) == (ratio > p)
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    hnp.arrays(np.float32, st.integers(1, 2000), elements=st.sampled_from([0.0, 0.5, 1.0, 3.0])),
-    st.floats(0, 1),
-)
-def test_a_draw_never_takes_what_has_no_weight(weights: np.ndarray, uniform: float) -> None:
-    weights[0] += 1
-    index = draw(weights, min(uniform, 1 - 2**-53))
-    assert weights[index] > 0
-
-
-def test_rounding_at_the_end_of_the_running_sum_stays_inside() -> None:
-    assert first_above(np.array([0.5, 1.0, 1.0]), 1.0) == 1
-
-
 def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
     first, again, other = sampled(LOGITS, 50), sampled(LOGITS, 50), sampled(LOGITS, 50, seed=8)
     assert first.tolist() == again.tolist()
@@ -186,23 +176,24 @@ def test_logprobs_come_from_the_unmodified_logits_best_first() -> None:
     assert sum(math.exp(one.logprob) for one in details.top) == pytest.approx(0.8, abs=1e-5)
 
 
-def test_a_vocabulary_of_262k_takes_milliseconds() -> None:
+@pytest.mark.parametrize("params", [{}, {"temperature": 0}, {"top_k": 0, "top_p": 1.0, "min_p": 0.0}])
+def test_a_vocabulary_of_262k_takes_less_than_a_millisecond(params: dict) -> None:
     import time
 
     logits = np.random.default_rng(0).standard_normal(262_144).astype(np.float32) * 4
-    one = Sampler(SamplingParams(seed=1).completed(SamplingParams()))
+    one = Sampler(SamplingParams(seed=1, **params).completed(SamplingParams()))
 
     def seconds() -> float:
-        start = time.perf_counter()
+        start = time.thread_time()
         one.choose(logits, NONE, NONE)
-        return time.perf_counter() - start
+        return time.thread_time() - start
 
-    assert min(seconds() for _ in range(10)) < 0.005
+    assert min(seconds() for _ in range(20)) < 0.001
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("temperature", [5e-324, 1e-50, 1e-30, 1e30, 1e300])
-def test_extreme_temperatures_give_probabilities_without_a_warning(temperature: float) -> None:
-    probabilities = softmax(np.array([3.0, -np.inf, 1.0, -2.0], dtype=np.float32), temperature)
-    expected = [1, 0, 0, 0] if temperature < 1 else [1 / 3, 0, 1 / 3, 1 / 3]
-    np.testing.assert_allclose(probabilities, expected, rtol=1e-6)
+def test_extreme_temperatures_draw_only_the_best_or_all_alike(temperature: float) -> None:
+    some = candidates(np.array([3.0, -np.inf, 1.0, -2.0], dtype=np.float32))
+    drawn = {draw(some, temperature, uniform) for uniform in np.linspace(0, 1, 50, endpoint=False)}
+    assert drawn == ({0} if temperature < 1 else {0, 2, 3})

@@ -1,7 +1,7 @@
-"""From one row of logits to one token: a chain of small functions, each over candidates (ids, logits).
+"""From one row of logits to one token: penalties, biases, filters, one draw.
 
-Everything is vectorised over the vocabulary and sorts only what a filter may keep, so that a vocabulary of
-262k tokens costs about a millisecond.
+What looks at a whole vocabulary is done by the core (`kernels.sampling`), so that choosing one of 262k tokens
+costs some tens of microseconds; here stands the order of the steps.
 """
 
 from __future__ import annotations
@@ -16,56 +16,51 @@ from apportion.core.errors import NotFinite
 from apportion.engine.completion import Logprob, TokenLogprobs
 from apportion.engine.params import SamplingParams
 from apportion.formats.block import Floats
+from apportion.kernels.ops import Ints
+from apportion.kernels.sampling import native_sampling
 
 Ids: TypeAlias = NDArray[np.int32] | NDArray[np.int64]
-Doubles: TypeAlias = NDArray[np.float64]
 
-DRAW_GROUP = 512
-
-
+# Hotter than this, all tokens are equally likely in float32 anyway; colder, only the best is left.
 HOTTEST, COLDEST = 1e30, 1e-30
 
 
 class Candidates(NamedTuple):
     """Tokens that may still be chosen: ids [n] and their logits [n], in no set order."""
 
-    ids: Ids
+    ids: Ints
     logits: Floats
+
+    def take(self, places: Ints) -> Candidates:
+        """Those at `places` [m]."""
+        return Candidates(self.ids[places], self.logits[places])
 
 
 @lru_cache(maxsize=2)
-def all_ids(vocab_size: int) -> Ids:
-    ids = np.arange(vocab_size)
+def all_ids(vocab_size: int) -> Ints:
+    ids = np.arange(vocab_size, dtype=np.int32)
     ids.flags.writeable = False
     return ids
 
 
-def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
-    """Probabilities [n] of logits [n]; exact zeros where exp underflows."""
-    shifted = logits - logits.max()
-    # Hotter than this, all tokens are equally likely in float32 anyway; colder, only the best is left.
-    divisor = np.float32(min(max(temperature, COLDEST), HOTTEST))
-    with np.errstate(over="ignore"):  # -inf / tiny is -inf, as it should be
-        weights: Floats = np.exp(shifted / divisor)
-    weights /= np.float32(weights.sum(dtype=np.float64))
-    return weights
-
-
 def penalised(logits: Floats, params: SamplingParams, prompt: Ids, output: Ids) -> Floats:
     """Logits after the penalties for what stands in the prompt [p] and the answer [o]; a copy if changed."""
+    additive = params.presence_penalty or params.frequency_penalty
+    if params.repetition_penalty == 1.0 and not additive:
+        return logits
     window = params.penalty_window
     if window is not None:
         output = output[max(0, len(output) - window) :]
         prompt = prompt[max(0, len(prompt) - (window - len(output))) :]
-    if params.repetition_penalty != 1.0 and len(prompt) + len(output):
-        seen = np.unique(np.concatenate([prompt, output]))
-        factor = np.float32(params.repetition_penalty)
-        logits = logits.copy()
-        logits[seen] = np.where(logits[seen] > 0, logits[seen] / factor, logits[seen] * factor)
-    if (params.presence_penalty or params.frequency_penalty) and len(output):
-        used, counts = np.unique(output, return_counts=True)
-        logits = logits.copy()
-        logits[used] -= np.float32(params.presence_penalty) + np.float32(params.frequency_penalty) * counts
+    logits = logits.copy()
+    native_sampling().penalise(
+        logits,
+        np.asarray(prompt, dtype=np.int32),
+        np.asarray(output, dtype=np.int32),
+        params.repetition_penalty,
+        params.presence_penalty,
+        params.frequency_penalty,
+    )
     return logits
 
 
@@ -79,97 +74,64 @@ def biased(logits: Floats, ids: Ids, bias: Floats) -> Floats:
 
 
 def top_k(candidates: Candidates, k: int) -> Candidates:
-    """The k largest logits; of equal ones at the border, any."""
+    """The k largest logits, best first; of equal ones at the border, the lower ids."""
     if k == 0 or k >= len(candidates.ids):
         return candidates
-    kept = np.argpartition(candidates.logits, len(candidates.ids) - k)[-k:]
-    return Candidates(candidates.ids[kept], candidates.logits[kept])
-
-
-def top_p(candidates: Candidates, p: float) -> Candidates:
-    """The fewest candidates whose probabilities reach p; at least one."""
-    if p >= 1:
-        return candidates
-    kept = smallest_reaching(-candidates.logits, softmax(candidates.logits), p)
-    return Candidates(candidates.ids[kept], candidates.logits[kept])
+    return candidates.take(native_sampling().largest(candidates.logits, k))
 
 
 def typical_p(candidates: Candidates, p: float) -> Candidates:
     """Those whose surprise is nearest to the expected one, until their probabilities reach p."""
     if p >= 1:
         return candidates
-    probabilities = softmax(candidates.logits)
-    surprise = -np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-    entropy = np.float32(np.sum(probabilities * surprise, dtype=np.float64))
-    kept = smallest_reaching(np.abs(surprise - entropy), probabilities, p)
-    return Candidates(candidates.ids[kept], candidates.logits[kept])
+    surprise = native_sampling().log_sum(candidates.logits) - candidates.logits.astype(np.float64)
+    probabilities = np.exp(-surprise)
+    # What has no probability is infinitely surprising and adds nothing to what is expected.
+    entropy = np.sum(probabilities * np.where(probabilities > 0, surprise, 0))
+    nearest = np.argsort(np.abs(surprise - entropy), kind="stable")
+    reached = np.cumsum(probabilities[nearest])
+    kept = nearest[: np.searchsorted(reached, p * reached[-1]) + 1]
+    return candidates.take(kept.astype(np.int32))
+
+
+def top_p(candidates: Candidates, p: float) -> Candidates:
+    """The fewest candidates whose probabilities reach p; at least one."""
+    if p >= 1:
+        return candidates
+    return candidates.take(native_sampling().reaching(candidates.logits, p))
 
 
 def min_p(candidates: Candidates, p: float) -> Candidates:
     """Those at least p times as likely as the likeliest."""
     if p == 0:
         return candidates
-    kept = candidates.logits >= candidates.logits.max() + np.log(np.float32(p))
-    return Candidates(candidates.ids[kept], candidates.logits[kept])
+    ops, logits = native_sampling(), candidates.logits
+    return candidates.take(ops.above(logits, logits[ops.best(logits)] + np.log(np.float32(p))))
 
 
-def smallest_reaching(keys: Floats, masses: Floats, target: float) -> Ids:
-    """Indices by ascending key, as few as reach `target` in mass; partitions before it sorts."""
-    size = 256
-    while True:
-        near = np.argpartition(keys, size)[:size] if size < len(keys) else np.arange(len(keys))
-        order = near[np.argsort(keys[near])]
-        reached = np.cumsum(masses[order], dtype=np.float64)
-        if reached[-1] >= target or size >= len(keys):
-            return order[: np.searchsorted(reached, target) + 1]
-        size *= 16
-
-
-def distribution(candidates: Candidates, params: SamplingParams) -> tuple[Ids, Floats]:
-    """What the draw draws from: token ids [n] and their probabilities [n].
-
-    `params` are completed and not greedy.
-    """
+def filtered(candidates: Candidates, params: SamplingParams) -> Candidates:
+    """What the draw draws from. `params` are completed."""
     assert params.top_k is not None
     assert params.top_p is not None
     assert params.min_p is not None
-    assert params.temperature
     candidates = top_k(candidates, params.top_k)
     candidates = typical_p(candidates, params.typical_p)
     candidates = top_p(candidates, params.top_p)
-    candidates = min_p(candidates, params.min_p)
-    return candidates.ids, softmax(candidates.logits, params.temperature)
+    return min_p(candidates, params.min_p)
 
 
-def draw(weights: Floats, uniform: float) -> int:
-    """An index in proportion to weights [n], by inverting their running sum at `uniform` in [0, 1).
-
-    Two levels, groups and then one group, since a running sum of the whole vocabulary takes 5 ms.
-    """
-    starts = np.arange(0, len(weights), DRAW_GROUP)
-    groups = np.cumsum(np.add.reduceat(weights, starts, dtype=np.float64))
-    target = uniform * groups[-1]
-    group = first_above(groups, target)
-    inside = np.cumsum(weights[starts[group] :][:DRAW_GROUP], dtype=np.float64)
-    before = groups[group - 1] if group else 0.0
-    return int(starts[group]) + first_above(inside, target - before)
-
-
-def first_above(running: Doubles, target: float) -> int:
-    """The first index whose running sum passes `target`; rounding never leads to an item of no weight."""
-    below_end = np.nextafter(running[-1], 0.0)
-    return int(np.searchsorted(running, min(target, below_end), side="right"))
+def draw(candidates: Candidates, temperature: float, uniform: float) -> int:
+    """The id of one candidate, in proportion to exp(logit / temperature); `uniform` in [0, 1) decides."""
+    bounded = min(max(temperature, COLDEST), HOTTEST)
+    return int(candidates.ids[native_sampling().draw(candidates.logits, bounded, uniform)])
 
 
 def logprobs(logits: Floats, chosen: int, num_alternatives: int) -> TokenLogprobs:
     """The chosen token's log-probability and the likeliest tokens', under the given logits [V]."""
-    largest = logits.max()
-    total = float(largest) + float(np.log(np.sum(np.exp(logits - largest), dtype=np.float64)))
-    best = top_k(Candidates(all_ids(len(logits)), logits), num_alternatives).ids if num_alternatives else ()
-    ranked = sorted(
-        (Logprob(int(i), float(logits[i]) - total) for i in best), key=lambda it: (-it.logprob, it.token_id)
-    )
-    return TokenLogprobs(Logprob(chosen, float(logits[chosen]) - total), tuple(ranked))
+    total = native_sampling().log_sum(logits)
+    best = native_sampling().largest(logits, min(num_alternatives, len(logits))) if num_alternatives else ()
+    ranked = tuple(Logprob(int(i), float(logits[i]) - total) for i in best)
+    return TokenLogprobs(Logprob(chosen, float(logits[chosen]) - total), ranked)
 
 
 class Sampler:
@@ -198,7 +160,7 @@ class Sampler:
         """
         logits = penalised(logits, self.params, prompt, output)
         logits = biased(logits, self._bias_ids, self._bias)
-        best = int(logits.argmax())  # the first NaN, if there is one
+        best = native_sampling().best(logits)  # the first NaN, if there is one
         if not np.isfinite(logits[best]):
             raise NotFinite(
                 "no next token can be chosen",
@@ -209,5 +171,6 @@ class Sampler:
             )
         if self.params.greedy:
             return best
-        ids, probabilities = distribution(Candidates(all_ids(len(logits)), logits), self.params)
-        return int(ids[draw(probabilities, self._random.random())])
+        assert self.params.temperature is not None
+        candidates = filtered(Candidates(all_ids(len(logits)), logits), self.params)
+        return draw(candidates, self.params.temperature, self._random.random())

@@ -61,28 +61,28 @@ class NativeSampling:
     """
 
     def __init__(self, isa: str | None = None) -> None:
-        self._core = _native.Sampling(choose_isa(isa))
+        self._isa = choose_isa(isa)
 
     def best(self, logits: Floats) -> int:
-        return self._core.best(logits)
+        return _native.best_logit(self._isa, logits)
 
     def largest(self, logits: Floats, count: int) -> Ints:
         out = np.empty(count, np.int32)
-        return out[: self._core.largest(logits, count, out)]
+        return out[: _native.largest_logits(self._isa, logits, count, out)]
 
     def above(self, logits: Floats, least: float) -> Ints:
         out = np.empty(len(logits), np.int32)
-        return out[: self._core.above(logits, least, out)]
+        return out[: _native.logits_above(self._isa, logits, least, out)]
 
     def reaching(self, logits: Floats, target: float) -> Ints:
         out = np.empty(len(logits), np.int32)
-        return out[: self._core.reaching(logits, target, out)]
+        return out[: _native.logits_reaching(self._isa, logits, target, out)]
 
     def log_sum(self, logits: Floats) -> float:
-        return self._core.log_sum(logits)
+        return _native.log_sum_logits(self._isa, logits)
 
     def draw(self, logits: Floats, temperature: float, uniform: float) -> int:
-        return self._core.draw(logits, temperature, uniform)
+        return _native.draw_logit(self._isa, logits, temperature, uniform)
 
     def penalise(
         self,
@@ -93,7 +93,7 @@ class NativeSampling:
         presence: float,
         frequency: float,
     ) -> None:
-        self._core.penalise(logits, prompt, answer, repetition, presence, frequency)
+        _native.penalise_logits(logits, prompt, answer, repetition, presence, frequency)
 
 
 class ReferenceSampling:

@@ -77,6 +77,17 @@ struct Grid {
     return (t.first_position + t.num_rows / t.num_heads - 1) / kAttendBlock + 1;
   }
 
+  // Blocks to have room for. One token will be followed by others until the cache is full: with room for the last of
+  // them, a growing context allocates nothing.
+  size_t most_blocks() const {
+    const size_t end = a.num_tokens == 1 ? std::min(a.k.capacity, a.v.capacity) : a.start + a.num_tokens;
+    const size_t seen = a.window ? std::min(end, a.window + a.num_tokens) : end;
+    return seen / kAttendBlock + 2;  // the first and the last may be cut
+  }
+
+  // Floats that a thread needs: scratch, a total and a part of it.
+  size_t room() const { return round_up(kAttendScratch + 2 * partial_floats, 16); }
+
   // Multiply-adds, at most.
   size_t work() const {
     const size_t end = a.start + a.num_tokens, seen = a.window ? std::min(a.window + a.num_tokens, end) : end;
@@ -108,20 +119,18 @@ void finish(const Grid& grid, size_t index, const Partial& total, float* out) {
 }
 
 // Few queries over many positions: blocks are shared out too.
-void attend_by_blocks(const Context& context, const Grid& grid, Workspace& work, float* out) {
+void attend_by_blocks(const Context& context, const Grid& grid, std::span<float> scratch, std::span<float> partials,
+                      float* out) {
   const size_t first = grid.first_block(grid.tile(0)), end = grid.end_block(grid.tile(grid.num_tiles - 1));
   const size_t num_blocks = end - first;
-  const std::span<float> scratch = work.take<float>(context.threads * kAttendScratch);
-  const std::span<float> partials = work.take<float>(grid.num_tiles * num_blocks * grid.partial_floats);
   const auto partial = [&](size_t index) { return grid.partial(partials.data() + index * grid.partial_floats); };
   const auto attend = [&](size_t begin, size_t last, unsigned worker) {
     for (size_t i = begin; i < last; ++i)
       context.kernels->attend_block(grid.tile(i / num_blocks), first + i % num_blocks,
-                                    scratch.data() + worker * kAttendScratch, partial(i));
+                                    scratch.data() + worker * grid.room(), partial(i));
   };
   Pool::shared().run(grid.num_tiles * num_blocks, 1, context.threads, attend);
-  const std::span<float> memory = work.take<float>(grid.partial_floats);
-  const Partial total = grid.partial(memory.data());
+  const Partial total = grid.partial(scratch.data() + kAttendScratch);
   for (size_t i = 0; i < grid.num_tiles; ++i) {
     const size_t num_rows = grid.tile(i).num_rows;
     clear(total, num_rows, grid.width);
@@ -131,11 +140,9 @@ void attend_by_blocks(const Context& context, const Grid& grid, Workspace& work,
   }
 }
 
-void attend_by_tiles(const Context& context, const Grid& grid, unsigned threads, Workspace& work, float* out) {
-  const size_t room = round_up(kAttendScratch + 2 * grid.partial_floats, 16);
-  const std::span<float> scratch = work.take<float>(threads * room);
+void attend_by_tiles(const Context& context, const Grid& grid, unsigned threads, std::span<float> scratch, float* out) {
   Pool::shared().run(grid.num_tiles, 1, threads, [&](size_t begin, size_t last, unsigned worker) {
-    float* own = scratch.data() + worker * room;
+    float* own = scratch.data() + worker * grid.room();
     const Partial total = grid.partial(own + kAttendScratch);
     const Partial part = grid.partial(own + kAttendScratch + grid.partial_floats);
     for (size_t i = begin; i < last; ++i) {
@@ -157,11 +164,16 @@ void attend(const Context& context, const Attention& attention, float* out) {
   if (attention.num_tokens == 0 || attention.num_heads == 0) return;
   Workspace work;
   const Grid grid(attention);
-  const unsigned threads = grid.work() < kAloneWork ? 1 : context.threads;
-  if (threads > 1 && grid.num_tiles < 4 * size_t(threads))
-    attend_by_blocks(context, grid, work, out);
+  // Taken whether this call needs them or not: a deeper one may.
+  const bool few_tiles = context.threads > 1 && grid.num_tiles < 4 * size_t(context.threads);
+  const std::span<float> scratch = work.take<float>(context.threads * grid.room());
+  const std::span<float> partials =
+      work.take<float>(few_tiles ? grid.num_tiles * grid.most_blocks() * grid.partial_floats : 0);
+  const bool alone = grid.work() < kAloneWork;
+  if (few_tiles && !alone)
+    attend_by_blocks(context, grid, scratch, partials, out);
   else
-    attend_by_tiles(context, grid, threads, work, out);
+    attend_by_tiles(context, grid, alone ? 1 : context.threads, scratch, out);
 }
 
 }  // namespace apportion

@@ -1,0 +1,65 @@
+"""Decodes with a tiny model while `allocations.c` counts; run with that loaded first.
+
+    python -m tests.models.count_allocations FAMILY STEPS FOLDER
+
+Prints one JSON object: how often the core allocated, how often anyone else did in large pieces, how many rows
+of logits were returned, and of the first two the first few, as places in the library and sizes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from tests.models import tiny
+
+from apportion import _native
+from apportion.kernels import NativeOps
+
+WARM_UP = 100
+VOCAB = 16_500  # a row of logits is then more than 64 KiB
+KINDS = ("native", "large", "results", "small")
+KEPT = 8
+
+
+def main() -> None:
+    family, steps, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    tiny.BASE["vocab_size"] = VOCAB
+    tiny.tokenizer_metadata = lambda vocab_size: {}  # the model alone
+    model = tiny.tiny_model(family, folder, NativeOps(threads=2), block_format="q4_0")
+    cache = model.new_cache(WARM_UP + steps)
+    ids = np.arange(WARM_UP + steps, dtype=np.int32) % VOCAB
+
+    def decode(first: int, last: int) -> None:
+        for place in range(first, last):
+            model.forward(ids[place : place + 1], cache)
+
+    decode(0, WARM_UP)
+    shim = ctypes.CDLL(None)
+    shim.watch(*(ctypes.c_size_t(number) for number in (*addresses_of(_native.__file__), 4 * VOCAB)))
+    decode(WARM_UP, WARM_UP + steps)
+    shim.stop_watching()
+
+    shim.kept_of.restype = ctypes.c_size_t
+    counts = {name: shim.counted(kind) for kind, name in enumerate(KINDS)}
+    first = {
+        name: [
+            [shim.kept_of(kind, place, what) for what in (0, 1)] for place in range(min(KEPT, counts[name]))
+        ]
+        for kind, name in enumerate(KINDS[:2])
+    }
+    print(json.dumps({**counts, "first": first}))
+
+
+def addresses_of(library: str) -> tuple[int, int]:
+    """Where a loaded library lies in memory."""
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if library in line]
+    bounds = [int(bound, 16) for line in lines for bound in line[0].split("-")]
+    return min(bounds), max(bounds)
+
+
+if __name__ == "__main__":
+    main()

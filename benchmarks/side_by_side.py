@@ -184,7 +184,7 @@ def markdown(report: dict[str, Any]) -> str:
     peaks = ", ".join(f"{name} {nbytes / 1e6:.0f} MB" for name, nbytes in report["peak_rss_bytes"].items())
     at = report["provenance"]
     extra = f" with `{report['llama_arguments']}`" if report["llama_arguments"] else ""
-    origin = f"{at['processor']}, commit {at['commit']}, {at['date']}"
+    origin = f"{at['processor']}, commit {at['commit']}, {at['date']}, load average {at['load_average']:.1f}"
     return f"""{aligned([head, *rows])}
 
 Medians of {report["rounds"]} rounds, and from the smallest to the largest; llama-bench{extra}.

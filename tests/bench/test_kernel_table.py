@@ -30,7 +30,13 @@ RESULTS = [
     result("matmat", "layer", "f16", 1.0, 50.0, 100.0),
 ]
 REPORT = {
-    "provenance": {"processor": "Abacus", "commit": "abc", "version": "1", "date": "2030-01-01T00:00Z"},
+    "provenance": {
+        "processor": "Abacus",
+        "commit": "abc",
+        "version": "1",
+        "date": "2030-01-01T00:00Z",
+        "load_average": 2.04,
+    },
     "threads": 2,
     "isa": "avx2",
     "tokens": 256,
@@ -53,7 +59,9 @@ def test_limits_show_how_far_they_moved() -> None:
 
 def test_the_tables_have_a_row_for_each_format_and_say_where_they_come_from() -> None:
     text = markdown(REPORT)
-    assert text.startswith("Abacus, 2 threads, avx2; version 1, commit abc; 2030-01-01T00:00Z. Medians of 3")
+    assert text.startswith(
+        "Abacus, 2 threads, avx2; version 1, commit abc; 2030-01-01T00:00Z, load average 2.0. Medians of 3"
+    )
     assert "| format | tiny layer |  tiny head |" in text
     assert "| q4_0   |  8.0 (40%) | 16.0 (80%) |" in text
     assert "| f16    | 12.0 (50%) |          - |" in text

@@ -25,6 +25,7 @@ def test_it_names_machine_program_and_day() -> None:
     assert found.isas[-1] == "portable"
     assert found.version == apportion.__version__
     assert found.date.endswith("Z")
+    assert found.load_average >= 0
 
 
 def test_the_commit_is_that_of_the_branch(tmp_path: Path) -> None:

@@ -35,9 +35,10 @@ def origin(report: Mapping[str, Any]) -> str:
     """Machine, commit, day, repetitions."""
     at = report["provenance"]
     commit = f", commit {at['commit']}" if at["commit"] else ""
+    machine = f"{at['processor']}, {report['threads']} threads, {report['isa']}"
+    when = f"version {at['version']}{commit}; {at['date']}, load average {at['load_average']:.1f}"
     return (
-        f"{at['processor']}, {report['threads']} threads, {report['isa']}; version {at['version']}{commit}; "
-        f"{at['date']}. Medians of {report['repetitions']} repetitions, the limit measured beside each."
+        f"{machine}; {when}. Medians of {report['repetitions']} repetitions, the limit measured beside each."
     )
 
 

@@ -23,6 +23,8 @@ class Provenance:
         memory_bytes: of the whole machine; 0 where the system does not say.
         commit: of the work tree that the package is run from; empty for an installed package.
         date: in UTC, ISO 8601, to the minute.
+        load_average: of the last five minutes, the measurement's own threads included: where it is well above
+            their number, other work has slowed it down. 0 where the system does not say.
     """
 
     processor: str
@@ -33,6 +35,7 @@ class Provenance:
     version: str
     commit: str
     date: str
+    load_average: float
 
 
 def provenance() -> Provenance:
@@ -45,6 +48,7 @@ def provenance() -> Provenance:
         apportion.__version__,
         commit_of(Path(apportion.__file__)),
         datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
+        load_average(),
     )
 
 
@@ -63,6 +67,13 @@ def memory_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return 0
+
+
+def load_average() -> float:
+    try:
+        return os.getloadavg()[1]
+    except (AttributeError, OSError):
+        return 0.0
 
 
 def commit_of(path: Path) -> str:

@@ -88,20 +88,26 @@ class Model:
         """The forward pass for a cache of this capacity, made when first asked for."""
         scaling = self.config.rope.scaling
         is_long = scaling.kind == "longrope" and capacity > scaling.original_context
+        program = self._programs.get(is_long)
+        return self._make_program(is_long) if program is None else program
+
+    def _make_program(self, is_long: bool) -> Program:
         with self._making:
             if is_long not in self._programs:
                 self._programs[is_long] = self.ops.program(self._passes[is_long])
             return self._programs[is_long]
 
     def _checked(self, ids: ArrayLike) -> Ints:
-        tokens = np.asarray(ids, dtype=np.int64).reshape(-1)
-        if tokens.size == 0:
+        tokens = np.asarray(ids).reshape(-1)
+        numbers = tokens.tolist()  # for the few of a step, quicker than NumPy
+        if not numbers:
             raise UsageError("there are no tokens to run", hint="give a prompt of at least one token")
-        if tokens.min() < 0 or tokens.max() >= self.config.vocab_size:
+        lowest, highest = min(numbers), max(numbers)
+        if lowest < 0 or highest >= self.config.vocab_size:
             raise UsageError(
                 "a token lies outside of the vocabulary",
                 vocab_size=self.config.vocab_size,
-                lowest=int(tokens.min()),
-                highest=int(tokens.max()),
+                lowest=lowest,
+                highest=highest,
             )
-        return tokens.astype(np.int32)
+        return np.ascontiguousarray(tokens, dtype=np.int32)

@@ -32,7 +32,9 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-@pytest.mark.parametrize(("family", "steps"), [("llama", 10_000), ("olmoe", 1_000)])
+@pytest.mark.parametrize(
+    ("family", "steps"), [("llama", 10_000), ("gemma3", 1_000), ("olmoe", 1_000), ("deepseek2", 1_000)]
+)
 def test_after_the_first_hundred_steps_nothing_is_allocated_but_the_logits_returned(
     family: str, steps: int, shim: Path, tmp_path: Path
 ) -> None:
@@ -42,5 +44,4 @@ def test_after_the_first_hundred_steps_nothing_is_allocated_but_the_logits_retur
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["native"], found["large"]) == (0, 0), found
-    assert found["results"] <= steps
-    assert found["small"] > 0, "the counter saw nothing at all"
+    assert found["results"] == steps, "the counter did not see what each step returns"

@@ -1,10 +1,13 @@
 #include "bind_weights.h"
 
+#include <nanobind/ndarray.h>
+
 #include <algorithm>
 #include <vector>
 
 #include "arguments.h"
 #include "embed.h"
+#include "pages.h"
 #include "unlocked.h"
 
 namespace nb = nanobind;
@@ -54,11 +57,19 @@ void interleave_rows(int ggml_type, nb::handle data_, unsigned threads) {
   });
 }
 
+nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>> allocate(size_t nbytes) {
+  Pages pages = allocate_pages(nbytes);
+  const nb::capsule owner(pages.get(), [](void* p) noexcept { FreePages()(static_cast<uint8_t*>(p)); });
+  return {pages.release(), {nbytes}, owner};
+}
+
 }  // namespace
 
 void bind_weights(nb::module_& m) {
   m.attr("INTERLEAVED") = kInterleaved;
   m.attr("PANEL_ROWS") = int(kPanelRows);
+  m.def("allocate", &allocate, nb::arg("nbytes"),
+        "Uninitialized bytes, aligned to cache lines, in huge pages where the system gives them.");
   m.def("dequantize", &dequantize, nb::arg("storage"), nb::arg("data"), nb::arg("out"),
         "Decode rows of blocks into out [rows, cols] float32.");
   m.def("interleave_rows", &interleave_rows, nb::arg("ggml_type"), nb::arg("data"), nb::arg("threads") = 1,

@@ -3,39 +3,19 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
 #include "cpu.h"
 #include "pool.h"
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 namespace apportion {
 
 namespace {
 
-constexpr size_t kHugePage = 2 << 20;
 constexpr size_t kPeakRounds = 20000;  // about 0.1 ms
 constexpr size_t kPeakRuns = 32;       // per thread, so that one that wakes late still takes its part
 
 std::atomic<uint64_t> sink;  // keeps the reads from being left out
-
-unsigned char* huge_pages(size_t nbytes) {
-#if defined(_WIN32)
-  void* memory = _aligned_malloc(nbytes, kHugePage);
-#else
-  void* memory = std::aligned_alloc(kHugePage, nbytes);
-#endif
-  if (!memory) throw std::bad_alloc();
-#if defined(__linux__)
-  madvise(memory, nbytes, MADV_HUGEPAGE);  // a system without them reads from small pages
-#endif
-  return static_cast<unsigned char*>(memory);
-}
 
 template <class Work>
 double seconds_of(Work&& work) {
@@ -46,16 +26,8 @@ double seconds_of(Work&& work) {
 
 }  // namespace
 
-void Stream::Free::operator()(unsigned char* p) const {
-#if defined(_WIN32)
-  _aligned_free(p);
-#else
-  std::free(p);
-#endif
-}
-
 Stream::Stream(size_t nbytes, unsigned threads)
-    : num_runs_(round_up(std::max(nbytes, kRunBytes), kHugePage) / kRunBytes), memory_(huge_pages(this->nbytes())) {
+    : num_runs_(round_up(std::max(nbytes, kRunBytes), kHugePage) / kRunBytes), memory_(allocate_pages(this->nbytes())) {
   // By the threads that will read it, so that each has pages near its own processor.
   Pool::shared().run(num_runs_, 1, threads, [&](size_t first, size_t last, unsigned) {
     std::memset(memory_.get() + first * kRunBytes, 1, (last - first) * kRunBytes);

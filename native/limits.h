@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
 
 #include "kernels.h"
+#include "pages.h"
 
 namespace apportion {
 
@@ -23,12 +23,8 @@ class Stream {
  private:
   static constexpr size_t kRunBytes = 1 << 20;
 
-  struct Free {
-    void operator()(unsigned char* p) const;
-  };
-
   size_t num_runs_;
-  std::unique_ptr<unsigned char[], Free> memory_;
+  Pages memory_;
 };
 
 // Operations a second, two per multiply-add, that `threads` threads do in registers: the best of `repeats` runs of some

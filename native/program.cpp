@@ -1,10 +1,8 @@
 #include "program.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
-#include <new>
 
 #include "rope.h"
 
@@ -15,8 +13,6 @@ namespace {
 constexpr size_t kUnused = std::numeric_limits<size_t>::max();
 
 }  // namespace
-
-void Program::Free::operator()(float* p) const { std::free(p); }
 
 Buffer Program::make(size_t width) {
   buffers_.push_back({width, kUnused, 0});
@@ -86,14 +82,13 @@ void Program::reserve(size_t num_tokens) {
   if (num_tokens <= arena_tokens_) return;
   arena_.reset();
   arena_tokens_ = 0;
-  const size_t nbytes = num_tokens * numbers_per_token_ * sizeof(float);
-  arena_.reset(static_cast<float*>(std::aligned_alloc(64, round_up(nbytes, 64))));
-  if (!arena_) throw std::bad_alloc();
+  arena_ = allocate_pages(num_tokens * numbers_per_token_ * sizeof(float));
   arena_tokens_ = num_tokens;
 }
 
 void Program::find_buffers(size_t num_tokens) {
-  for (size_t b = 0; b < buffers_.size(); ++b) addresses_[b] = arena_.get() + buffers_[b].offset * num_tokens;
+  float* arena = reinterpret_cast<float*>(arena_.get());
+  for (size_t b = 0; b < buffers_.size(); ++b) addresses_[b] = arena + buffers_[b].offset * num_tokens;
 }
 
 void Program::make_positions(const Scene& scene) {

@@ -6,12 +6,12 @@
 // Only one buffer, the hidden states, passes a mark, so a run may start and stop there.
 #pragma once
 
-#include <memory>
 #include <mutex>
 #include <span>
 #include <vector>
 
 #include "arena.h"
+#include "pages.h"
 #include "steps.h"
 
 namespace apportion {
@@ -68,9 +68,6 @@ class Program {
     size_t step;
     Buffer hidden;
   };
-  struct Free {
-    void operator()(float* p) const;
-  };
 
   void touch(Buffer buffer);
   bool passes_marks_alone() const;
@@ -91,7 +88,7 @@ class Program {
   bool finished_ = false;
 
   std::mutex in_use_;
-  std::unique_ptr<float[], Free> arena_;
+  Pages arena_;
   size_t arena_tokens_ = 0, numbers_per_token_ = 0;
   std::vector<float*> addresses_;  // of the buffers, in the run at hand
 };

@@ -3,11 +3,10 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdlib>
-#include <memory>
-#include <new>
 #include <span>
 #include <vector>
+
+#include "pages.h"
 
 namespace apportion {
 
@@ -24,11 +23,8 @@ class Workspace {
   }
 
  private:
-  struct Free {
-    void operator()(void* p) const { std::free(p); }
-  };
   struct Buffer {
-    std::unique_ptr<void, Free> memory;
+    Pages memory;
     size_t nbytes = 0;
   };
   struct Buffers {
@@ -46,12 +42,10 @@ class Workspace {
     if (own.used == own.list.size()) own.list.emplace_back();
     Buffer& buffer = own.list[own.used++];
     if (buffer.nbytes < nbytes || !buffer.memory) {
-      const size_t rounded = (nbytes + 64) / 64 * 64;
       buffer.memory.reset();
       buffer.nbytes = 0;
-      buffer.memory.reset(std::aligned_alloc(64, rounded));
-      if (!buffer.memory) throw std::bad_alloc();
-      buffer.nbytes = rounded;
+      buffer.memory = allocate_pages(nbytes);
+      buffer.nbytes = nbytes;
     }
     return buffer.memory.get();
   }

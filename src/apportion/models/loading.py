@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from apportion.formats.block import BlockFormat, Bytes, Floats
+from apportion.formats.block import BlockFormat, Floats
 from apportion.formats.blocks import load_as
 from apportion.formats.checkpoint import Checkpoint
+from apportion.kernels.memory import Region
 from apportion.kernels.ops import Ops
 from apportion.kernels.weight import Weight
 from apportion.models.config import ModelConfig
@@ -20,8 +21,6 @@ from apportion.models.read_hf import read_hf
 from apportion.models.recipes import Reader, Recipe
 from apportion.models.resolve import resolve
 from apportion.models.weights import Tensors, assemble
-
-ALIGNMENT = 64  # a cache line, and the widest vector registers
 
 OnProgress = Callable[[int, int], None]
 
@@ -41,7 +40,7 @@ def config_from_checkpoint(checkpoint: Checkpoint) -> ModelConfig:
 
 
 def load_model(checkpoint: Checkpoint, ops: Ops, *, on_progress: OnProgress | None = None) -> Model:
-    """Read all weights into memory that is ours, aligned to cache lines.
+    """Read all weights into one region of memory that is ours.
 
     Args:
         checkpoint: opened; it can be closed afterwards.
@@ -61,25 +60,24 @@ def load_model(checkpoint: Checkpoint, ops: Ops, *, on_progress: OnProgress | No
     }
     progress = _Progress(sum(sizes.values()), on_progress)
     reader = Reader(checkpoint, progress.add)
+    region = Region(
+        sum(
+            Region.room(kept_nbytes(slot, recipe.format(checkpoint.tensors)))
+            for slot, recipe in resolution.recipes.items()
+        )
+    )
     matrices: dict[str, Weight] = {}
     vectors: dict[str, Floats] = {}
     notes = list(resolution.notes)
     for slot, recipe in resolution.recipes.items():
         progress.begin(sizes[slot])
         if slot.kind == "vector":
-            vectors[slot.name] = _load_vector(slot, recipe, reader)
+            vectors[slot.name] = _load_vector(slot, recipe, reader, region)
         else:
-            matrices[slot.name] = ops.prepare(_load_matrix(slot, recipe, reader))
+            matrices[slot.name] = ops.prepare(_load_matrix(slot, recipe, reader, region))
         progress.finish()
     notes += _decoding_notes(resolution.recipes, checkpoint)
     return Model(config, assemble(config, Tensors(matrices, vectors)), ops, tuple(notes))
-
-
-def aligned_bytes(nbytes: int) -> Bytes:
-    """Uninitialized memory whose address is a multiple of 64."""
-    raw = np.empty(nbytes + ALIGNMENT, dtype=np.uint8)
-    first = -raw.ctypes.data % ALIGNMENT
-    return raw[first : first + nbytes]
 
 
 def stored_nbytes(slot: Slot, block_format: BlockFormat) -> int:
@@ -87,27 +85,34 @@ def stored_nbytes(slot: Slot, block_format: BlockFormat) -> int:
     return int(np.prod(slot.shape)) // block_format.block_size * block_format.block_nbytes
 
 
-def _load_vector(slot: Slot, recipe: Recipe, reader: Reader) -> Floats:
+def kept_nbytes(slot: Slot, stored_format: BlockFormat) -> int:
+    """Bytes in memory of a canonical tensor that is stored in this format."""
+    if slot.kind == "vector":
+        return 4 * int(np.prod(slot.shape))
+    return stored_nbytes(slot, load_as(stored_format).kept)
+
+
+def _load_vector(slot: Slot, recipe: Recipe, reader: Reader, region: Region) -> Floats:
     block_format = recipe.format(reader.tensors)
     stored = np.empty(stored_nbytes(slot, block_format), dtype=np.uint8)
     recipe.fill(reader, stored)
-    values = aligned_bytes(4 * int(np.prod(slot.shape))).view(np.float32).reshape(slot.shape)
+    values = region.take(kept_nbytes(slot, block_format)).view(np.float32).reshape(slot.shape)
     values[:] = block_format.dequantize(stored).reshape(slot.shape)
     return values
 
 
-def _load_matrix(slot: Slot, recipe: Recipe, reader: Reader) -> Weight:
+def _load_matrix(slot: Slot, recipe: Recipe, reader: Reader, region: Region) -> Weight:
     stored_format = recipe.format(reader.tensors)
-    stored = aligned_bytes(stored_nbytes(slot, stored_format))
-    recipe.fill(reader, stored)
-    rows = stored.reshape(*slot.shape[:-1], -1)
     load = load_as(stored_format)
+    kept = region.take(kept_nbytes(slot, stored_format))
+    rows = kept.reshape(*slot.shape[:-1], -1)
     if load.kept is stored_format:
-        return Weight(stored_format, slot.shape, rows)
-    row_nbytes = load.kept.row_nbytes(slot.shape[-1])
-    kept = aligned_bytes(int(np.prod(slot.shape[:-1])) * row_nbytes).reshape(*slot.shape[:-1], row_nbytes)
-    load.rows_into(rows, kept)
-    return Weight(load.kept, slot.shape, kept)
+        recipe.fill(reader, kept)
+    else:
+        stored = np.empty(stored_nbytes(slot, stored_format), dtype=np.uint8)
+        recipe.fill(reader, stored)
+        load.rows_into(stored.reshape(*slot.shape[:-1], -1), rows)
+    return Weight(load.kept, slot.shape, rows)
 
 
 def _decoding_notes(recipes: Mapping[Slot, Recipe], checkpoint: Checkpoint) -> list[str]:

@@ -1,17 +1,59 @@
 #include "cpu.h"
 
+#if defined(APPORTION_AARCH64) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(APPORTION_AARCH64) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
 namespace apportion {
 
 namespace {
+
+#if defined(APPORTION_X86)
+
+// The compiler's own questions also ask whether the system saves the wider registers.
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+
+bool has_avx512() {
+#if defined(APPORTION_EMULATED)
+  return has_avx2();
+#else
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vnni");
+#endif
+}
+
+#elif defined(APPORTION_AARCH64)
+
+bool has_dot_products() {
+#if defined(__linux__)
+  return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#elif defined(__APPLE__)
+  int has = 0;
+  size_t nbytes = sizeof has;
+  return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &nbytes, nullptr, 0) == 0 && has;
+#else
+  return false;
+#endif
+}
+
+#endif
 
 std::vector<const Kernels*> available() {
   std::vector<const Kernels*> found;
 #if defined(APPORTION_X86)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
-    found.push_back(&avx2_kernels);
+  if (has_avx512()) found.push_back(&avx512::kernels);
+  if (has_avx2()) found.push_back(&avx2::kernels);
+#elif defined(APPORTION_AARCH64)
+  if (has_dot_products()) found.push_back(&neon_dot::kernels);
+  found.push_back(&neon::kernels);
 #endif
-  found.push_back(&portable_kernels);
+  found.push_back(&portable::kernels);
   return found;
 }
 

@@ -9,7 +9,6 @@ namespace apportion::APPORTION_ISA {
 
 namespace {
 
-constexpr int kTile = 6;             // tokens computed together: their sums stay in registers
 constexpr size_t kMaxColumns = 256;  // unpacked at a time, half of the L1 cache
 
 template <FormatId Id>
@@ -26,7 +25,7 @@ template <FormatId Id, int T>
 void multiply_tile(const uint8_t* columns, size_t first, size_t count, const Token* tokens, float* out) {
   Floats acc[T];
   const float* x[T];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int t = 0; t < T; ++t) {
     x[t] = static_cast<const float*>(tokens[t].codes) + first;
     acc[t] = load_floats(out + size_t(t) * kPanelRows);
@@ -34,32 +33,26 @@ void multiply_tile(const uint8_t* columns, size_t first, size_t count, const Tok
   for (size_t k = 0; k < count; ++k, columns += kColumnNbytes<Id>) {
     if constexpr (T <= 2) prefetch<kColumnNbytes<Id>>(columns);
     const Floats w = load_numbers<Id>(columns);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int t = 0; t < T; ++t) acc[t] = multiply_add(w, all_floats(x[t][k]), acc[t]);
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int t = 0; t < T; ++t) store_floats(out + size_t(t) * kPanelRows, acc[t]);
 }
 
-template <FormatId Id>
+// Tiles of T tokens while there are so many, smaller ones for the rest.
+template <FormatId Id, int T = kFloatsTile>
 void multiply_tiles(const uint8_t* columns, size_t first, size_t count, const Token* tokens, size_t num_tokens,
                     float* out) {
-  for (; num_tokens >= kTile; num_tokens -= kTile, tokens += kTile, out += kTile * kPanelRows)
-    multiply_tile<Id, kTile>(columns, first, count, tokens, out);
-  switch (num_tokens) {
-    case 5: return multiply_tile<Id, 5>(columns, first, count, tokens, out);
-    case 4: return multiply_tile<Id, 4>(columns, first, count, tokens, out);
-    case 3: return multiply_tile<Id, 3>(columns, first, count, tokens, out);
-    case 2: return multiply_tile<Id, 2>(columns, first, count, tokens, out);
-    case 1: return multiply_tile<Id, 1>(columns, first, count, tokens, out);
-    default: return;
-  }
+  for (; num_tokens >= T; num_tokens -= T, tokens += T, out += T * kPanelRows)
+    multiply_tile<Id, T>(columns, first, count, tokens, out);
+  if constexpr (T > 1) multiply_tiles<Id, (T > 6 ? 6 : T - 1)>(columns, first, count, tokens, num_tokens, out);
 }
 
 // Numbers of 16 bits are converted once for many tokens.
 template <FormatId Id>
 void multiply_numbers(const Run& run, const Token* tokens, size_t num_tokens, float* out) {
-  if (Id == FormatId::f32 || num_tokens <= kTile)
+  if (Id == FormatId::f32 || num_tokens <= kFloatsTile)
     return multiply_tiles<Id>(run.panel, run.first, run.count, tokens, num_tokens, out);
   alignas(64) float numbers[kMaxColumns * kPanelRows];
   for (size_t col = 0; col < run.count; col += kMaxColumns) {

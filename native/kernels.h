@@ -104,7 +104,21 @@ struct Kernels {
   uint64_t (*multiply_adds)(PeakKind kind, size_t rounds);
 };
 
-extern const Kernels portable_kernels;
-extern const Kernels avx2_kernels;  // only in builds for x86-64
+// The tables, some of them only in builds for their kind of processor.
+namespace avx512 {
+extern const Kernels kernels;
+}
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace neon_dot {
+extern const Kernels kernels;
+}
+namespace neon {
+extern const Kernels kernels;
+}
+namespace portable {
+extern const Kernels kernels;
+}
 
 }  // namespace apportion

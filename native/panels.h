@@ -18,12 +18,13 @@
 
 namespace apportion::APPORTION_ISA {
 
-// The arithmetic of a class of codes: which sums it uses, how many products they hold before they are widened, and how
-// many integer scales and minimums a group has.
+// The arithmetic of a class of codes: which sums it uses, how many products these hold in 16 bits before they are
+// widened, and how many integer scales and minimums a group has.
 template <class SumType, int AddsType, int SubsCount, int MinsCount>
 struct Class {
   using Sum = SumType;
-  static constexpr int kAdds = AddsType, kSubs = SubsCount, kMins = MinsCount;
+  static constexpr int kSubs = SubsCount, kMins = MinsCount;
+  static constexpr int kAdds = Sum::kWide ? (kSubs ? 4 : 8) : AddsType;
 };
 
 template <Arithmetic>

@@ -13,7 +13,6 @@ namespace apportion::APPORTION_ISA {
 
 namespace {
 
-constexpr int kTile = 4;  // tokens computed together: their sums stay in registers
 constexpr size_t kUnpackedNbytes = 16 << 10;
 
 // Calls f<0>() .. f<N - 1>().
@@ -138,6 +137,15 @@ void multiply_unpacked(const Unpacked<C>& panel, size_t first_group, size_t num_
   tile.store(out);
 }
 
+// Tiles of T tokens while there are so many, smaller ones for the rest.
+template <class C, int T>
+void multiply_tiles(const Unpacked<C>& panel, size_t first_group, size_t num_groups, const Token* tokens,
+                    size_t num_tokens, float* out) {
+  for (; num_tokens >= T; num_tokens -= T, tokens += T, out += T * kPanelRows)
+    multiply_unpacked<C, T>(panel, first_group, num_groups, tokens, out);
+  if constexpr (T > 1) multiply_tiles<C, (T > 4 ? 4 : T - 1)>(panel, first_group, num_groups, tokens, num_tokens, out);
+}
+
 template <class R>
 void multiply_many(const Run& run, const Token* tokens, size_t num_tokens, float* out) {
   using C = typename R::C;
@@ -148,12 +156,7 @@ void multiply_many(const Run& run, const Token* tokens, size_t num_tokens, float
   for (size_t g = 0; g < num_groups; g += step) {
     const size_t count = std::min(step, num_groups - g), first = run.first / kGroup + g;
     unpack<R>(run.panel + g / R::kGroups * R::kBlockNbytes, count / R::kGroups, panel);
-    size_t t = 0;
-    for (; t + kTile <= num_tokens; t += kTile)
-      multiply_unpacked<C, kTile>(panel, first, count, tokens + t, out + t * kPanelRows);
-    if (num_tokens - t == 3) multiply_unpacked<C, 3>(panel, first, count, tokens + t, out + t * kPanelRows);
-    if (num_tokens - t == 2) multiply_unpacked<C, 2>(panel, first, count, tokens + t, out + t * kPanelRows);
-    if (num_tokens - t == 1) multiply_unpacked<C, 1>(panel, first, count, tokens + t, out + t * kPanelRows);
+    multiply_tiles<C, kCodesTile>(panel, first, count, tokens, num_tokens, out);
   }
 }
 

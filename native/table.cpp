@@ -1,29 +1,27 @@
 #include "isa.h"
 
-namespace apportion {
+#define APPORTION_TEXT_OF(name) #name
+#define APPORTION_TEXT(name) APPORTION_TEXT_OF(name)
 
-#if defined(APPORTION_AVX2)
-const Kernels avx2_kernels = {
-    "avx2",
-#else
-const Kernels portable_kernels = {
-    "portable",
-#endif
-    APPORTION_ISA::multiply,
-    APPORTION_ISA::multiply_exactly,
-    APPORTION_ISA::quantize,
-    APPORTION_ISA::rms_norm,
-    APPORTION_ISA::gate,
-    APPORTION_ISA::rotate_head,
-    APPORTION_ISA::bound,
-    APPORTION_ISA::to_half,
-    APPORTION_ISA::attend_block,
-    APPORTION_ISA::merge,
-    APPORTION_ISA::find_largest,
-    APPORTION_ISA::collect,
-    APPORTION_ISA::exponentials,
-    APPORTION_ISA::sum_words,
-    APPORTION_ISA::multiply_adds,
+namespace apportion::APPORTION_ISA {
+
+const Kernels kernels = {
+    .isa = APPORTION_TEXT(APPORTION_ISA),
+    .multiply = multiply,
+    .multiply_exactly = multiply_exactly,
+    .quantize = quantize,
+    .rms_norm = rms_norm,
+    .gate = gate,
+    .rotate_head = rotate_head,
+    .bound = bound,
+    .to_half = to_half,
+    .attend_block = attend_block,
+    .merge = merge,
+    .find_largest = find_largest,
+    .collect = collect,
+    .exponentials = exponentials,
+    .sum_words = sum_words,
+    .multiply_adds = multiply_adds,
 };
 
-}  // namespace apportion
+}  // namespace apportion::APPORTION_ISA

@@ -5,10 +5,17 @@
 #include <cstddef>
 #include <cstdint>
 
+#if defined(APPORTION_EMULATED)
+#define APPORTION_INLINE inline
+#define APPORTION_LAMBDA_INLINE
+#else
 #define APPORTION_INLINE __attribute__((always_inline)) inline
 #define APPORTION_LAMBDA_INLINE __attribute__((always_inline))
+#endif
 
-#if defined(APPORTION_AVX2)
+#if defined(APPORTION_AVX512)
+#include "vectors_avx512.h"
+#elif defined(APPORTION_AVX2)
 #include "vectors_avx2.h"
 #else
 #include "vectors_portable.h"

@@ -20,6 +20,9 @@ struct Floats {
   __m256 v[2];
 };
 
+// Tokens computed together, their sums in registers: of integer codes, and of floats.
+inline constexpr int kCodesTile = 4, kFloatsTile = 6;
+
 APPORTION_INLINE Bytes load_bytes(const uint8_t* p) {
   const auto* v = reinterpret_cast<const __m256i*>(p);
   return {{_mm256_loadu_si256(v), _mm256_loadu_si256(v + 1)}};
@@ -161,6 +164,7 @@ APPORTION_INLINE Ints to_ints(const Subs& a) {
 struct UnsignedSum {
   using Codes = Bytes;
   using X = int8_t;
+  static constexpr bool kWide = false;
   __m256i v[2];
 
   static APPORTION_INLINE Codes prepare(const Bytes& codes) { return codes; }
@@ -192,6 +196,7 @@ struct SignedSum {
     __m256i even[2], odd[2];
   };
   using X = int16_t;
+  static constexpr bool kWide = true;
   __m256i v[2];
 
   static APPORTION_INLINE Codes prepare(const Bytes& codes) {

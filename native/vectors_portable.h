@@ -11,6 +11,8 @@ struct Floats {
   float v[16];
 };
 
+inline constexpr int kFloatsTile = 6;  // tokens computed together
+
 template <class F>
 APPORTION_INLINE Floats each(F f) {
   Floats out;

@@ -1,5 +1,6 @@
 #include "pool.h"
 
+#include <chrono>
 #include <thread>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -14,7 +15,9 @@ namespace apportion {
 
 namespace {
 
-constexpr int kSpins = 4000;  // about 0.1 ms: longer than Python needs between two calls
+using Clock = std::chrono::steady_clock;
+
+constexpr auto kPatience = std::chrono::microseconds(200);  // more than Python needs between two calls
 
 Pool* the_pool = nullptr;
 
@@ -24,6 +27,19 @@ void relax() {
 #else
   std::this_thread::yield();
 #endif
+}
+
+// Whether it becomes true before long. A clock decides how long that is: processors pause for 10 ns, or for 50.
+template <class Condition>
+bool spin_until(Condition&& condition) {
+  const Clock::time_point end = Clock::now() + kPatience;
+  do {
+    for (int i = 0; i < 64; ++i) {
+      if (condition()) return true;
+      relax();
+    }
+  } while (Clock::now() < end);
+  return false;
 }
 
 void replace_pool() { the_pool = new Pool; }  // the old one's threads do not exist in a forked child
@@ -44,20 +60,49 @@ Pool& Pool::shared() {
   return *the_pool;
 }
 
-void Pool::run_loop(const Loop& loop) {
+void Pool::run_loop(Loop loop, unsigned threads) {
   std::unique_lock lock(in_use_, std::try_to_lock);
   if (!lock.owns_lock()) return loop.call(loop.context, 0, loop.count, 0);
-  add_workers(loop.threads - 1);
+  add_workers(threads - 1);
+  loop.grain = std::max(loop.grain, (loop.count >> 31) + 1);  // the pieces' number fits its bits
+  open(loop, threads);
+  const size_t others = loop.num_pieces() - take_pieces(loop, claim(0), 0);
+  const auto all_done = [&] { return num_done_.load(std::memory_order_acquire) == others; };
+  if (!spin_until(all_done))
+    while (!all_done()) std::this_thread::yield();
+}
+
+void Pool::open(const Loop& loop, unsigned threads) {
   loop_ = loop;
-  next_.store(0, std::memory_order_relaxed);
-  members_.store(0, std::memory_order_release);
-  epoch_.fetch_add(1, std::memory_order_release);
-  epoch_.notify_all();
-  take_runs(loop, 0);
-  // Whoever has not entered by now is not waited for: a sleeping worker never delays a loop.
-  members_.fetch_or(kClosed, std::memory_order_acq_rel);
-  for (int spins = 0; members_.load(std::memory_order_acquire) != kClosed; ++spins)
-    spins < kSpins ? relax() : std::this_thread::yield();
+  num_done_.store(0, std::memory_order_relaxed);
+  state_.exchange((number() + 1) << kNumberShift | uint64_t(threads) << kThreadsShift | loop.num_pieces());
+  if (num_asleep_.load() == 0) return;
+  num_calls_.fetch_add(1);
+  num_calls_.notify_all();
+}
+
+Pool::Claim Pool::claim(unsigned worker) {
+  uint64_t state = state_.load(std::memory_order_acquire);
+  for (;;) {
+    const uint64_t left = uint32_t(state), threads = (state >> kThreadsShift) & kMostThreads;
+    if (left == 0 || worker >= threads) return {0, left};
+    // Much at first, since claims cost time; one by one in the end, so that all end together.
+    const uint64_t taken = std::max<uint64_t>(1, left / (2 * threads));
+    if (state_.compare_exchange_weak(state, state - taken, std::memory_order_acq_rel, std::memory_order_acquire))
+      return {taken, left};
+  }
+}
+
+// The claimed pieces and all that can be claimed after them; how many that were.
+size_t Pool::take_pieces(const Loop& loop, Claim claimed, unsigned worker) {
+  const size_t num_pieces = loop.num_pieces();
+  size_t done = 0;
+  for (; claimed.taken; claimed = claim(worker)) {
+    const size_t first = num_pieces - claimed.left, last = first + claimed.taken;
+    loop.call(loop.context, first * loop.grain, std::min(last * loop.grain, loop.count), worker);
+    done += claimed.taken;
+  }
+  return done;
 }
 
 void Pool::add_workers(unsigned wanted) {
@@ -70,28 +115,27 @@ void Pool::add_workers(unsigned wanted) {
 }
 
 void Pool::work(unsigned worker) {
-  uint32_t seen = 0;
-  for (;;) {
-    int spins = 0;
-    while (epoch_.load(std::memory_order_acquire) == seen)
-      ++spins < kSpins ? relax() : epoch_.wait(seen, std::memory_order_acquire);
-    seen = epoch_.load(std::memory_order_acquire);
-    uint32_t members = members_.load(std::memory_order_acquire);
-    while (!(members & kClosed) && !members_.compare_exchange_weak(members, members + 1, std::memory_order_acq_rel)) {
-    }
-    if (members & kClosed) continue;
-    // Inside, the loop cannot change; it may be a later one than `seen`, which is as good.
-    if (worker < loop_.threads) take_runs(loop_, worker);
-    members_.fetch_sub(1, std::memory_order_acq_rel);
+  for (uint64_t seen = 0;;) {
+    seen = await_loop_after(seen);
+    const Claim claimed = claim(worker);
+    if (!claimed.taken) continue;
+    const Loop loop = loop_;  // it stays while pieces that were claimed are not reported
+    const size_t done = take_pieces(loop, claimed, worker);
+    num_done_.fetch_add(done, std::memory_order_release);
   }
 }
 
-void Pool::take_runs(const Loop& loop, unsigned worker) {
-  for (;;) {
-    const size_t begin = next_.fetch_add(loop.grain, std::memory_order_relaxed);
-    if (begin >= loop.count) return;
-    loop.call(loop.context, begin, std::min(begin + loop.grain, loop.count), worker);
-  }
+uint64_t Pool::await_loop_after(uint64_t seen) {
+  while (!spin_until([&] { return number() != seen; })) sleep_after(seen);
+  return number();
+}
+
+void Pool::sleep_after(uint64_t seen) {
+  const uint32_t calls = num_calls_.load();
+  num_asleep_.fetch_add(1);
+  // Either this sees the next loop, or its caller sees that somebody sleeps.
+  if (state_.load() >> kNumberShift == seen) num_calls_.wait(calls);
+  num_asleep_.fetch_sub(1);
 }
 
 }  // namespace apportion

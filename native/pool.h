@@ -1,4 +1,11 @@
 // A pool of threads that share loops. Workers spin briefly after a loop, then sleep until the next one.
+//
+// A loop is cut into pieces, and whoever comes claims some of those that are left. What decides that is one word:
+//
+//   |  63 .. 44 number of the loop  |  43 .. 32 threads that may take part  |  31 .. 0 pieces left  |
+//
+// It changes at once, so a claim never falls into another loop than the one that was looked at. The caller takes part
+// and in the end waits only for pieces that others have claimed: who sleeps, or has no processor, delays nothing.
 #pragma once
 
 #include <algorithm>
@@ -15,9 +22,9 @@ class Pool {
   // The one pool of this process. A child of fork gets a new one.
   static Pool& shared();
 
-  // Calls body(begin, end, worker) for runs of at most `grain` indices that together cover 0..count-1, on up to
-  // `threads` threads; `worker` < `threads` tells concurrent calls apart. Returns when all are done. While another
-  // thread uses the pool, the caller does all the work alone. The body must not throw.
+  // Calls body(begin, end, worker) for runs of whole multiples of `grain` indices (the last may be shorter) that
+  // together cover 0..count-1, on up to `threads` threads; `worker` < `threads` tells concurrent calls apart. Returns
+  // when all are done. While another thread uses the pool, the caller does all the work alone. The body must not throw.
   template <class Body>
   void run(size_t count, size_t grain, unsigned threads, Body&& body) {
     if (threads <= 1 || count <= grain) {
@@ -27,7 +34,7 @@ class Pool {
     const auto call = [](void* context, size_t begin, size_t end, unsigned worker) {
       (*static_cast<std::remove_reference_t<Body>*>(context))(begin, end, worker);
     };
-    run_loop({call, const_cast<void*>(static_cast<const void*>(&body)), count, grain, threads});
+    run_loop({call, const_cast<void*>(static_cast<const void*>(&body)), count, grain}, threads);
   }
 
  private:
@@ -35,22 +42,36 @@ class Pool {
     void (*call)(void*, size_t, size_t, unsigned);
     void* context;
     size_t count, grain;
-    unsigned threads;
+
+    size_t num_pieces() const { return (count + grain - 1) / grain; }
   };
 
-  void run_loop(const Loop& loop);
+  // So many pieces, of so many that were left.
+  struct Claim {
+    size_t taken, left;
+  };
+
+  void run_loop(Loop loop, unsigned threads);
+  void open(const Loop& loop, unsigned threads);
+  Claim claim(unsigned worker);
+  size_t take_pieces(const Loop& loop, Claim claimed, unsigned worker);
   void add_workers(unsigned wanted);
   void work(unsigned worker);
-  void take_runs(const Loop& loop, unsigned worker);
+  uint64_t number() const { return state_.load(std::memory_order_acquire) >> kNumberShift; }
+  uint64_t await_loop_after(uint64_t seen);
+  void sleep_after(uint64_t seen);
 
-  static constexpr uint32_t kClosed = 1u << 31;
+  static constexpr int kNumberShift = 44, kThreadsShift = 32;
+  static constexpr uint64_t kMostThreads = (1 << 12) - 1;
+  static constexpr size_t kLine = 64;  // what processors pass to one another
 
+  alignas(kLine) std::atomic<uint64_t> state_{0};
+  Loop loop_{};                                     // beside the word: both come in one piece
+  alignas(kLine) std::atomic<size_t> num_done_{0};  // pieces that workers have done
+  alignas(kLine) std::atomic<uint32_t> num_asleep_{0};
+  std::atomic<uint32_t> num_calls_{0};  // what they sleep on
   std::mutex in_use_;
   unsigned num_workers_ = 0;
-  Loop loop_{};
-  std::atomic<size_t> next_{0};
-  std::atomic<uint32_t> epoch_{0};          // counts loops; workers wait for it to change
-  std::atomic<uint32_t> members_{kClosed};  // workers inside the loop; kClosed: nobody may enter
 };
 
 // A grain that gives each thread several runs, for balance.

@@ -1,0 +1,61 @@
+"""Threads that share a call's work: none is lost, none waited for in vain, and at rest they cost nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from apportion.formats.blocks import FORMATS
+from apportion.kernels import NativeOps, Weight
+
+MakeWeight = Callable[..., Weight]
+
+
+@pytest.mark.parametrize("rows", [17, 300, 1000, 4099])
+def test_every_piece_is_done_once_by_however_many_threads_in_turn(rows: int, make_weight: MakeWeight) -> None:
+    weight = make_weight(FORMATS["q4_0"], (rows, 256), 1)
+    x = np.random.default_rng(2).standard_normal((3, 256)).astype(np.float32)
+    expected = NativeOps(1).linear(x, weight)
+    for threads in (2, 7, 3, 64, 1, 2):
+        ops = NativeOps(threads)
+        for _ in range(20):
+            np.testing.assert_array_equal(ops.linear(x, weight), expected)
+
+
+def test_threads_at_rest_use_no_processor(make_weight: MakeWeight) -> None:
+    weight = make_weight(FORMATS["q4_0"], (1024, 256), 1)
+    NativeOps(4).linear(np.ones((4, 256), np.float32), weight)
+    time.sleep(0.05)  # they look around for a moment before they sleep
+    before = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - before < 0.05
+
+
+WAKE = """
+import time, numpy as np
+from apportion.kernels import NativeOps, weight_from_floats
+from apportion.formats.blocks import FORMATS
+ops, x = NativeOps(2), np.ones((1, 512), np.float32)
+weight = weight_from_floats(FORMATS["q8_0"], np.ones((8192, 512), np.float32))
+for _ in range(3):
+    ops.linear(x, weight)
+    time.sleep(0.01)
+before = time.process_time() - time.thread_time()
+for _ in range(30):
+    for _ in range(20):
+        ops.linear(x, weight)
+    time.sleep(0.01)
+print(time.process_time() - time.thread_time() - before)
+"""
+
+
+def test_threads_that_slept_come_back_for_the_next_call() -> None:
+    others = float(
+        subprocess.run([sys.executable, "-c", WAKE], check=True, capture_output=True, text=True).stdout
+    )
+    assert others > 0.01

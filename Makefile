@@ -89,7 +89,7 @@ check: $(BUILD_STAMP) $(CHECK_STAMP) ## Format, lint, types, import layers, depe
 format: $(CHECK_STAMP) ## Rewrite the code in the project's format
 	ruff format src tests docs tools benchmarks
 	ruff check --fix src tests docs tools benchmarks
-	clang-format -i $$(git ls-files -- 'native/*.cpp' 'native/*.h' 'native/*.hpp')
+	clang-format -i $$(git ls-files -- 'native/*.cpp' 'native/*.h')
 
 coverage: $(BUILD_STAMP) $(TEST_STAMP) ## Branch coverage of the suite, by file
 	coverage erase

@@ -9,6 +9,7 @@
 #include "arguments.h"
 #include "attend.h"
 #include "bind_limits.h"
+#include "bind_memory.h"
 #include "bind_program.h"
 #include "bind_sampling.h"
 #include "bind_weights.h"
@@ -240,6 +241,7 @@ NB_MODULE(_native, m) {
   m.doc() = "apportion's C++ core";
   m.def("available_isas", &available_isas, "Instruction sets that this machine can use, the fastest first.");
   bind_weights(m);
+  bind_memory(m);
   bind_limits(m);
   bind_program(m);
   bind_sampling(m);

@@ -143,6 +143,18 @@ class DiskFault(ApportionError):
     code = "disk_fault"
 
 
+class FileChanged(DiskFault):
+    """Somebody wrote to a file while it was in use; nothing that was read after that was used."""
+
+    code = "file_changed"
+
+
+class DiskStuck(DiskFault):
+    """A read or write did not return in time."""
+
+    code = "disk_stuck"
+
+
 def closest(name: str, choices: Iterable[str]) -> str | None:
     """The choice that `name` was probably meant to be, if one is near enough."""
     import difflib  # only needed once something went wrong

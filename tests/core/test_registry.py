@@ -64,6 +64,22 @@ def test_listing_imports_nothing(registry: Registry[str], package: str, tmp_path
     assert f"{package}.first_come" not in sys.modules
 
 
+def test_files_and_packages_are_looked_for_once(
+    registry: Registry[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches: list[str] = []
+
+    def search(group: str) -> list[EntryPoint]:
+        searches.append(group)
+        return [EntryPoint("theirs", "string:digits", group)]
+
+    monkeypatch.setattr(registry_module, "entry_points", search)
+    for _ in range(3):
+        assert registry.names() == ("first_come", "lru", "theirs")
+        assert registry.get("theirs") == "0123456789"
+    assert searches == ["apportion.things"]
+
+
 def test_an_unknown_name_suggests_the_closest(registry: Registry[str]) -> None:
     with pytest.raises(NotFound, match=r"unknown policy 'lur'.*did you mean 'lru'"):
         registry.get("lur")

@@ -2,6 +2,8 @@
 
 Dropping a file into the folder registers it under the file's name. Names are listed without importing
 anything; a module is imported when its thing is first asked for. Files that start with `_` are not entries.
+A registry looks for files and packages once, when it is first used: reading what every installed package
+offers takes some 10 ms.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
@@ -57,7 +60,7 @@ class Registry(Generic[T]):
         Raises:
             UsageError: another package offers a name that is taken.
         """
-        return tuple(sorted({*module_names(self._package), *self._offered(), *self._added}))
+        return tuple(sorted({*self._modules, *self._offered, *self._added}))
 
     def get(self, name: str) -> T:
         """The thing called `name`; a dash may stand for an underscore.
@@ -69,16 +72,15 @@ class Registry(Generic[T]):
         name = name.replace("-", "_")
         if name in self._added:
             return self._added[name]
-        if name in module_names(self._package):
+        if name in self._modules:
             module = importlib.import_module(f"{self._package}.{name}")
             thing = getattr(module, self._attribute)
             assert isinstance(thing, self._kind), (
                 f"{module.__name__}.{self._attribute} is no {self._kind.__name__}"
             )
             return thing
-        offered = self._offered()
-        if name in offered:
-            return self._load(offered[name])
+        if name in self._offered:
+            return self._load(self._offered[name])
         raise unknown(self.noun, name, self.names(), NotFound)
 
     @contextmanager
@@ -100,13 +102,19 @@ class Registry(Generic[T]):
     def __len__(self) -> int:
         return len(self.names())
 
+    @cached_property
+    def _modules(self) -> frozenset[str]:
+        """The names of our own."""
+        return frozenset(module_names(self._package))
+
+    @cached_property
     def _offered(self) -> dict[str, EntryPoint]:
         """Entry points of other packages, by name."""
         if self._group is None:
             return {}
         offered: dict[str, EntryPoint] = {}
         for entry in entry_points(group=self._group):
-            if entry.name in offered or entry.name in module_names(self._package):
+            if entry.name in offered or entry.name in self._modules:
                 raise UsageError(
                     f"two things are called {entry.name!r}",
                     f"{_package_of(entry)} offers a {self.noun} of a name that is taken",

@@ -32,7 +32,7 @@ class Runner:
         self.model = model
         self.capacity = capacity
         self._cache = model.new_cache(capacity, kv)
-        self._cached = np.empty(capacity, dtype=np.int32)
+        self._owner: Sequence | None = None  # whose first tokens the cache holds
         self._lock = Lock()
 
     def step(self, sequence: Sequence) -> Floats | None:
@@ -41,30 +41,26 @@ class Runner:
         Returns the logits [V] that follow the sequence's last token, or None while some are still to come.
         """
         with self._lock:
-            start = self.resume(sequence.ids)
-            run = sequence.ids[start : start + PREFILL_CHUNK]
+            start = self.num_shared(sequence)
+            self._cache.truncate(start)
+            self._owner = sequence
+            ids = sequence.ids
             try:
-                logits = self.model.forward(run, self._cache)
+                logits = self.model.forward(ids[start : start + PREFILL_CHUNK], self._cache)
             except BaseException:  # Ctrl-C included: layers may have appended, but the run is not in
                 self._cache.truncate(start)
                 raise
-            end = start + len(run)
-            self._cached[start:end] = run
-            return logits[-1] if end == len(sequence.ids) else None
+            return logits[-1] if self._cache.length == len(ids) else None
 
-    def resume(self, ids: Ints) -> int:
-        """Cut the cache back to the prefix that it shares with `ids`, their last token left out; its length.
+    def num_shared(self, sequence: Sequence) -> int:
+        """How many leading tokens of the sequence need no computing.
 
-        The last token is computed again even when the cache holds it, because its logits are needed.
+        The last token always does, even when the cache holds it, because its logits are needed.
         """
-        shared = common_prefix(self._cached[: self._cache.length], ids[:-1])
-        if shared < self._cache.length:
-            self._cache.truncate(shared)
-        return shared
-
-    def num_shared(self, ids: Ints) -> int:
-        """How many leading tokens of `ids` need no computing."""
-        return common_prefix(self._cached[: self._cache.length], ids[:-1])
+        owner, most = self._owner, min(self._cache.length, len(sequence.ids) - 1)
+        if owner is sequence:  # which has only grown
+            return most
+        return 0 if owner is None else common_prefix(owner.ids[:most], sequence.ids[:most])
 
 
 def common_prefix(a: Ints, b: Ints) -> int:

@@ -83,7 +83,7 @@ class Sequence:
         if hit:
             self.finish_reason = "stop"
             return self._delta(text, token_id, details)
-        if len(self.output) == self.max_output:
+        if self._length == self.num_prompt + self.max_output:
             return self._finish("length", text, token_id, details)
         return self._delta(text, token_id, details)
 

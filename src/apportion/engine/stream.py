@@ -27,7 +27,7 @@ class Stream(Iterator[Delta]):
         self._runner = runner
         self._sequence = sequence
         self._on_progress = on_progress
-        self._cached_tokens = runner.num_shared(sequence.ids)
+        self._cached_tokens = runner.num_shared(sequence)
         self._start = time.perf_counter()
         self._prefill_s = 0.0
         self._ttft_s: float | None = None
@@ -87,7 +87,7 @@ class Stream(Iterator[Delta]):
         logits = None
         while logits is None:
             if self._on_progress:
-                self._on_progress("prefill", self._runner.num_shared(self._sequence.ids), total)
+                self._on_progress("prefill", self._runner.num_shared(self._sequence), total)
             logits = self._runner.step(self._sequence)
         if self._on_progress:
             self._on_progress("prefill", total, total)

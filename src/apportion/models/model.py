@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from threading import Lock
 from typing import Literal
 
@@ -32,7 +33,10 @@ class Model:
         self.weights = weights
         self.ops = ops
         self.notes = notes
-        is_longrope = config.rope.scaling.kind == "longrope"
+        scaling = config.rope.scaling
+        is_longrope = scaling.kind == "longrope"
+        # Caches of more positions than this are for a program of their own.
+        self._short_context = scaling.original_context if is_longrope else sys.maxsize
         self._passes = tuple(
             ForwardPass(config, weights, lambda layer: self.experts_of(layer), long_context)
             for long_context in ((False, True) if is_longrope else (False,))
@@ -86,8 +90,7 @@ class Model:
 
     def _program(self, capacity: int = 0) -> Program:
         """The forward pass for a cache of this capacity, made when first asked for."""
-        scaling = self.config.rope.scaling
-        is_long = scaling.kind == "longrope" and capacity > scaling.original_context
+        is_long = capacity > self._short_context
         program = self._programs.get(is_long)
         return self._make_program(is_long) if program is None else program
 

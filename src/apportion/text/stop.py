@@ -30,6 +30,8 @@ class StopStrings:
         """
         if self.hit is not None:
             return "", True
+        if not self._stops:
+            return delta, False
         text = self._held + delta
         found = min(
             ((place, -len(stop), stop) for stop in self._stops if (place := text.find(stop)) >= 0),

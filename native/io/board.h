@@ -63,8 +63,8 @@ class Board {
 
   // One ticket for all parts. `memory` is kept until none of them is in flight any more. 0 after close().
   Ticket submit(std::span<const Part> parts, Priority priority, std::shared_ptr<Memory> memory);
-  // The outcome of the first of the tickets that has one, which is collected with it; none at `until`. A ticket that
-  // is unknown or collected has none, ever.
+  // The outcome of the first of the tickets that has one, which is collected with it. None at `until`, and at once when
+  // all tickets are unknown or collected already.
   std::optional<Outcome> wait_any(std::span<const Ticket> tickets, IoClock::time_point until);
   // Its outcome can be collected without waiting.
   bool ready(Ticket ticket) const;

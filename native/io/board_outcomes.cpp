@@ -97,21 +97,22 @@ std::optional<Outcome> Board::wait_any(std::span<const Ticket> tickets, IoClock:
   std::unique_lock lock(mutex_);
   for (;;) {
     IoClock::time_point wake = until;
+    bool pending = false;
     for (const Ticket ticket : tickets) {
       if (std::optional<Outcome> outcome = collect(ticket)) return outcome;
-      if (const Entry* entry = find(ticket)) wake = std::min(wake, stuck_at(*entry));
+      const Entry* entry = find(ticket);
+      if (!entry || entry->state != State::pending) continue;
+      pending = true;
+      wake = std::min(wake, stuck_at(*entry));
     }
     const IoClock::time_point now = IoClock::now();
-    if (now >= until) return std::nullopt;
+    if (now >= until || !pending) return std::nullopt;
     if (now >= wake) {
       for (const Ticket ticket : tickets)
         if (std::optional<Outcome> outcome = abandon(ticket)) return outcome;
       continue;
     }
-    if (wake == IoClock::time_point::max())
-      outcomes_.wait(lock);
-    else
-      outcomes_.wait_until(lock, wake);
+    outcomes_.wait_until(lock, wake);
   }
 }
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from apportion.bench import disk, limits
-from apportion.core.units import MiB
+from apportion.bench import probe as bench_probe
+from apportion.core.units import GiB, MiB
+from apportion.hardware.memory import MemoryLimits
 from apportion.hardware.profile import Profile, load_profile, profile_path, save_profile
 from apportion.hardware.storage import file_system
 
@@ -61,6 +63,20 @@ def test_a_file_that_is_too_small_or_missing_is_an_error(apportion, tmp_path: Pa
     assert outcome.status == 1
     assert "too small" in outcome.err
     assert apportion("probe", tmp_path / "none").status == 2
+
+
+def test_a_container_shows_with_what_is_left_of_it(
+    apportion, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = MemoryLimits(16 * GiB, 9 * GiB, 4 * GiB, 3 * GiB)
+    monkeypatch.setattr(bench_probe, "memory_limits", lambda: limits)
+    out = apportion("probe", folder, "--threads", 1, "--no-save").out
+    assert "4 GiB, 3 GiB left" in out
+
+
+def test_notes_of_the_reader_are_shown(apportion, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk.Reader, "notes", ("slower than it could be",))
+    assert "slower than it could be" in apportion("probe", folder, "--threads", 1, "--no-save").out
 
 
 def test_a_profile_that_cannot_be_saved_is_shown_all_the_same(

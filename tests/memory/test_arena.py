@@ -12,7 +12,7 @@ from apportion import _native
 from apportion.core.claim import Claim, Kind, Tier
 from apportion.core.errors import DoesNotFit
 from apportion.core.units import KiB, MiB, TiB
-from apportion.memory import Arena, Ledger, Slot
+from apportion.memory import Arena, Demand, Ledger, Slot
 
 PAGE = 4 * KiB
 
@@ -128,6 +128,25 @@ def test_only_free_slots_are_given_back_and_the_ledger_limits_what_comes_again(
     assert arena.grow(100) == 2
     assert (arena.num_slots, arena.num_free) == (8, 3)
     assert np.all(arena.view(slots[4]) == 9)
+
+
+def test_a_limit_that_is_lowered_while_running_takes_free_slots_first_and_the_rest_later(
+    ledger: Ledger, arena: Arena
+) -> None:
+    def give_back(demand: Demand) -> None:
+        arena.shrink(-(-demand.nbytes // arena.slot_nbytes))
+
+    slots = [taken(arena) for _ in range(6)]
+    with ledger.subscribed(give_back):
+        assert ledger.set_limit(Tier.RAM, 6 * MiB) == 0
+        assert ledger.set_limit(Tier.RAM, 4 * MiB) == 2 * MiB  # all others are taken
+        for slot in slots[:2]:
+            arena.release(slot)
+            demand = ledger.demand(Tier.RAM)
+            assert demand is not None
+            give_back(demand)
+    assert ledger.demand(Tier.RAM) is None
+    assert (arena.num_slots, used(ledger)) == (4, 4 * MiB)
 
 
 class ArenaMachine(RuleBasedStateMachine):

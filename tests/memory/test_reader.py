@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import ctypes
 import errno
+import mmap
 import os
+import resource
 import signal
 import threading
 import time
@@ -13,9 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from apportion.core.claim import Kind
 from apportion.core.errors import BadFile, DiskFault, DiskStuck, FileChanged, NotFound, Truncated
 from apportion.core.units import KiB, MiB
-from apportion.memory import Arena, Part, Reader, ReadFault, Slot, parts_in_a_row, room_for
+from apportion.memory import Arena, Ledger, Part, Reader, ReadFault, Slot, parts_in_a_row, room_for
 
 from .conftest import SIZE
 
@@ -487,9 +491,58 @@ def test_reading_through_the_cache_can_be_asked_for_and_needs_no_note(
     assert reader.notes == ()
 
 
-def test_without_a_ring_threads_read_and_the_reader_says_so() -> None:
+def cached_nbytes(path: Path) -> int:
+    """Bytes of a file that the page cache holds."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED) as mapped:
+        pages = ctypes.create_string_buffer(-(-SIZE // mmap.PAGESIZE))
+        view = (ctypes.c_char * SIZE).from_buffer(mapped)
+        assert libc.mincore(ctypes.addressof(view), SIZE, pages) == 0
+        del view
+        return sum(page & 1 for page in pages.raw) * mmap.PAGESIZE
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_what_was_read_is_not_in_the_page_cache(
+    make_reader: MakeReader, ledger: Ledger, path: Path, content: bytes, direct: bool
+) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if cached_nbytes(path):
+        pytest.skip("needs a file system whose cache can be emptied")
+    reader = make_reader(direct=direct, chunk_nbytes=64 * KiB)
+    file_number = reader.open(path)
+    with Arena(ledger, Kind.EXPERT_SLOTS, 4 * MiB, 1) as arena:
+        assert read(reader, arena, Part(file_number, 0, SIZE)) == [content]
+    assert cached_nbytes(path) <= 64 * KiB
+
+
+def test_a_file_system_that_refuses_to_open_directly_is_read_through_the_cache_and_said_once() -> None:
+    refusing = Path("/proc/version")  # such a file system is everywhere
+    if not refusing.exists():
+        pytest.skip("needs /proc")
     with Reader() as reader:
-        assert reader.backend == ("threads" if reader.notes else "ring")
+        file = reader.open(refusing)
+        assert not reader.file(file).direct
+        assert [note for note in reader.notes if str(refusing) in note and "EINVAL" in note]
+
+
+def test_where_the_kernel_gives_no_ring_threads_read_and_the_reader_says_so() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # no ring without a descriptor
+    try:
+        with Reader() as reader:
+            assert reader.backend == "threads"
+            assert ["EMFILE" in note and "threads" in note for note in reader.notes] == [True]
+        with pytest.raises(DiskFault, match="EMFILE"):
+            Reader(backend="ring")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_threads_can_be_asked_for_and_need_no_note() -> None:
     with Reader(backend="threads") as reader:
         assert reader.backend == "threads"
         assert reader.notes == ()

@@ -108,6 +108,7 @@ void Ring::read(const Call& call, uint64_t tag) {
   const uint32_t tail = *maps.tail, index = tail & maps.mask;
   io_uring_sqe& entry = maps.entries[index];
   entry = {};
+  // Not from a registered buffer: pinning huge pages costs little, and memory that is registered cannot be given back.
   entry.opcode = IORING_OP_READ;
   entry.fd = call.descriptor;
   entry.off = call.offset;

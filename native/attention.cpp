@@ -11,6 +11,7 @@
 // Values: each dimension adds up the positions in order. So a row's arithmetic depends on its own position only: not on
 // the tile around it, nor on how many rows and positions are computed at once.
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <type_traits>
 
@@ -23,7 +24,6 @@ namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr size_t kBlock = kAttendBlock;
-constexpr size_t kAhead = 16;  // places between the keys in use and those asked for
 
 F8 load8(const float* p) { return F8::load(p); }
 F8 load8(const uint16_t* p) { return F8::load_half(p); }
@@ -38,11 +38,12 @@ struct Rows {
 
   const Number* row(size_t place) const { return first + place * stride; }
 
-  // Asks for a part of rows place .. place + count - 1, so that steps 0, 1, .. size / 8 - 1 ask for all of them.
-  void prefetch(size_t place, size_t count, size_t step) const {
-    for (size_t c = step % 4; c < count; c += 4)
-      for (size_t i = 0; i < sizeof(Number) / 2; ++i)
-        __builtin_prefetch(reinterpret_cast<const char*>(row(place + c)) + step / 4 * 32 * sizeof(Number) + 64 * i);
+  bool contiguous() const { return stride == size; }
+
+  // Asks memory for `count` numbers, where the rows lie one after the other.
+  void prefetch(size_t number, size_t count) const {
+    const char* bytes = reinterpret_cast<const char*>(first + number);
+    for (size_t i = 0; i < count * sizeof(Number); i += 64) __builtin_prefetch(bytes + i);
   }
 };
 
@@ -78,12 +79,36 @@ Places common(const Places (&seen)[R], Places any) {
   return {all.low, std::max(all.low, all.end)};
 }
 
+// Does any row see a block after the one whose first position is `first`?
+bool seen_after(const AttendTile& tile, size_t first) {
+  return tile.first_position + (tile.num_rows - 1) / tile.num_heads >= first + kBlock;
+}
+
 const float* query_of(const AttendTile& tile, size_t row) {
   return tile.q + row / tile.num_heads * tile.q_token_stride + row % tile.num_heads * tile.q_head_stride;
 }
 
+// The sums of each vector's lanes, four vectors at a time -> scores [R][kBlock], C of each row.
+template <int R, int C>
+void store_sums(const F8 (&sums)[R][C], float* scores) {
+  if constexpr (C % 4 == 0) {
+    for (int r = 0; r < R; ++r)
+      for (int c = 0; c < C; c += 4)
+        sum4(sums[r][c], sums[r][c + 1], sums[r][c + 2], sums[r][c + 3], scores + size_t(r) * kBlock + c);
+  } else if constexpr (R % 2 == 0 && C == 2) {
+    for (int r = 0; r < R; r += 2) {
+      float both[4];
+      sum4(sums[r][0], sums[r][1], sums[r + 1][0], sums[r + 1][1], both);
+      for (int i = 0; i < 4; ++i) scores[size_t(r + i / 2) * kBlock + size_t(i % 2)] = both[i];
+    }
+  } else {
+    for (int r = 0; r < R; ++r)
+      for (int c = 0; c < C; ++c) scores[size_t(r) * kBlock + size_t(c)] = sum(sums[r][c]);
+  }
+}
+
 // scores[r][place] = q[r] . key, for R rows and C places at a time as long as C are left; returns the next place.
-// Rows `ahead` are asked for at the pace of the scores.
+// The block's values, `ahead`, are asked for at the pace of the scores.
 template <int R, int C, class Number>
 size_t score_places(const float* const* q, const Rows<Number>& keys, const std::type_identity_t<Rows<Number>>* ahead,
                     Places places, float* scores) {
@@ -102,20 +127,13 @@ size_t score_places(const float* const* q, const Rows<Number>& keys, const std::
     };
     size_t d = 0;
     for (; d + 8 <= keys.size; d += 8) {
-      if (ahead) {
-        keys.prefetch(p + kAhead, C, d / 8);
-        ahead->prefetch(p, C, d / 8);
-      }
+      if (ahead) ahead->prefetch(p * keys.size + C * d, 8 * C);
       step([d](const float* x) { return F8::load(x + d); }, [d](const Number* x) { return load8(x + d); });
     }
     if (const size_t rest = keys.size - d)
       step([=](const float* x) { return load_some(x + d, rest); },
            [=](const Number* x) { return load_few(x + d, rest); });
-    float* to = scores + p;
-    for (int r = 0; r < R; ++r, to += kBlock) {
-      if constexpr (C == 1) to[0] = sum(sums[r][0]);
-      for (int c = 0; c + 4 <= C; c += 4) sum4(sums[r][c], sums[r][c + 1], sums[r][c + 2], sums[r][c + 3], to + c);
-    }
+    store_sums(sums, scores + p);
   }
   return p;
 }
@@ -148,13 +166,18 @@ void weigh_columns(const float* shares, const Places (&seen)[R], Load load, floa
   F8 sums[R][C];
   for (auto& row : sums)
     for (F8& s : row) s = F8::all(0);
+  const auto share = [shares](int r, size_t p) { return F8::all(shares[size_t(r) * kBlock + p]); };
+  // The fewer, shares or values, stay in registers while the others pass.
   const auto step = [&](size_t p, auto sees) {
-    F8 kept[R];
-    for (int r = 0; r < R; ++r) kept[r] = F8::all(shares[size_t(r) * kBlock + p]);
-    for (int c = 0; c < C; ++c) {
-      const F8 v = load(p, c);
-      for (int r = 0; r < R; ++r)
-        if (sees(r)) sums[r][c] = fma(kept[r], v, sums[r][c]);
+    constexpr int kFew = std::min(R, C), kMany = std::max(R, C);
+    F8 kept[kFew];
+    for (int i = 0; i < kFew; ++i) kept[i] = R < C ? share(i, p) : load(p, i);
+    for (int j = 0; j < kMany; ++j) {
+      const F8 passing = R < C ? load(p, j) : share(j, p);
+      for (int i = 0; i < kFew; ++i) {
+        const int r = R < C ? i : j, c = R < C ? j : i;
+        if (sees(r)) sums[r][c] = fma(kept[i], passing, sums[r][c]);
+      }
     }
   };
   const Places any = united(seen), all = common(seen, any);
@@ -166,11 +189,16 @@ void weigh_columns(const float* shares, const Places (&seen)[R], Load load, floa
     for (int c = 0; c < C; ++c) sums[r][c].store(values + size_t(r) * width + size_t(8 * c));
 }
 
+// The keys of the block after this, `ahead`, are asked for at the pace of the sums.
 template <int R, class Number>
-void weigh(const float* shares, const Places (&seen)[R], const Rows<Number>& rows, float* values, size_t width) {
-  constexpr int kWide = R == 1 ? 8 : 4;
+void weigh(const float* shares, const Places (&seen)[R], const Rows<Number>& rows,
+           const std::type_identity_t<Rows<Number>>* ahead, float* values, size_t width) {
+  constexpr int kWide = R == 1 ? 8 : R == 4 ? 2 : 4;
   size_t d = 0;
-  const auto whole = [&](size_t p, int c) { return load8(rows.row(p) + d + size_t(8 * c)); };
+  const auto whole = [&](size_t p, int c) {
+    if (ahead && c == 0) ahead->prefetch(d * kBlock + p * 8 * kWide, 8 * kWide);
+    return load8(rows.row(p) + d + size_t(8 * c));
+  };
   for (; d + 8 * kWide <= rows.size; d += 8 * kWide) weigh_columns<R, kWide>(shares, seen, whole, values + d, width);
   for (; d + 8 <= rows.size; d += 8) weigh_columns<R, 1>(shares, seen, whole, values + d, width);
   if (const size_t rest = rows.size - d)
@@ -193,30 +221,27 @@ void attend_rows(const AttendTile& tile, size_t row, size_t first, float* scores
   }
   const Places any = united(seen);
   if (any.empty()) return;
-  const size_t rest = score_places<R, R == 1 ? 8 : 4>(q, keys, row == 0 ? &rows : nullptr, any, scores);
+  const Rows<Number> next{keys.row(kBlock), keys.stride, keys.size};
+  const bool prefetches = row == 0 && keys.contiguous() && rows.contiguous();
+  const size_t rest = score_places<R, R == 1 ? 8 : R == 4 ? 2 : 4>(q, keys, prefetches ? &rows : nullptr, any, scores);
   score_places<R, 1>(q, keys, nullptr, {rest, any.end}, scores);
   for (size_t r = 0; r < R; ++r)
     if (!seen[r].empty()) softmax_row(tile, seen[r], scores + r * kBlock, out.top[row + r], out.sum[row + r]);
-  weigh(scores, seen, rows, out.values + row * width, width);
+  weigh(scores, seen, rows, prefetches && seen_after(tile, first) ? &next : nullptr, out.values + row * width, width);
 }
 
 template <class Number>
 void attend_tile(const AttendTile& tile, size_t first, float* scores, const Partial& out) {
   for (size_t row = 0; row < tile.num_rows;) {
-    const size_t left = tile.num_rows - row;
-    switch (left == 4 ? 2 : std::min<size_t>(left, 3)) {
-      case 3:
-        attend_rows<3, Number>(tile, row, first, scores, out);
-        row += 3;
-        break;
-      case 2:
-        attend_rows<2, Number>(tile, row, first, scores, out);
-        row += 2;
-        break;
-      default:
-        attend_rows<1, Number>(tile, row, first, scores, out);
-        row += 1;
-        break;
+    const auto attend = [&]<int R>(std::integral_constant<int, R>) {
+      attend_rows<R, Number>(tile, row, first, scores, out);
+      row += R;
+    };
+    switch (tile.num_rows - row) {
+      case 1: attend(std::integral_constant<int, 1>()); break;
+      case 2: attend(std::integral_constant<int, 2>()); break;
+      case 4: attend(std::integral_constant<int, 4>()); break;
+      default: attend(std::integral_constant<int, 3>()); break;
     }
   }
 }

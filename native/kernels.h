@@ -52,7 +52,6 @@ struct AttendTile {
   float scale, softcap;
 };
 
-inline constexpr size_t kMaxTileRows = 64;
 inline constexpr size_t kAttendBlock = 128;  // positions that give one partial result
 
 // A softmax-weighted sum over some positions: `sum` and `values` [rows][value_size rounded up to 8] are relative to
@@ -65,7 +64,7 @@ struct Partial {
 
 constexpr size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 
-inline constexpr size_t kAttendScratch = 3 * kAttendBlock;  // floats that attend_block needs
+inline constexpr size_t kAttendScratch = 4 * kAttendBlock;  // floats that attend_block needs
 
 enum class GateKind : uint8_t { silu, gelu_tanh, swiglu_oai };
 enum class PeakKind : uint8_t { int8, f32, bf16 };

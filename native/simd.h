@@ -2,6 +2,7 @@
 // each set has its own copy, so that the linker can never mix them.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -47,6 +48,13 @@ inline float sum(F8 a) {
 }
 
 inline float first(F8 a) { return _mm256_cvtss_f32(a.v); }
+
+// The largest lane.
+inline float largest(F8 a) {
+  __m128 m = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+  return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
 
 // A bit for each lane where a >= b; none for NaN.
 inline unsigned at_least(F8 a, F8 b) { return unsigned(_mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_GE_OQ))); }
@@ -123,6 +131,7 @@ inline F8 min(F8 a, F8 b) {
 }
 inline float sum(F8 a) { return ((a.v[0] + a.v[4]) + (a.v[2] + a.v[6])) + ((a.v[1] + a.v[5]) + (a.v[3] + a.v[7])); }
 inline float first(F8 a) { return a.v[0]; }
+inline float largest(F8 a) { return *std::max_element(a.v, a.v + 8); }
 inline unsigned at_least(F8 a, F8 b) {
   unsigned mask = 0;
   for (unsigned i = 0; i < 8; ++i) mask |= unsigned(a.v[i] >= b.v[i]) << i;
@@ -160,22 +169,12 @@ inline void store_some(F8 v, float* p, size_t count) {
   for (size_t i = 0; i < count; ++i) p[i] = lanes[i];
 }
 
-// The largest lane.
-inline float largest(F8 a) {
-  float lanes[8];
-  a.store(lanes);
-  for (size_t n = 4; n > 0; n /= 2)
-    for (size_t i = 0; i < n; ++i) lanes[i] = lanes[i] > lanes[i + n] ? lanes[i] : lanes[i + n];
-  return lanes[0];
-}
-
 // e^x to about 1 ulp from -87.3 to 88.3; exactly 0 below, no larger above, NaN stays, and e^0 is exactly 1.
 //
 // x = n ln 2 + r with |r| <= ln 2 / 2. Adding 1.5 * 2^23 rounds to the whole number n, which then stands in the lowest
 // bits of the sum. e^r = 1 + r + r^2 q(r), q fitted for the least relative error (3e-9).
 inline F8 exp(F8 x) {
-  const F8 low = F8::all(-87.3f), shift = F8::all(12582912.0f);
-  const F8 bounded = min(F8::all(88.3f), max(low, x));
+  const F8 shift = F8::all(12582912.0f), bounded = min(F8::all(88.3f), x);
   const F8 shifted = fma(bounded, F8::all(1.44269504f), shift);
   const F8 n = shifted - shift;
   const F8 r = fma(n, F8::all(2.12194440e-4f), fma(n, F8::all(-0.693359375f), bounded));
@@ -183,7 +182,7 @@ inline F8 exp(F8 x) {
   q = fma(q, r, F8::all(4.166839079e-2f));
   q = fma(q, r, F8::all(0.166665204f));
   q = fma(q, r, F8::all(0.4999999343f));
-  return zero_below(fma(q, r * r, r + F8::all(1)) * power_from_bits(shifted), x, low);
+  return zero_below(fma(q, r * r, r + F8::all(1)) * power_from_bits(shifted), x, F8::all(-87.3f));
 }
 
 inline F8 sigmoid(F8 x) { return F8::all(1) / (F8::all(1) + exp(F8::all(0) - x)); }

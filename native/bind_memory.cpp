@@ -163,6 +163,7 @@ class PyReader {
   nb::dict stats() const {
     const ReadStats stats = reader_->board().stats();
     nb::dict told;
+    told["num_in_flight"] = stats.num_in_flight;
     told["num_reads"] = stats.num_reads;
     told["num_prefetches"] = stats.num_prefetches;
     told["num_cancelled"] = stats.num_cancelled;

@@ -172,7 +172,9 @@ bool Board::promote(Ticket ticket) {
 
 ReadStats Board::stats() const {
   const std::lock_guard lock(mutex_);
-  return stats_;
+  ReadStats stats = stats_;
+  stats.num_in_flight = num_in_flight_;
+  return stats;
 }
 
 }  // namespace apportion

@@ -39,6 +39,7 @@ struct Outcome {
 };
 
 struct ReadStats {
+  unsigned num_in_flight = 0;  // stretches, now; all others are sums
   uint64_t num_reads = 0, num_prefetches = 0, num_cancelled = 0, num_failed = 0;
   uint64_t num_calls = 0, num_retries = 0;
   uint64_t nbytes_wanted = 0, nbytes_read = 0, nbytes_buffered = 0;

@@ -91,10 +91,12 @@ class OpenedFile:
 
 @dataclass(frozen=True, slots=True)
 class ReadStats:
-    """Counters since the reader was made. `nbytes_read` is what came from files, `nbytes_wanted` what was
-    asked for, `nbytes_buffered` what went through the page cache.
+    """Counters since the reader was made, and `num_in_flight` stretches that are read just now.
+    `nbytes_read` is what came from files, `nbytes_wanted` what was asked for, `nbytes_buffered` what went
+    through the page cache.
     """
 
+    num_in_flight: int
     num_reads: int
     num_prefetches: int
     num_cancelled: int

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import apportion
+from apportion.hardware.memory import memory_limits
 from apportion.kernels import available_isas
 from apportion.kernels.native import available_threads
 
@@ -43,7 +44,7 @@ def provenance() -> Provenance:
         processor_name(),
         available_threads(),
         available_isas(),
-        memory_bytes(),
+        memory_limits().total,
         f"{platform.system()} {platform.release()}",
         apportion.__version__,
         commit_of(Path(apportion.__file__)),
@@ -60,13 +61,6 @@ def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     except OSError:
         pass  # no /proc here
     return platform.processor() or platform.machine()
-
-
-def memory_bytes() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 0
 
 
 def load_average() -> float:

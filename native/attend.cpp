@@ -141,7 +141,7 @@ void attend_by_blocks(const Context& context, const Grid& grid, std::span<float>
 }
 
 void attend_by_tiles(const Context& context, const Grid& grid, unsigned threads, std::span<float> scratch, float* out) {
-  Pool::shared().run(grid.num_tiles, 1, threads, [&](size_t begin, size_t last, unsigned worker) {
+  Pool::shared().run(grid.num_tiles, 1, threads, Claims::single, [&](size_t begin, size_t last, unsigned worker) {
     float* own = scratch.data() + worker * grid.room();
     const Partial total = grid.partial(own + kAttendScratch);
     const Partial part = grid.partial(own + kAttendScratch + grid.partial_floats);

@@ -111,7 +111,7 @@ void apply_experts(const Context& context, const float* x, const int32_t* ids, c
   const std::span<float> sums = work.take<float>(context.threads * room), inner = work.take<float>(num_places * F);
 
   const size_t num_panels = experts.gate.num_panels(), num_tasks = grouping.experts.size() * num_panels;
-  Pool::shared().run(num_tasks, even_grain(num_tasks, context.threads, 16), context.threads,
+  Pool::shared().run(num_tasks, even_grain(num_tasks, context.threads, 16), context.threads, Claims::single,
                      [&](size_t begin, size_t end, unsigned worker) {
                        for (size_t i = begin; i < end; ++i)
                          gate_and_up(context, experts, grouping.experts[i / num_panels], i % num_panels, gate_tokens,

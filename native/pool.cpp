@@ -60,22 +60,23 @@ Pool& Pool::shared() {
   return *the_pool;
 }
 
-void Pool::run_loop(Loop loop, unsigned threads) {
+void Pool::run_loop(Loop loop, unsigned threads, Claims claims) {
   std::unique_lock lock(in_use_, std::try_to_lock);
   if (!lock.owns_lock()) return loop.call(loop.context, 0, loop.count, 0);
   add_workers(threads - 1);
   loop.grain = std::max(loop.grain, (loop.count >> 31) + 1);  // the pieces' number fits its bits
-  open(loop, threads);
+  open(loop, threads, claims);
   const size_t others = loop.num_pieces() - take_pieces(loop, claim(0), 0);
   const auto all_done = [&] { return num_done_.load(std::memory_order_acquire) == others; };
   if (!spin_until(all_done))
     while (!all_done()) std::this_thread::yield();
 }
 
-void Pool::open(const Loop& loop, unsigned threads) {
+void Pool::open(const Loop& loop, unsigned threads, Claims claims) {
   loop_ = loop;
   num_done_.store(0, std::memory_order_relaxed);
-  state_.exchange((number() + 1) << kNumberShift | uint64_t(threads) << kThreadsShift | loop.num_pieces());
+  state_.exchange((number() + 1) << kNumberShift | (claims == Claims::single ? kSingly : 0) |
+                  uint64_t(threads) << kThreadsShift | loop.num_pieces());
   if (num_asleep_.load() == 0) return;
   num_calls_.fetch_add(1);
   num_calls_.notify_all();
@@ -86,8 +87,8 @@ Pool::Claim Pool::claim(unsigned worker) {
   for (;;) {
     const uint64_t left = uint32_t(state), threads = (state >> kThreadsShift) & kMostThreads;
     if (left == 0 || worker >= threads) return {0, left};
-    // Much at first, since claims cost time; one by one in the end, so that all end together.
-    const uint64_t taken = std::max<uint64_t>(1, left / (2 * threads));
+    // One by one in the end, so that all end together.
+    const uint64_t taken = state & kSingly ? 1 : std::max<uint64_t>(1, left / (threads + 1));
     if (state_.compare_exchange_weak(state, state - taken, std::memory_order_acq_rel, std::memory_order_acquire))
       return {taken, left};
   }

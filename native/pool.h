@@ -2,7 +2,7 @@
 //
 // A loop is cut into pieces, and whoever comes claims some of those that are left. What decides that is one word:
 //
-//   |  63 .. 44 number of the loop  |  43 .. 32 threads that may take part  |  31 .. 0 pieces left  |
+//   |  63 .. 44 number of the loop  |  43 singly  |  42 .. 32 threads that may take part  |  31 .. 0 pieces left  |
 //
 // It changes at once, so a claim never falls into another loop than the one that was looked at. The caller takes part
 // and in the end waits only for pieces that others have claimed: who sleeps, or has no processor, delays nothing.
@@ -17,6 +17,9 @@
 
 namespace apportion {
 
+// How a loop's pieces are claimed: many at first, when they are alike, since claims cost time; or one by one.
+enum class Claims { shrinking, single };
+
 class Pool {
  public:
   // The one pool of this process. A child of fork gets a new one.
@@ -26,7 +29,7 @@ class Pool {
   // together cover 0..count-1, on up to `threads` threads; `worker` < `threads` tells concurrent calls apart. Returns
   // when all are done. While another thread uses the pool, the caller does all the work alone. The body must not throw.
   template <class Body>
-  void run(size_t count, size_t grain, unsigned threads, Body&& body) {
+  void run(size_t count, size_t grain, unsigned threads, Claims claims, Body&& body) {
     if (threads <= 1 || count <= grain) {
       if (count) body(size_t(0), count, 0u);
       return;
@@ -34,7 +37,12 @@ class Pool {
     const auto call = [](void* context, size_t begin, size_t end, unsigned worker) {
       (*static_cast<std::remove_reference_t<Body>*>(context))(begin, end, worker);
     };
-    run_loop({call, const_cast<void*>(static_cast<const void*>(&body)), count, grain}, threads);
+    run_loop({call, const_cast<void*>(static_cast<const void*>(&body)), count, grain}, threads, claims);
+  }
+
+  template <class Body>
+  void run(size_t count, size_t grain, unsigned threads, Body&& body) {
+    run(count, grain, threads, Claims::shrinking, body);
   }
 
  private:
@@ -51,8 +59,8 @@ class Pool {
     size_t taken, left;
   };
 
-  void run_loop(Loop loop, unsigned threads);
-  void open(const Loop& loop, unsigned threads);
+  void run_loop(Loop loop, unsigned threads, Claims claims);
+  void open(const Loop& loop, unsigned threads, Claims claims);
   Claim claim(unsigned worker);
   size_t take_pieces(const Loop& loop, Claim claimed, unsigned worker);
   void add_workers(unsigned wanted);
@@ -62,7 +70,7 @@ class Pool {
   void sleep_after(uint64_t seen);
 
   static constexpr int kNumberShift = 44, kThreadsShift = 32;
-  static constexpr uint64_t kMostThreads = (1 << 12) - 1;
+  static constexpr uint64_t kMostThreads = (1 << 11) - 1, kSingly = uint64_t(1) << 43;
   static constexpr size_t kLine = 64;  // what processors pass to one another
 
   alignas(kLine) std::atomic<uint64_t> state_{0};

@@ -16,15 +16,19 @@ from apportion.kernels import NativeOps, Weight
 MakeWeight = Callable[..., Weight]
 
 
-@pytest.mark.parametrize("rows", [17, 300, 1000, 4099])
-def test_every_piece_is_done_once_by_however_many_threads_in_turn(rows: int, make_weight: MakeWeight) -> None:
-    weight = make_weight(FORMATS["q4_0"], (rows, 256), 1)
-    x = np.random.default_rng(2).standard_normal((3, 256)).astype(np.float32)
-    expected = NativeOps(1).linear(x, weight)
+# The last has few pieces that take long: whoever does not wait for another's is soon found out.
+@pytest.mark.parametrize(("rows", "cols"), [(17, 256), (300, 256), (4099, 256), (64, 32768)])
+def test_every_piece_is_done_once_by_however_many_threads_in_turn(
+    rows: int, cols: int, make_weight: MakeWeight
+) -> None:
+    weight = make_weight(FORMATS["q4_0"], (rows, cols), 1)
+    # Different inputs in turn: what is not written may hold the last result, but not this one.
+    inputs = np.random.default_rng(2).standard_normal((5, 3, cols)).astype(np.float32)
+    expected = [NativeOps(1).linear(x, weight) for x in inputs]
     for threads in (2, 7, 3, 64, 1, 2):
         ops = NativeOps(threads)
-        for _ in range(20):
-            np.testing.assert_array_equal(ops.linear(x, weight), expected)
+        for x, result in zip(list(inputs) * 4, expected * 4, strict=True):
+            np.testing.assert_array_equal(ops.linear(x, weight), result)
 
 
 def test_threads_at_rest_use_no_processor(make_weight: MakeWeight) -> None:

@@ -371,9 +371,11 @@ def attending(num_layers: int = 1) -> Pass:
     return Pass(layer, 16, num_layers)
 
 
-def new_memory(capacity: int = 8, width: int = 8, layers: int = 1) -> KvMemory:
-    arrays = [np.zeros((2, capacity, width), np.float32) for _ in range(2 * layers)]
-    return KvMemory(arrays[:layers], arrays[layers:])
+def new_memory(capacity: int = 8, width: int = 8, value_width: int = 8, layers: int = 1) -> KvMemory:
+    keys, values = (
+        [np.zeros((2, capacity, size), np.float32) for _ in range(layers)] for size in (width, value_width)
+    )
+    return KvMemory(keys, values)
 
 
 @pytest.mark.parametrize(
@@ -382,6 +384,7 @@ def new_memory(capacity: int = 8, width: int = 8, layers: int = 1) -> KvMemory:
         ({}, 4, IDS, "no room"),
         ({}, 2**63, IDS, "no room"),
         ({"width": 9}, 0, IDS, "heads or sizes"),
+        ({"value_width": 7}, 0, IDS, "heads or sizes"),
         ({"layers": 2}, 0, IDS, "layers"),
         (None, 0, IDS, "cache"),
         ({}, 0, IDS - 1, "id -1 is outside"),

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "one_token.h"
+
 namespace apportion {
 
 namespace {
@@ -81,6 +83,46 @@ void down_panel(const Context& context, const Experts& experts, const Grouping& 
   }
 }
 
+// The same for one token: a stretch of the panels of one of its experts -> inner [F].
+void gate_and_up_of_one(const Context& context, const Experts& experts, size_t expert, const Stretch& stretch,
+                        const Token* gate_token, const Token* up_token, GateKind kind, float* inner) {
+  const Matrix gate = nth(experts.gate, expert), up = nth(experts.up, expert);
+  const size_t F = gate.rows;
+  const GatedOne one{gate,
+                     up,
+                     gate_token,
+                     up_token,
+                     experts.gate_bias ? experts.gate_bias + expert * F : nullptr,
+                     experts.up_bias ? experts.up_bias + expert * F : nullptr,
+                     kind,
+                     inner};
+  multiply_gated(context, one, stretch);
+}
+
+// The same for one token: its experts' panels are read side by side.
+void down_panel_of_one(const Context& context, const Experts& experts, const Grouping& grouping, size_t panel,
+                       std::span<const Token> inner, float* out) {
+  const size_t H = experts.down.rows, row = panel * kPanelRows, num_rows = std::min(kPanelRows, H - row);
+  std::fill_n(out + row, num_rows, 0.0f);
+  for (size_t first = 0; first < grouping.experts.size(); first += kSideBySide) {
+    const size_t count = std::min(kSideBySide, grouping.experts.size() - first);
+    float sums[kSideBySide][kPanelRows];
+    Matrix matrices[kSideBySide];
+    PanelProduct parts[kSideBySide];
+    for (size_t i = 0; i < count; ++i) {
+      matrices[i] = nth(experts.down, grouping.experts[first + i].expert);
+      parts[i] = {&matrices[i], panel, &inner[first + i], sums[i]};
+    }
+    multiply_panels(context, {parts, count});
+    for (size_t i = 0; i < count; ++i) {
+      if (experts.down_bias)
+        add_bias(sums[i], 1, experts.down_bias + grouping.experts[first + i].expert * H + row, num_rows);
+      const float weight = grouping.weights[first + i];
+      for (size_t r = 0; r < num_rows; ++r) out[row + r] += weight * sums[i][r];
+    }
+  }
+}
+
 size_t most_tokens(const Grouping& grouping) {
   size_t most = 0;
   for (const Chosen& chosen : grouping.experts) most = std::max(most, chosen.end - chosen.begin);
@@ -110,22 +152,37 @@ void apply_experts(const Context& context, const float* x, const int32_t* ids, c
       alike ? gate_tokens : tokens_by_place(context, work, x, num_tokens, experts.up, grouping);
   const std::span<float> sums = work.take<float>(context.threads * room), inner = work.take<float>(num_places * F);
 
-  const size_t num_panels = experts.gate.num_panels(), num_tasks = grouping.experts.size() * num_panels;
-  Pool::shared().run(num_tasks, even_grain(num_tasks, context.threads, 16), context.threads, Claims::single,
-                     [&](size_t begin, size_t end, unsigned worker) {
-                       for (size_t i = begin; i < end; ++i)
-                         gate_and_up(context, experts, grouping.experts[i / num_panels], i % num_panels, gate_tokens,
-                                     up_tokens, kind, sums.data() + worker * room, inner.data());
-                     });
+  const size_t num_chosen = grouping.experts.size(), num_panels = experts.gate.num_panels();
+  const bool is_one = num_tokens == 1 && num_chosen == per_token;  // no expert twice
+  if (is_one) {
+    const std::span<size_t> counts = work.take<size_t>(num_chosen);
+    std::fill(counts.begin(), counts.end(), num_panels);
+    for_stretches(context, counts, 2 * experts.gate.cols, [&](const Stretch& stretch, unsigned) {
+      gate_and_up_of_one(context, experts, grouping.experts[stretch.matrix].expert, stretch, gate_tokens.data(),
+                         up_tokens.data(), kind, inner.data() + stretch.matrix * F);
+    });
+  } else {
+    const size_t num_tasks = num_chosen * num_panels;
+    Pool::shared().run(num_tasks, even_grain(num_tasks, context.threads, 16), context.threads, Claims::single,
+                       [&](size_t begin, size_t end, unsigned worker) {
+                         for (size_t i = begin; i < end; ++i)
+                           gate_and_up(context, experts, grouping.experts[i / num_panels], i % num_panels, gate_tokens,
+                                       up_tokens, kind, sums.data() + worker * room, inner.data());
+                       });
+  }
 
   const std::span<Token> inner_tokens =
       prepare_tokens(context, work, inner.data(), num_places, F, F, *experts.down.format);
   const size_t down_panels = experts.down.num_panels();
   Pool::shared().run(down_panels, even_grain(down_panels, context.threads, 16), context.threads,
                      [&](size_t begin, size_t end, unsigned worker) {
-                       for (size_t i = begin; i < end; ++i)
-                         down_panel(context, experts, grouping, i, inner_tokens, sums.data() + worker * room,
-                                    num_tokens, out);
+                       for (size_t i = begin; i < end; ++i) {
+                         if (is_one)
+                           down_panel_of_one(context, experts, grouping, i, inner_tokens, out);
+                         else
+                           down_panel(context, experts, grouping, i, inner_tokens, sums.data() + worker * room,
+                                      num_tokens, out);
+                       }
                      });
 }
 

@@ -31,7 +31,6 @@ void multiply_tile(const uint8_t* columns, size_t first, size_t count, const Tok
     acc[t] = load_floats(out + size_t(t) * kPanelRows);
   }
   for (size_t k = 0; k < count; ++k, columns += kColumnNbytes<Id>) {
-    if constexpr (T <= 2) prefetch<kColumnNbytes<Id>>(columns);
     const Floats w = load_numbers<Id>(columns);
 #pragma GCC unroll 16
     for (int t = 0; t < T; ++t) acc[t] = multiply_add(w, all_floats(x[t][k]), acc[t]);
@@ -47,6 +46,15 @@ void multiply_tiles(const uint8_t* columns, size_t first, size_t count, const To
   for (; num_tokens >= T; num_tokens -= T, tokens += T, out += T * kPanelRows)
     multiply_tile<Id, T>(columns, first, count, tokens, out);
   if constexpr (T > 1) multiply_tiles<Id, (T > 6 ? 6 : T - 1)>(columns, first, count, tokens, num_tokens, out);
+}
+
+template <FormatId Id>
+void multiply_in_turns(size_t num_cols, const Pass* passes, size_t num_passes) {
+  constexpr size_t kTurn = 16;
+  for (size_t col = 0; col < num_cols; col += kTurn)
+    for (size_t i = 0; i < num_passes; ++i)
+      multiply_tile<Id, 1>(passes[i].panel + col * kColumnNbytes<Id>, col, std::min(kTurn, num_cols - col),
+                           passes[i].token, passes[i].sums);
 }
 
 // Numbers of 16 bits are converted once for many tokens.
@@ -71,6 +79,15 @@ void multiply_floats(const Run& run, const Token* tokens, size_t num_tokens, flo
     case FormatId::f32: return multiply_numbers<FormatId::f32>(run, tokens, num_tokens, sums);
     case FormatId::f16: return multiply_numbers<FormatId::f16>(run, tokens, num_tokens, sums);
     case FormatId::bf16: return multiply_numbers<FormatId::bf16>(run, tokens, num_tokens, sums);
+    default: return;
+  }
+}
+
+void multiply_floats_side_by_side(const Format& format, size_t num_cols, const Pass* passes, size_t num_passes) {
+  switch (format.id) {
+    case FormatId::f32: return multiply_in_turns<FormatId::f32>(num_cols, passes, num_passes);
+    case FormatId::f16: return multiply_in_turns<FormatId::f16>(num_cols, passes, num_passes);
+    case FormatId::bf16: return multiply_in_turns<FormatId::bf16>(num_cols, passes, num_passes);
     default: return;
   }
 }

@@ -7,6 +7,8 @@ namespace apportion::APPORTION_ISA {
 
 void multiply(const Run&, const Token*, size_t num_tokens, float* sums);
 void multiply_floats(const Run&, const Token*, size_t num_tokens, float* sums);
+void multiply_side_by_side(const Format&, size_t num_cols, const Pass*, size_t num_passes);
+void multiply_floats_side_by_side(const Format&, size_t num_cols, const Pass*, size_t num_passes);
 void multiply_exactly(const Run&, const Token*, size_t num_tokens, float* sums);
 void expand(const Run&, float* out);  // numbers [columns][16] of a run of codes
 void quantize(const float* x, size_t num_cols, Activations, void* codes, float* scales, float* sums);

@@ -37,6 +37,16 @@ struct Token {
   const float* sums;    // [K / 32], or [K / 32][2] for bytes16
 };
 
+// One token's product with one panel: sums[row] += token . row.
+struct Pass {
+  const uint8_t* panel;
+  const Token* token;
+  float* sums;
+};
+
+// Panels that one thread reads at a time: memory serves several places at once faster than one after the other.
+inline constexpr size_t kSideBySide = 4;
+
 // Keys and values of one head, and the queries that read them.
 struct AttendTile {
   const float* q;  // row r is token r / num_heads, head r % num_heads
@@ -74,6 +84,8 @@ struct Kernels {
 
   // sums[t][row] += token t . row, over the run's columns.
   void (*multiply)(const Run& run, const Token* tokens, size_t num_tokens, float* sums);
+  // The same for panels that each have one token, at most kSideBySide of them.
+  void (*multiply_side_by_side)(const Format& format, size_t num_cols, const Pass* passes, size_t num_passes);
   // The same with float activations, for formats of codes.
   void (*multiply_exactly)(const Run& run, const Token* tokens, size_t num_tokens, float* sums);
   void (*quantize)(const float* x, size_t num_cols, Activations kind, void* codes, float* scales, float* sums);

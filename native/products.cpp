@@ -1,7 +1,7 @@
 // A panel's rows times tokens. Groups of 32 columns give exact integer sums, which are added up as floats in the
 // groups' order: a token's result does not depend on the tokens beside it.
 //
-// One token reads the panel straight from memory. For several, a stretch of the panel that fits the L1 cache is
+// One token reads panels straight from memory. For several, a stretch of the panel that fits the L1 cache is
 // unpacked first and then serves tile after tile of tokens.
 #include <algorithm>
 #include <utility>
@@ -86,21 +86,27 @@ struct Tile {
   }
 };
 
+// Adds one block's products; its first group is the token's group `g`.
 template <class R>
-void multiply_directly(const Run& run, const Token* tokens, float* out) {
+APPORTION_INLINE void multiply_block(const uint8_t* block, size_t g, const Token* token, float* out) {
   using C = typename R::C;
-  Tile<C, 1> tile(tokens, run.first / kGroup, out);
-  const uint8_t* block = run.panel;
-  for (size_t g = 0; g < run.count / kGroup; g += R::kGroups, block += R::kBlockNbytes) {
-    unrolled<int(R::kGroups)>([&]<int G>() APPORTION_LAMBDA_INLINE {
-      prefetch<R::kBlockNbytes / R::kGroups>(block + G * (R::kBlockNbytes / R::kGroups));
-      GroupScales<C> s;
-      R::template scales<G>(block, s);
-      tile.add(g + G, s,
-               [&]<int J>() APPORTION_LAMBDA_INLINE { return C::Sum::prepare(R::template codes<G, J>(block)); });
-    });
-  }
+  Tile<C, 1> tile(token, g, out);
+  unrolled<int(R::kGroups)>([&]<int G>() APPORTION_LAMBDA_INLINE {
+    GroupScales<C> s;
+    R::template scales<G>(block, s);
+    tile.add(G, s, [&]<int J>() APPORTION_LAMBDA_INLINE { return C::Sum::prepare(R::template codes<G, J>(block)); });
+  });
   tile.store(out);
+}
+
+template <class R>
+void multiply_directly(size_t first, size_t num_cols, const Pass* passes, size_t num_passes) {
+  const size_t num_blocks = num_cols / (R::kGroups * kGroup);
+  for (size_t b = 0; b < num_blocks; ++b)
+#pragma GCC unroll 1
+    for (size_t i = 0; i < num_passes; ++i)
+      multiply_block<R>(passes[i].panel + b * R::kBlockNbytes, first / kGroup + b * R::kGroups, passes[i].token,
+                        passes[i].sums);
 }
 
 // A stretch of a panel in the L1 cache.
@@ -162,10 +168,9 @@ void multiply_many(const Run& run, const Token* tokens, size_t num_tokens, float
 
 template <class R>
 void multiply_codes(const Run& run, const Token* tokens, size_t num_tokens, float* out) {
-  if (num_tokens == 1)
-    multiply_directly<R>(run, tokens, out);
-  else
-    multiply_many<R>(run, tokens, num_tokens, out);
+  if (num_tokens > 1) return multiply_many<R>(run, tokens, num_tokens, out);
+  const Pass pass{run.panel, tokens, out};
+  multiply_directly<R>(run.first, run.count, &pass, 1);
 }
 
 // Unpacked groups as numbers, [columns][16].
@@ -220,6 +225,11 @@ bool with_reader(FormatId format, F f) {
 void multiply(const Run& run, const Token* tokens, size_t num_tokens, float* sums) {
   if (!with_reader(run.format->id, [&]<class R>() { multiply_codes<R>(run, tokens, num_tokens, sums); }))
     multiply_floats(run, tokens, num_tokens, sums);
+}
+
+void multiply_side_by_side(const Format& format, size_t num_cols, const Pass* passes, size_t num_passes) {
+  if (!with_reader(format.id, [&]<class R>() { multiply_directly<R>(0, num_cols, passes, num_passes); }))
+    multiply_floats_side_by_side(format, num_cols, passes, num_passes);
 }
 
 void expand(const Run& run, float* out) {

@@ -99,6 +99,11 @@ void multiply(const Run& run, const Token* tokens, size_t num_tokens, float* sum
   }
 }
 
+void multiply_side_by_side(const Format& format, size_t num_cols, const Pass* passes, size_t num_passes) {
+  for (size_t i = 0; i < num_passes; ++i)
+    multiply({&format, passes[i].panel, 0, num_cols}, passes[i].token, 1, passes[i].sums);
+}
+
 void expand(const Run& run, float* out) {
   const ReadGroup read = reader_of(run.format->id);
   const size_t per_block = run.format->block_size / kGroup;

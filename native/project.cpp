@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "one_token.h"
+
 namespace apportion {
 
 namespace {
@@ -62,6 +64,24 @@ void store(const Product& product, size_t panel, size_t token, size_t num_tokens
   }
 }
 
+void project_one(const Context& context, std::span<const std::span<const Token>> tokens,
+                 std::span<const Product> products) {
+  std::array<size_t, kMostProducts> counts;
+  for (size_t i = 0; i < products.size(); ++i) counts[i] = products[i].matrix.num_panels();
+  const auto multiply = [&](const Stretch& stretch, unsigned) {
+    const Product& product = products[stretch.matrix];
+    walk(stretch, kSideBySide, [&](std::span<const size_t> panels) {
+      float sums[kSideBySide][kPanelRows];
+      PanelProduct parts[kSideBySide];
+      for (size_t i = 0; i < panels.size(); ++i)
+        parts[i] = {&product.matrix, panels[i], tokens[stretch.matrix].data(), sums[i]};
+      multiply_panels(context, {parts, panels.size()});
+      for (size_t i = 0; i < panels.size(); ++i) store(product, panels[i], 0, 1, sums[i]);
+    });
+  };
+  for_stretches(context, {counts.data(), products.size()}, products[0].matrix.cols, multiply);
+}
+
 }  // namespace
 
 void project(const Context& context, const float* x, size_t num_tokens, std::span<const Product> products) {
@@ -74,6 +94,7 @@ void project(const Context& context, const float* x, size_t num_tokens, std::spa
     tokens[i] = prepared.of(*products[i].matrix.format);
     num_panels += products[i].matrix.num_panels();
   }
+  if (num_tokens == 1) return project_one(context, tokens, products);
   const auto multiply = [&](size_t panel, size_t token, size_t count, float* sums) {
     size_t i = 0;
     for (; panel >= products[i].matrix.num_panels(); ++i) panel -= products[i].matrix.num_panels();
@@ -88,6 +109,11 @@ void project_gated(const Context& context, const float* x, size_t num_tokens, co
   Workspace work;
   Prepared prepared(context, work, x, num_tokens, gate.cols);
   const std::span<const Token> gate_tokens = prepared.of(*gate.format), up_tokens = prepared.of(*up.format);
+  if (num_tokens == 1) {
+    const GatedOne one{gate, up, gate_tokens.data(), up_tokens.data(), nullptr, nullptr, kind, out};
+    return for_stretches(context, {{gate.num_panels()}}, 2 * gate.cols,
+                         [&](const Stretch& stretch, unsigned) { multiply_gated(context, one, stretch); });
+  }
   const auto multiply = [&](size_t panel, size_t token, size_t count, float* sums) {
     float *gates = sums, *ups = sums + count * kPanelRows;
     multiply_panel(context, gate, panel, gate_tokens.subspan(token, count), gates);

@@ -8,6 +8,7 @@ namespace apportion::APPORTION_ISA {
 const Kernels kernels = {
     .isa = APPORTION_TEXT(APPORTION_ISA),
     .multiply = multiply,
+    .multiply_side_by_side = multiply_side_by_side,
     .multiply_exactly = multiply_exactly,
     .quantize = quantize,
     .rms_norm = rms_norm,

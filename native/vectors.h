@@ -20,15 +20,3 @@
 #else
 #include "vectors_portable.h"
 #endif
-
-namespace apportion::APPORTION_ISA {
-
-// Asks for the memory that a stream reads soon, as much as it reads now.
-template <size_t Nbytes>
-APPORTION_INLINE void prefetch(const uint8_t* p) {
-  constexpr size_t kAhead = 4096;
-#pragma GCC unroll 16
-  for (size_t i = 0; i < Nbytes; i += 64) __builtin_prefetch(p + kAhead + i);
-}
-
-}  // namespace apportion::APPORTION_ISA

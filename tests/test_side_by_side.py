@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import perplexity_side_by_side, side_by_side
+from benchmarks import perplexity_by_format, perplexity_side_by_side, side_by_side
 from benchmarks.peers import run_program
 from tests.models.tiny import tiny_gguf
 
@@ -109,13 +109,29 @@ def test_perplexities_stand_side_by_side_with_their_difference(
     assert "300.5000 ± 1.2500" in printed(perplexity_side_by_side, words, capsys)[0]
 
 
-@pytest.mark.parametrize("script", [side_by_side, perplexity_side_by_side])
+def test_every_format_is_scored_by_default_exactly_and_by_llama_cpp(
+    model: str, peers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text"
+    text.write_text("the art of ease and the heart of stone " * 20)
+    words = [model, str(text), "--formats", "q8_0,q2_k", "--ctx", "32", "--windows", "3", "--threads", "1"]
+    q8_0, q2_k = json.loads(printed(perplexity_by_format, [*words, "--json"], capsys)[0])["results"]
+    assert q8_0["format"] == "q8_0"
+    assert 0.3 < q8_0["share"] < 1
+    assert q2_k["share"] == 0, "rows of 64 numbers are not whole blocks of 256"
+    assert q8_0["exact"] != q2_k["exact"]
+    assert q8_0["default"] == pytest.approx(q8_0["exact"], rel=0.01)
+    assert q8_0["llama.cpp"] == 300.5
+    assert "q8_0.gguf -f " in (peers / "calls").read_text()
+
+
+@pytest.mark.parametrize("script", [side_by_side, perplexity_side_by_side, perplexity_by_format])
 def test_without_llama_cpp_the_error_says_where_to_get_it(
     script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SystemExit, match="hint: build llama"):
-        printed(script, ["model.gguf", "text"][: 1 + (script is perplexity_side_by_side)], capsys)
+        printed(script, ["model.gguf", "text"][: 1 + (script is not side_by_side)], capsys)
 
 
 def test_a_program_that_fails_leaves_its_own_words() -> None:

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.memory.reading import SIZE
 
 from apportion.core.claim import Kind, Tier
 from apportion.core.errors import DiskFault
 from apportion.core.units import MiB
 from apportion.memory import Arena, Ledger, Reader
-
-SIZE = 3 * MiB + 1234  # ends inside a block
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from apportion.formats.blocks import FORMATS
-from apportion.kernels import NativeOps, Weight
+from apportion.kernels import NativeOps, Routing, Weight
 
 MakeWeight = Callable[..., Weight]
 
@@ -38,6 +38,28 @@ def test_threads_at_rest_use_no_processor(make_weight: MakeWeight) -> None:
     before = time.process_time()
     time.sleep(0.5)
     assert time.process_time() - before < 0.05
+
+
+def time_of_others() -> float:
+    """Processor time of this process's other threads, in seconds."""
+    return time.process_time() - time.thread_time()
+
+
+def test_what_is_little_work_for_one_token_wakes_nobody(make_weight: MakeWeight) -> None:
+    ops, one = NativeOps(2), np.ones((1, 64), np.float32)
+    weight, table = make_weight(FORMATS["q8_0"], (64, 64), 1), make_weight(FORMATS["q8_0"], (300, 64), 2)
+    cache = np.zeros((2, 40, 32), np.float16)
+    ops.linear(np.ones((64, 64), np.float32), table)
+    time.sleep(0.05)
+    before = time_of_others()
+    for _ in range(300):
+        x = ops.rms_norm(ops.embed(np.zeros(1, np.int32), table), one[0], 1e-5)
+        heads = ops.linear(x, weight).reshape(1, 2, 32)
+        ops.rope(heads, np.array([3], np.int32), np.ones(8, np.float32), "half")
+        ops.append(cache, heads, 39)
+        ops.attend(heads, cache, cache, 39, 1.0)
+        ops.route(ops.gate(x, x, "silu"), Routing(2))
+    assert time_of_others() - before < 0.02  # each waking costs 0.2 ms, so that all would cost 0.06 s or more
 
 
 WAKE = """

@@ -10,8 +10,10 @@
 // Scores: lane i adds up dimensions i, i + 8, .. in order, then the lanes are added in the fixed order of `sum`.
 // Values: each dimension adds up the positions in order. So a row's arithmetic depends on its own position only: not on
 // the tile around it, nor on how many rows and positions are computed at once.
+//
+// Memory never rests: it is asked for the block's values while scores are computed, and for the next block's keys while
+// values are.
 #include <algorithm>
-#include <iterator>
 #include <limits>
 #include <type_traits>
 

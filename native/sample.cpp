@@ -13,7 +13,9 @@ namespace {
 
 constexpr size_t kChunk = 1024;       // logits between two looks at what was collected
 constexpr size_t kWeightGroup = 512;  // logits whose weights are added up in float
-constexpr size_t kFirstReach = 256;   // candidates that a first try of keep_reaching sorts
+constexpr size_t kFew = 256;          // candidates that keep_reaching sorts before it looks at all
+constexpr size_t kBuckets = 2048;     // of logits, by how far they are below the best
+constexpr float kBucketsPerUnit = 64;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 auto better_in(Logits logits) {
@@ -23,19 +25,20 @@ auto better_in(Logits logits) {
   };
 }
 
-// Calls body(first, sum) for every group with the sum of its weights e^((logit - top) * factor).
+// Calls body(first, sum, weights) for every group with its weights e^((logit - top) * factor) and their sum.
 template <class Body>
 void for_groups(const Kernels& kernels, Logits logits, float top, float factor, Body body) {
   float weights[kWeightGroup];
   for (size_t first = 0; first < logits.size(); first += kWeightGroup) {
     const size_t count = std::min(kWeightGroup, logits.size() - first);
-    body(first, kernels.exponentials(logits.data() + first, count, top, factor, weights));
+    const float sum = kernels.exponentials(logits.data() + first, count, top, factor, weights);
+    body(first, sum, std::span<const float>(weights, count));
   }
 }
 
 double sum_weights(const Kernels& kernels, Logits logits, float top, float factor) {
   double total = 0;
-  for_groups(kernels, logits, top, factor, [&](size_t, float sum) { total += double(sum); });
+  for_groups(kernels, logits, top, factor, [&](size_t, float sum, auto) { total += double(sum); });
   return total;
 }
 
@@ -53,6 +56,51 @@ size_t find_above(std::span<const float> weights, double target) {
   }
   return last;
 }
+
+// Candidates whose weights are to reach a sum.
+struct Reach {
+  Logits logits;
+  float top;
+  double wanted;
+
+  // How many of the places, best first, are needed; 0 if all are not enough.
+  size_t count(std::span<const int32_t> places, double reached) const {
+    for (size_t i = 0; i < places.size(); ++i) {
+      reached += double(std::exp(logits[size_t(places[i])] - top));
+      if (reached >= wanted) return i + 1;
+    }
+    return 0;
+  }
+
+  size_t bucket(float logit) const {
+    const float distance = (top - logit) * kBucketsPerUnit;
+    return distance < float(kBuckets - 1) ? size_t(distance) : kBuckets - 1;
+  }
+
+  // The place of the last that is needed, best first. Sorts only the bucket in which the sum is reached.
+  int32_t find_last(const Kernels& kernels, int32_t* places) const {
+    double sums[kBuckets] = {};
+    for_groups(kernels, logits, top, 1.0f, [&](size_t first, float, std::span<const float> weights) {
+      for (size_t i = 0; i < weights.size(); ++i) sums[bucket(logits[first + i])] += double(weights[i]);
+    });
+    size_t last = 0;
+    double before = 0, running = 0;
+    for (size_t b = 0; b < kBuckets && running < wanted; ++b) {
+      if (sums[b] <= 0) continue;
+      last = b;
+      before = running;
+      running += sums[b];
+    }
+    const float least = last + 1 < kBuckets ? top - float(last + 2) / kBucketsPerUnit : -kInfinity;
+    int32_t* const all = places + kernels.collect(logits.data(), logits.size(), least, 0, places);
+    int32_t* const end = std::remove_if(places, all, [&](int32_t i) { return bucket(logits[size_t(i)]) != last; });
+    if (places == end) return 0;  // only where numbers are NaN
+    std::sort(places, end, better_in(logits));
+    const std::span<const int32_t> sorted(places, end);
+    const size_t needed = count(sorted, before);
+    return needed ? sorted[needed - 1] : sorted.back();
+  }
+};
 
 }  // namespace
 
@@ -85,16 +133,17 @@ size_t keep_above(const Kernels& kernels, Logits logits, float least, int32_t* p
 
 size_t keep_reaching(const Kernels& kernels, Logits logits, double target, int32_t* places) {
   const float top = best_of(kernels, logits);
-  const double wanted = target * sum_weights(kernels, logits, top, 1.0f);
-  for (size_t count = kFirstReach;; count *= 16) {
-    const size_t found = keep_largest(kernels, logits, std::min(count, logits.size()), places);
-    double reached = 0;
-    for (size_t i = 0; i < found; ++i) {
-      reached += double(std::exp(logits[size_t(places[i])] - top));
-      if (reached >= wanted) return i + 1;
-    }
-    if (count >= logits.size()) return found;
+  const Reach reach{logits, top, target * sum_weights(kernels, logits, top, 1.0f)};
+  const size_t few = keep_largest(kernels, logits, std::min(kFew, logits.size()), places);
+  if (const size_t needed = reach.count({places, few}, 0)) {
+    std::sort(places, places + needed);
+    return needed;
   }
+  const int32_t last = reach.find_last(kernels, places);
+  const float least = logits[size_t(last)];
+  int32_t* const end = places + keep_above(kernels, logits, least, places);
+  return size_t(std::remove_if(places, end, [&](int32_t i) { return logits[size_t(i)] == least && i > last; }) -
+                places);
 }
 
 double log_sum(const Kernels& kernels, Logits logits) {
@@ -107,7 +156,7 @@ size_t draw(const Kernels& kernels, Logits logits, float temperature, double uni
   Workspace work;
   const std::span<float> sums = work.take<float>((logits.size() + kWeightGroup - 1) / kWeightGroup);
   double total = 0;
-  for_groups(kernels, logits, top, factor, [&](size_t first, float sum) {
+  for_groups(kernels, logits, top, factor, [&](size_t first, float sum, auto) {
     sums[first / kWeightGroup] = sum;
     total += double(sum);
   });

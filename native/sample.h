@@ -19,7 +19,7 @@ size_t keep_largest(const Kernels& kernels, Logits logits, size_t count, int32_t
 // Places of those that are at least `least`, in order; returns how many.
 size_t keep_above(const Kernels& kernels, Logits logits, float least, int32_t* places);
 
-// Places of the fewest whose probabilities reach `target`, best first; returns how many.
+// Places, in order, of the fewest whose probabilities reach `target`, of equal ones the lower; returns how many.
 size_t keep_reaching(const Kernels& kernels, Logits logits, double target, int32_t* places);
 
 // log of the sum of e^logit.

@@ -74,10 +74,22 @@ def test_reaching_is_the_fewest(native: NativeSampling, logits: np.ndarray, targ
     logits = spread(logits, seed)
     weights = np.exp(logits.astype(np.float64) - logits.max())
     ours = native.reaching(logits, target)
-    np.testing.assert_array_equal(ours, REFERENCE.largest(logits, len(ours)))
-    mass = weights[ours] / weights.sum()
+    best = REFERENCE.largest(logits, len(ours))
+    np.testing.assert_array_equal(ours, np.sort(best))
+    mass = weights[best] / weights.sum()
     assert mass.sum() >= target - 1e-5
     assert mass[:-1].sum() <= target + 1e-5
+
+
+@pytest.mark.parametrize("target", [0.3, 0.95, 0.9999999])
+@pytest.mark.parametrize("spread_of_logits", [0.0, 0.01, 2.0, 60.0])
+def test_reaching_far_into_a_long_row(native: NativeSampling, spread_of_logits: float, target: float) -> None:
+    logits = np.random.default_rng(5).standard_normal(40_000).astype(np.float32) * np.float32(
+        spread_of_logits
+    )
+    ours, theirs = native.reaching(logits, target), REFERENCE.reaching(logits, target)
+    assert len(ours) == pytest.approx(len(theirs), rel=1e-3, abs=1)
+    np.testing.assert_array_equal(ours, np.sort(REFERENCE.largest(logits, len(ours))))
 
 
 @few

@@ -29,7 +29,7 @@ class SamplingOps(Protocol):
         """Places, ascending, of all that are at least `least`."""
 
     def reaching(self, logits: Floats, target: float) -> Ints:
-        """Places of the fewest whose probabilities reach `target`, best first; at least one."""
+        """Places, ascending, of the fewest whose probabilities reach `target`; at least one."""
 
     def log_sum(self, logits: Floats) -> float:
         """log(sum(exp(logits)))."""
@@ -112,7 +112,7 @@ class ReferenceSampling:
         order = np.argsort(-logits, kind="stable").astype(np.int32)
         weights = np.exp(logits[order].astype(np.float64) - float(logits.max()))
         running = np.cumsum(weights)
-        return order[: np.searchsorted(running, target * running[-1]) + 1]
+        return np.sort(order[: np.searchsorted(running, target * running[-1]) + 1])
 
     def log_sum(self, logits: Floats) -> float:
         top = float(logits.max())

@@ -48,13 +48,26 @@ void multiply_tiles(const uint8_t* columns, size_t first, size_t count, const To
   if constexpr (T > 1) multiply_tiles<Id, (T > 6 ? 6 : T - 1)>(columns, first, count, tokens, num_tokens, out);
 }
 
+template <FormatId Id, size_t Passes>
+void multiply_passes(size_t num_cols, const Pass* passes) {
+  Floats acc[Passes];
+#pragma GCC unroll 4
+  for (size_t i = 0; i < Passes; ++i) acc[i] = load_floats(passes[i].sums);
+  for (size_t k = 0; k < num_cols; ++k) {
+#pragma GCC unroll 4
+    for (size_t i = 0; i < Passes; ++i) {
+      const float x = static_cast<const float*>(passes[i].token->codes)[k];
+      acc[i] = multiply_add(load_numbers<Id>(passes[i].panel + k * kColumnNbytes<Id>), all_floats(x), acc[i]);
+    }
+  }
+#pragma GCC unroll 4
+  for (size_t i = 0; i < Passes; ++i) store_floats(passes[i].sums, acc[i]);
+}
+
 template <FormatId Id>
-void multiply_in_turns(size_t num_cols, const Pass* passes, size_t num_passes) {
-  constexpr size_t kTurn = 16;
-  for (size_t col = 0; col < num_cols; col += kTurn)
-    for (size_t i = 0; i < num_passes; ++i)
-      multiply_tile<Id, 1>(passes[i].panel + col * kColumnNbytes<Id>, col, std::min(kTurn, num_cols - col),
-                           passes[i].token, passes[i].sums);
+void multiply_side_by_side_of(size_t num_cols, const Pass* passes, size_t num_passes) {
+  if (num_passes == kSideBySide) return multiply_passes<Id, kSideBySide>(num_cols, passes);
+  for (size_t i = 0; i < num_passes; ++i) multiply_passes<Id, 1>(num_cols, passes + i);
 }
 
 // Numbers of 16 bits are converted once for many tokens.
@@ -65,8 +78,11 @@ void multiply_numbers(const Run& run, const Token* tokens, size_t num_tokens, fl
   alignas(64) float numbers[kMaxColumns * kPanelRows];
   for (size_t col = 0; col < run.count; col += kMaxColumns) {
     const size_t count = std::min(kMaxColumns, run.count - col);
-    for (size_t k = 0; k < count; ++k)
-      store_floats(numbers + k * kPanelRows, load_numbers<Id>(run.panel + (col + k) * kColumnNbytes<Id>));
+    for (size_t k = 0; k < count; ++k) {
+      const uint8_t* column = run.panel + (col + k) * kColumnNbytes<Id>;
+      __builtin_prefetch(column + kMaxColumns * kColumnNbytes<Id>);
+      store_floats(numbers + k * kPanelRows, load_numbers<Id>(column));
+    }
     multiply_tiles<FormatId::f32>(reinterpret_cast<const uint8_t*>(numbers), run.first + col, count, tokens, num_tokens,
                                   out);
   }
@@ -85,9 +101,9 @@ void multiply_floats(const Run& run, const Token* tokens, size_t num_tokens, flo
 
 void multiply_floats_side_by_side(const Format& format, size_t num_cols, const Pass* passes, size_t num_passes) {
   switch (format.id) {
-    case FormatId::f32: return multiply_in_turns<FormatId::f32>(num_cols, passes, num_passes);
-    case FormatId::f16: return multiply_in_turns<FormatId::f16>(num_cols, passes, num_passes);
-    case FormatId::bf16: return multiply_in_turns<FormatId::bf16>(num_cols, passes, num_passes);
+    case FormatId::f32: return multiply_side_by_side_of<FormatId::f32>(num_cols, passes, num_passes);
+    case FormatId::f16: return multiply_side_by_side_of<FormatId::f16>(num_cols, passes, num_passes);
+    case FormatId::bf16: return multiply_side_by_side_of<FormatId::bf16>(num_cols, passes, num_passes);
     default: return;
   }
 }

@@ -6,7 +6,7 @@ namespace apportion {
 
 namespace {
 
-constexpr size_t kTokensAtATime = 128;   // their codes stay in the L2 cache while panels pass
+constexpr size_t kTokensAtATime = 64;    // their codes stay in the L2 cache while panels pass
 constexpr size_t kFewNumbers = 1 << 14;  // less work than this is not worth waking a thread for
 
 constexpr size_t kScratchNbytes = 16 << 10;

@@ -24,7 +24,7 @@ DOCS_STAMP   := $(VENV)/.stamp-docs
 FUZZ_STAMP   := $(VENV)/.stamp-fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test model check format build docs docs-generate docs-serve fuzz bench coverage clean
+.PHONY: help demo test test-isas model check format build docs docs-generate docs-serve fuzz bench coverage clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -89,13 +89,16 @@ check: $(BUILD_STAMP) $(CHECK_STAMP) ## Format, lint, types, import layers, depe
 format: $(CHECK_STAMP) ## Rewrite the code in the project's format
 	ruff format src tests docs tools benchmarks
 	ruff check --fix src tests docs tools benchmarks
-	clang-format -i $$(git ls-files -- 'native/*.cpp' 'native/*.h')
+	clang-format -i $$(git ls-files -- 'native/*.cpp' 'native/*.h' 'tests/native/*.cpp' 'tests/native/*.h')
 
 coverage: $(BUILD_STAMP) $(TEST_STAMP) ## Branch coverage of the suite, by file
 	coverage erase
 	coverage run -m pytest
 	coverage combine --quiet || true
 	coverage report --skip-covered
+
+test-isas: $(BUILD_STAMP) $(TEST_STAMP) ## Kernels of instruction sets that this processor lacks, emulated (minutes)
+	@tools/test-isas
 
 fuzz: $(BUILD_STAMP) $(TEST_STAMP) $(FUZZ_STAMP) ## Fuzz each reader for SECONDS_EACH seconds (default 600)
 	@tools/fuzz $(SECONDS_EACH)

@@ -15,12 +15,18 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
 endif()
 
 set(APPORTION_KERNELS
-  quantize.cpp floats.cpp elementwise.cpp bound.cpp attention.cpp logits.cpp stream.cpp peak.cpp table.cpp)
+  products.cpp quantize.cpp floats.cpp elementwise.cpp bound.cpp attention.cpp logits.cpp stream.cpp peak.cpp table.cpp)
 list(TRANSFORM APPORTION_KERNELS PREPEND ${CMAKE_CURRENT_LIST_DIR}/)
 
+# The products are vectors already; looking for loops in them takes longer than the rest of the compilation.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/products.cpp PROPERTIES COMPILE_OPTIONS
+    "-fno-tree-vectorize;-fno-tree-loop-distribution;-fno-predictive-commoning")
+endif()
+
 # Adds the kernels for one instruction set to `target`, compiled with the options that follow.
-function(apportion_isa target name products)
-  add_library(kernels_${name} OBJECT ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/${products} ${APPORTION_KERNELS})
+function(apportion_isa target name)
+  add_library(kernels_${name} OBJECT ${APPORTION_KERNELS})
   target_compile_definitions(kernels_${name} PRIVATE APPORTION_ISA=${name})
   target_compile_options(kernels_${name} PRIVATE ${APPORTION_WARNINGS} ${ARGN})
   set_target_properties(kernels_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden)
@@ -30,17 +36,17 @@ endfunction()
 # All sets that this kind of processor may have; which one is used is chosen at run time (cpu.cpp).
 function(apportion_isas target)
   target_compile_options(${target} PRIVATE ${APPORTION_WARNINGS})
-  apportion_isa(${target} portable products_portable.cpp)
+  apportion_isa(${target} portable)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT MSVC)
     target_compile_definitions(${target} PRIVATE APPORTION_X86)
     set(avx2 -mavx2 -mfma -mf16c -DAPPORTION_AVX2)
-    apportion_isa(${target} avx2 products.cpp ${avx2})
+    apportion_isa(${target} avx2 ${avx2})
     if(APPORTION_EMULATED)
       target_compile_definitions(${target} PRIVATE APPORTION_EMULATED)
       # At -O1: what the optimizer would make of the emulation takes it minutes.
-      apportion_isa(${target} avx512 products.cpp ${avx2} -DAPPORTION_AVX512 -DAPPORTION_EMULATED -O1 -Wno-psabi)
+      apportion_isa(${target} avx512 ${avx2} -DAPPORTION_AVX512 -DAPPORTION_EMULATED -O1 -Wno-psabi)
     else()
-      apportion_isa(${target} avx512 products.cpp ${avx2} -DAPPORTION_AVX512
+      apportion_isa(${target} avx512 ${avx2} -DAPPORTION_AVX512
         -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni ${APPORTION_QUIET})
     endif()
   endif()

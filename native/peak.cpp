@@ -5,9 +5,16 @@
 //            int8                              f32              bf16
 //   avx2     vpmaddubsw, vpmaddwd, vpaddd      vfmadd           as f32: widening is a shift
 //   avx512   vpdpbusd                          vfmadd           vdpbf16ps, where there is one
+//   neon     smlal, or sdot                    fmla             as f32
+//   others   pmaddwd, paddd; or mul, add       mul, add         as f32
 #include "isa.h"
 #if defined(__AVX2__)
 #include <immintrin.h>
+#else
+#include "quads.h"
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 #endif
 
 namespace apportion::APPORTION_ISA {
@@ -24,7 +31,11 @@ inline void touch([[maybe_unused]] Vector& x) {
   asm volatile("" : "+v"(x));
 #elif defined(__AVX2__)
   asm volatile("" : "+x"(x));
-#elif defined(__GNUC__)
+#elif defined(__SSE2__)
+  asm volatile("" : "+x"(x));
+#elif defined(__aarch64__)
+  asm volatile("" : "+w"(x));
+#else
   asm volatile("" : "+m"(x));
 #endif
 }
@@ -85,25 +96,32 @@ uint64_t multiply_adds(PeakKind kind, size_t rounds) {
 
 #else
 
-// What the compiler makes of plain loops.
-template <class Number>
-struct Lanes {
-  Number lane[8];
-};
-
-template <class Number>
-Lanes<Number> multiply_add(const Lanes<Number>& sum, const Lanes<Number>& x) {
-  Lanes<Number> next;
-  for (size_t i = 0; i < 8; ++i) next.lane[i] = sum.lane[i] + x.lane[i] * Number(3);
-  return next;
+// Products of one instruction, or of the few that stand for it, with 8-bit numbers in whatever width they are
+// multiplied.
+#if defined(__ARM_FEATURE_DOTPROD)
+constexpr uint64_t kProducts = 16;
+Int4 add_products(Int4 sum, Int4 x) { return (Int4)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)x); }
+#elif defined(APPORTION_NEON)
+constexpr uint64_t kProducts = 8;
+Int4 add_products(Int4 sum, Int4 x) {
+  const int8x8_t bytes = vget_low_s8((int8x16_t)x);
+  return (Int4)vmlal_s8((int16x8_t)sum, bytes, bytes);
 }
+#elif defined(__SSE2__)
+constexpr uint64_t kProducts = 8;
+Int4 add_products(Int4 sum, Int4 x) { return sum + (Int4)_mm_madd_epi16((__m128i)x, (__m128i)x); }
+#else
+constexpr uint64_t kProducts = 4;
+Int4 add_products(Int4 sum, Int4 x) { return sum + x * x; }
+#endif
 
 uint64_t multiply_adds(PeakKind kind, size_t rounds) {
-  if (kind == PeakKind::int8)
-    run_chains<kChains>(rounds, Lanes<uint32_t>{{1, 2, 3, 4, 5, 6, 7, 8}}, multiply_add<uint32_t>);
-  else
-    run_chains<kChains>(rounds, Lanes<float>{{1, 2, 3, 4, 5, 6, 7, 8}}, multiply_add<float>);
-  return 8 * kChains * rounds;
+  if (kind == PeakKind::int8) {
+    run_chains<kAddChains>(rounds, all4(3), add_products);
+    return kProducts * kAddChains * rounds;
+  }
+  run_chains<kChains>(rounds, all4(0.5f), [](Float4 sum, Float4 x) { return fma4(x, all4(0.5f), sum); });
+  return 4 * kChains * rounds;
 }
 
 #endif

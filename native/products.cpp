@@ -1,8 +1,8 @@
 // A panel's rows times tokens. Groups of 32 columns give exact integer sums, which are added up as floats in the
 // groups' order: a token's result does not depend on the tokens beside it.
 //
-// One token reads panels straight from memory. For several, a stretch of the panel that fits the L1 cache is
-// unpacked first and then serves tile after tile of tokens.
+// One token reads panels straight from memory, where registers allow it. For several, a stretch of the panel that fits
+// the L1 cache is unpacked first and then serves tile after tile of tokens.
 #include <algorithm>
 #include <utility>
 
@@ -178,9 +178,19 @@ void multiply_many(const Run& run, const Token* tokens, size_t num_tokens, float
 
 template <class R>
 void multiply_codes(const Run& run, const Token* tokens, size_t num_tokens, float* out) {
-  if (num_tokens > 1) return multiply_many<R>(run, tokens, num_tokens, out);
-  const Pass pass{run.panel, tokens, out};
-  multiply_directly<R>(run.first, run.count, &pass, 1);
+  if constexpr (kReadsDirectly)
+    if (num_tokens == 1) {
+      const Pass pass{run.panel, tokens, out};
+      return multiply_directly<R>(run.first, run.count, &pass, 1);
+    }
+  multiply_many<R>(run, tokens, num_tokens, out);
+}
+
+template <class R>
+void multiply_passes(const Format& format, size_t num_cols, const Pass* passes, size_t num_passes) {
+  if constexpr (kReadsDirectly) return multiply_directly<R>(0, num_cols, passes, num_passes);
+  for (size_t i = 0; i < num_passes; ++i)
+    multiply_many<R>({&format, passes[i].panel, 0, num_cols}, passes[i].token, 1, passes[i].sums);
 }
 
 // Unpacked groups as numbers, [columns][16].
@@ -238,7 +248,7 @@ void multiply(const Run& run, const Token* tokens, size_t num_tokens, float* sum
 }
 
 void multiply_side_by_side(const Format& format, size_t num_cols, const Pass* passes, size_t num_passes) {
-  if (!with_reader(format.id, [&]<class R>() { multiply_directly<R>(0, num_cols, passes, num_passes); }))
+  if (!with_reader(format.id, [&]<class R>() { multiply_passes<R>(format, num_cols, passes, num_passes); }))
     multiply_floats_side_by_side(format, num_cols, passes, num_passes);
 }
 

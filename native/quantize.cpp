@@ -67,7 +67,9 @@ Code code_of(float x, float inverse, float levels) {
   const float scaled = x * inverse;
   // Written so that NaN, which no comparison holds for, becomes a number too.
   const float bounded = scaled > levels ? levels : (scaled >= -levels ? scaled : -levels);
-  return Code(std::nearbyint(bounded));
+  // Adding 1.5 * 2^23 rounds to the nearest whole number, ties to even; as conversions of vectors do.
+  constexpr float kShift = 12582912.0f;
+  return Code((bounded + kShift) - kShift);
 }
 
 void put_bytes(const float* x, float inverse, int8_t* out) {

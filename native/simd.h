@@ -12,6 +12,8 @@
 
 #if defined(APPORTION_AVX2)
 #include <immintrin.h>
+#else
+#include "quads.h"
 #endif
 
 namespace apportion::APPORTION_ISA {
@@ -80,74 +82,55 @@ inline F8 power_from_bits(F8 n) {
 #else
 
 struct F8 {
-  float v[8];
+  Float4 v[2];
 
-  static F8 load(const float* p) {
-    F8 r;
-    for (int i = 0; i < 8; ++i) r.v[i] = p[i];
-    return r;
-  }
-  static F8 load_half(const uint16_t* p) {
-    F8 r;
-    for (int i = 0; i < 8; ++i) r.v[i] = float_from_half(p[i]);
-    return r;
-  }
-  static F8 all(float x) { return {{x, x, x, x, x, x, x, x}}; }
-  void store(float* p) const {
-    for (int i = 0; i < 8; ++i) p[i] = v[i];
-  }
+  static F8 load(const float* p) { return {{load_quad<Float4>(p), load_quad<Float4>(p + 4)}}; }
+  static F8 load_half(const uint16_t* p) { return {{load_halves4(p), load_halves4(p + 4)}}; }
+  static F8 all(float x) { return {{all4(x), all4(x)}}; }
+  void store(float* p) const { std::memcpy(p, v, sizeof v); }
   void store_half(uint16_t* p) const {
-    for (int i = 0; i < 8; ++i) p[i] = half_from_float(v[i]);
+    store_halves4(p, v[0]);
+    store_halves4(p + 4, v[1]);
   }
 };
 
-template <class Lane>
-inline F8 each(Lane lane) {
-  F8 r;
-  for (int i = 0; i < 8; ++i) r.v[i] = lane(i);
-  return r;
-}
-
-inline F8 operator+(F8 a, F8 b) {
-  return each([&](int i) { return a.v[i] + b.v[i]; });
-}
-inline F8 operator-(F8 a, F8 b) {
-  return each([&](int i) { return a.v[i] - b.v[i]; });
-}
-inline F8 operator*(F8 a, F8 b) {
-  return each([&](int i) { return a.v[i] * b.v[i]; });
-}
-inline F8 operator/(F8 a, F8 b) {
-  return each([&](int i) { return a.v[i] / b.v[i]; });
-}
-inline F8 fma(F8 a, F8 b, F8 c) {
-  return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
-}
+inline F8 operator+(F8 a, F8 b) { return {{a.v[0] + b.v[0], a.v[1] + b.v[1]}}; }
+inline F8 operator-(F8 a, F8 b) { return {{a.v[0] - b.v[0], a.v[1] - b.v[1]}}; }
+inline F8 operator*(F8 a, F8 b) { return {{a.v[0] * b.v[0], a.v[1] * b.v[1]}}; }
+inline F8 operator/(F8 a, F8 b) { return {{a.v[0] / b.v[0], a.v[1] / b.v[1]}}; }
+inline F8 fma(F8 a, F8 b, F8 c) { return {{fma4(a.v[0], b.v[0], c.v[0]), fma4(a.v[1], b.v[1], c.v[1])}}; }
 inline F8 max(F8 a, F8 b) {
-  return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+  return {{select4(a.v[0] > b.v[0], a.v[0], b.v[0]), select4(a.v[1] > b.v[1], a.v[1], b.v[1])}};
 }
 inline F8 min(F8 a, F8 b) {
-  return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+  return {{select4(a.v[0] < b.v[0], a.v[0], b.v[0]), select4(a.v[1] < b.v[1], a.v[1], b.v[1])}};
 }
-inline float sum(F8 a) { return ((a.v[0] + a.v[4]) + (a.v[2] + a.v[6])) + ((a.v[1] + a.v[5]) + (a.v[3] + a.v[7])); }
-inline float first(F8 a) { return a.v[0]; }
-inline float largest(F8 a) { return *std::max_element(a.v, a.v + 8); }
+inline float sum(F8 a) {
+  const Float4 s = a.v[0] + a.v[1];
+  return (s[0] + s[2]) + (s[1] + s[3]);
+}
+inline float first(F8 a) { return a.v[0][0]; }
+inline float largest(F8 a) {
+  const Float4 m = select4(a.v[0] > a.v[1], a.v[0], a.v[1]);
+  return std::max(std::max(m[0], m[1]), std::max(m[2], m[3]));
+}
 inline unsigned at_least(F8 a, F8 b) {
   unsigned mask = 0;
-  for (unsigned i = 0; i < 8; ++i) mask |= unsigned(a.v[i] >= b.v[i]) << i;
+  for (unsigned i = 0; i < 8; ++i) mask |= unsigned(a.v[i / 4][i % 4] >= b.v[i / 4][i % 4]) << i;
   return mask;
 }
 inline void sum4(F8 a, F8 b, F8 c, F8 d, float* out) {
-  out[0] = sum(a);
-  out[1] = sum(b);
-  out[2] = sum(c);
-  out[3] = sum(d);
+  const Float4 sa = a.v[0] + a.v[1], sb = b.v[0] + b.v[1], sc = c.v[0] + c.v[1], sd = d.v[0] + d.v[1];
+  const Float4 even = Float4{sa[0], sb[0], sc[0], sd[0]} + Float4{sa[2], sb[2], sc[2], sd[2]};
+  const Float4 odd = Float4{sa[1], sb[1], sc[1], sd[1]} + Float4{sa[3], sb[3], sc[3], sd[3]};
+  store_quad(out, even + odd);
 }
 inline F8 zero_below(F8 x, F8 a, F8 b) {
-  return each([&](int i) { return a.v[i] < b.v[i] ? 0.0f : x.v[i]; });
+  const Float4 zero = all4(0.0f);
+  return {{select4(a.v[0] < b.v[0], zero, x.v[0]), select4(a.v[1] < b.v[1], zero, x.v[1])}};
 }
 inline F8 power_from_bits(F8 n) {
-  return each([&](int i) { return float_from_bits((std::bit_cast<uint32_t>(n.v[i]) + 127) << 23); });
+  return {{(Float4)(((Uint4)n.v[0] + 127) << 23), (Float4)(((Uint4)n.v[1] + 127) << 23)}};
 }
 
 #endif

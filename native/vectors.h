@@ -17,6 +17,8 @@
 #include "vectors_avx512.h"
 #elif defined(APPORTION_AVX2)
 #include "vectors_avx2.h"
+#elif defined(APPORTION_NEON)
+#include "vectors_neon.h"
 #else
 #include "vectors_portable.h"
 #endif

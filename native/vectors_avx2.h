@@ -21,6 +21,7 @@ struct Floats {
 };
 
 // Tokens computed together, their sums in registers: of integer codes, and of floats.
+inline constexpr bool kReadsDirectly = true;  // products of one token, without unpacking first
 inline constexpr int kCodesTile = 4, kFloatsTile = 6;
 
 APPORTION_INLINE Bytes load_bytes(const uint8_t* p) {

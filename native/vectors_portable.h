@@ -1,48 +1,110 @@
-// A panel's 16 rows as floats, for any processor: plain loops, which compilers turn into whatever vectors there are.
+// What the products are written in, for any processor.
 #pragma once
 
-#include <cstring>
-
-#include "half.h"
+#include "vectors_quads.h"
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 namespace apportion::APPORTION_ISA {
 
-struct Floats {
-  float v[16];
+// Tokens computed together, their sums in registers: of integer codes, and of floats.
+inline constexpr bool kReadsDirectly = false;  // products of one token, without unpacking first
+inline constexpr int kCodesTile = 2, kFloatsTile = 3;
+
+// table[code], for codes below 16.
+APPORTION_INLINE Bytes look_up(const int8_t* table, const Bytes& codes) {
+  uint8_t lanes[64];
+  std::memcpy(lanes, codes.v, sizeof lanes);
+  for (uint8_t& lane : lanes) lane = uint8_t(table[lane]);
+  return load_bytes(lanes);
+}
+
+// Both products of each lane's pairs, added up: the one thing that x86-64 has an instruction for and operators do not
+// say.
+APPORTION_INLINE Int4 multiply_pairs(Word8 a, Word8 b) {
+#if defined(__SSE2__)
+  return (Int4)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#else
+  const auto low = [](Word8 pairs) { return (Int4)((Uint4)pairs << 16) >> 16; };
+  const auto high = [](Word8 pairs) { return (Int4)pairs >> 16; };
+  return low(a) * low(b) + high(a) * high(b);
+#endif
+}
+
+// Keeps a running sum where it stands. Without it GCC computes all products first, spills them, and adds them later.
+APPORTION_INLINE void pin([[maybe_unused]] Int4& sum) {
+#if defined(__SSE2__)
+  asm volatile("" : "+x"(sum));
+#endif
+}
+
+// Codes times activations, both as int16, four columns at a time.
+struct PairSum {
+  using Codes = Pairs;
+  static constexpr bool kWide = true;
+  Int4 v[4];
+
+  APPORTION_INLINE void clear() {
+    for (Int4& sum : v) sum = all4(0);
+  }
+  APPORTION_INLINE void add(const Codes& codes, Word8 even, Word8 odd) {
+#pragma GCC unroll 4
+    for (int h = 0; h < 4; ++h) v[h] += multiply_pairs(codes.even[h], even) + multiply_pairs(codes.odd[h], odd);
+  }
+  APPORTION_INLINE Ints total() const { return {{v[0], v[1], v[2], v[3]}}; }
+  APPORTION_INLINE Ints total(const Subs& subs) const { return total() * subs; }
 };
 
-inline constexpr int kFloatsTile = 6;  // tokens computed together
-
-template <class F>
-APPORTION_INLINE Floats each(F f) {
-  Floats out;
-  for (int r = 0; r < 16; ++r) out.v[r] = f(r);
-  return out;
+APPORTION_INLINE Word8 two_words(const void* p) {
+  int32_t both;
+  std::memcpy(&both, p, sizeof both);
+  return (Word8)all4(both);
 }
 
-APPORTION_INLINE uint16_t read_word(const uint8_t* p, int index) {
-  uint16_t word;
-  std::memcpy(&word, p + 2 * index, 2);
-  return word;
-}
+// Unsigned codes times int8.
+struct UnsignedSum : PairSum {
+  using X = int8_t;
 
-APPORTION_INLINE Floats load_floats(const float* p) {
-  Floats out;
-  std::memcpy(out.v, p, sizeof out.v);
-  return out;
-}
-APPORTION_INLINE void store_floats(float* p, const Floats& a) { std::memcpy(p, a.v, sizeof a.v); }
-APPORTION_INLINE Floats load_halves(const uint8_t* p) {
-  return each([&](int r) { return float_from_half(read_word(p, r)); });
-}
-APPORTION_INLINE Floats load_bf16s(const uint8_t* p) {
-  return each([&](int r) { return float_from_bf16(read_word(p, r)); });
-}
-APPORTION_INLINE Floats all_floats(float x) {
-  return each([=](int) { return x; });
-}
-APPORTION_INLINE Floats multiply_add(const Floats& a, const Floats& b, const Floats& c) {
-  return each([&](int r) { return a.v[r] * b.v[r] + c.v[r]; });
-}
+  static APPORTION_INLINE Codes prepare(const Bytes& codes) {
+    Codes out;
+#pragma GCC unroll 4
+    for (int h = 0; h < 4; ++h) {
+      out.even[h] = (Word8)codes.v[h] & 255;
+      out.odd[h] = (Word8)codes.v[h] >> 8;
+    }
+    return out;
+  }
+
+  APPORTION_INLINE void begin(const Codes& codes, const X* x) {
+    clear();
+    add(codes, x);
+  }
+  APPORTION_INLINE void add(const Codes& codes, const X* x) {
+    const Word8 four = two_words(x);
+    PairSum::add(codes, (four << 8) >> 8, four >> 8);
+  }
+};
+
+// Signed codes times 13-bit activations.
+struct SignedSum : PairSum {
+  using X = int16_t;
+
+  static APPORTION_INLINE Codes prepare(const Bytes& codes) {
+    Codes out;
+#pragma GCC unroll 4
+    for (int h = 0; h < 4; ++h) {
+      out.even[h] = ((Word8)codes.v[h] << 8) >> 8;
+      out.odd[h] = (Word8)codes.v[h] >> 8;
+    }
+    return out;
+  }
+
+  APPORTION_INLINE void begin(const Codes& codes, const X* x) {
+    clear();
+    add(codes, x);
+  }
+  APPORTION_INLINE void add(const Codes& codes, const X* x) { PairSum::add(codes, two_words(x), two_words(x + 2)); }
+};
 
 }  // namespace apportion::APPORTION_ISA

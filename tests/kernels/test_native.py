@@ -12,7 +12,7 @@ import pytest
 
 from apportion import _native
 from apportion.core.errors import UsageError
-from apportion.formats.block import Floats
+from apportion.formats.block import BlockFormat, Floats
 from apportion.formats.blocks import FORMATS
 from apportion.kernels import ExpertWeights, NativeOps, Routing, Weight, available_isas
 
@@ -32,6 +32,24 @@ def test_the_portable_code_runs_everywhere() -> None:
 def test_the_environment_chooses_the_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APPORTION_ISA", "portable")
     assert NativeOps(1).isa == "portable"
+
+
+def fast_isas() -> list[str]:
+    return [isa for isa in available_isas() if isa != "portable"]
+
+
+@pytest.mark.parametrize("isa", fast_isas())
+@pytest.mark.parametrize("tokens", [1, 7, 31])
+def test_a_fast_instruction_set_multiplies_as_the_portable_code_does(
+    make_weight: MakeWeight, native_format: BlockFormat, isa: str, tokens: int
+) -> None:
+    weight = make_weight(native_format, (48, 1536), 11)
+    x = np.random.default_rng(11).standard_normal((tokens, 1536)).astype(np.float32)
+    # What float32 sums may be off by: both round activations to the same integers.
+    bound = 2e-6 * np.abs(x).sum(axis=1, keepdims=True) * np.abs(weight.dequantize()).max()
+    for exact in (False, True):
+        ours, portable = (NativeOps(2, exact, chosen).linear(x, weight) for chosen in (isa, "portable"))
+        assert np.all(np.abs(ours - portable) <= bound)
 
 
 def test_an_unknown_instruction_set_is_refused_with_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:

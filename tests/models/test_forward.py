@@ -10,6 +10,7 @@ import pytest
 from tests.models.tiny import IN_GGUF, tiny_model
 
 from apportion.core.errors import ContextOverflow, UsageError
+from apportion.kernels import NativeOps, available_isas
 from apportion.models import Model
 
 IDS = np.random.default_rng(3).integers(0, 300, 48)
@@ -32,6 +33,20 @@ def test_chunks_of_a_prompt_do_not_change_its_logits(name: str, tmp_path: Path) 
     assert 0.2 < whole.std() < 5
     for chunks in ([1, 47], [25, 23], [16, 1, 1, 30]):
         assert np.abs(run(model, chunks) - whole).max() < 1e-4
+
+
+@pytest.mark.parametrize("isa", [isa for isa in available_isas() if isa != "portable"])
+@pytest.mark.parametrize("name", ["llama", "gemma3", "qwen3moe", "deepseek2"])
+def test_every_instruction_set_gives_the_portable_codes_logits(
+    name: str, isa: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = {}
+    for chosen in ("portable", isa):
+        monkeypatch.setenv("APPORTION_ISA", chosen)
+        ops = NativeOps(2)
+        assert ops.isa == chosen
+        logits[chosen] = run(tiny_model(name, tmp_path, ops), [31, 1, 16])
+    assert np.abs(logits[isa] - logits["portable"]).max() < 1e-4
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3", "deepseek2"])

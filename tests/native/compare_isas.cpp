@@ -1,0 +1,261 @@
+// Every kernel on every instruction set that this processor has, against the portable one; products with floats against
+// sums in double precision. Prints what differs, and how many comparisons passed.
+//
+// It needs no Python, so that it runs where that is hard to come by: cross-compiled, in an emulator.
+#include <cstdio>
+#include <string>
+
+#include "../../native/cpu.h"
+#include "../../native/embed.h"
+#include "data.h"
+
+using namespace apportion;
+
+namespace {
+
+constexpr size_t kCols = 5 * 256;  // more than is unpacked at a time
+
+int passed = 0, failed = 0;
+
+void expect(bool holds, const Kernels& kernels, const std::string& what) {
+  holds ? ++passed : ++failed;
+  if (!holds) std::printf("%s: %s differs\n", kernels.isa, what.c_str());
+}
+
+// |a - b| <= tolerance, and not where a number is missing.
+bool near(const Floats& a, const Floats& b, float tolerance) {
+  for (size_t i = 0; i < a.size(); ++i)
+    if (!(std::abs(a[i] - b[i]) <= tolerance)) return false;
+  return a.size() == b.size();
+}
+
+float sum_of_magnitudes(const Floats& x) {
+  float sum = 0;
+  for (float one : x) sum += std::abs(one);
+  return sum;
+}
+
+using Multiply = void (*)(const Run&, const Token*, size_t, float*);
+
+Floats multiply(Multiply kernel, const Run& run, const std::vector<Token>& tokens) {
+  Floats sums(tokens.size() * kPanelRows);
+  kernel(run, tokens.data(), tokens.size(), sums.data());
+  return sums;
+}
+
+struct Panel {
+  const Format& format;
+  std::vector<uint8_t> rows, panel;
+
+  explicit Panel(const Format& f) : format(f), rows(random_rows(f, kCols)), panel(interleaved(f, rows, kCols)) {}
+  Run run() const { return {&format, panel.data(), 0, kCols}; }
+};
+
+std::vector<Token> as_floats(const std::vector<Floats>& xs) {
+  std::vector<Token> tokens;
+  for (const Floats& x : xs) tokens.push_back({x.data(), nullptr, nullptr});
+  return tokens;
+}
+
+Floats numbers_of(const Panel& panel, size_t row) {
+  Floats numbers(kCols);
+  decode_row(panel.format, panel.rows.data() + row * panel.format.row_nbytes(kCols), kCols, numbers.data());
+  return numbers;
+}
+
+float largest_number(const Panel& panel) {
+  float largest = 0;
+  for (size_t row = 0; row < kPanelRows; ++row)
+    for (float number : numbers_of(panel, row)) largest = std::max(largest, std::abs(number));
+  return largest;
+}
+
+// Products with float activations by the definition: of the numbers that the row stands for.
+Floats products_of(const Panel& panel, const std::vector<Floats>& xs) {
+  Floats products;
+  for (const Floats& x : xs)
+    for (size_t row = 0; row < kPanelRows; ++row) {
+      const Floats numbers = numbers_of(panel, row);
+      double sum = 0;
+      for (size_t k = 0; k < kCols; ++k) sum += double(numbers[k]) * double(x[k]);
+      products.push_back(float(sum));
+    }
+  return products;
+}
+
+void compare_products(const Kernels& kernels, const Format& format) {
+  const Panel panel(format);
+  const float largest = largest_number(panel);
+  for (size_t num_tokens : {1, 2, 3, 5, 8, 13, 26}) {
+    std::vector<Floats> xs;
+    float tolerance = 0;
+    for (size_t t = 0; t < num_tokens; ++t) {
+      xs.push_back(normal(kCols));
+      tolerance = std::max(tolerance, 2e-6f * largest * sum_of_magnitudes(xs.back()));
+    }
+    const std::string what = std::string(format.name) + " times " + std::to_string(num_tokens) + " tokens";
+    const auto compare = [&](Multiply kernel, const std::vector<Token>& tokens, const Floats& expected,
+                             const std::string& how) {
+      const Floats sums = multiply(kernel, panel.run(), tokens);
+      expect(near(sums, expected, tolerance), kernels, what + how);
+      for (size_t t = 0; t < num_tokens; ++t) {
+        const Floats alone = multiply(kernel, panel.run(), {tokens[t]});
+        expect(std::equal(alone.begin(), alone.end(), sums.begin() + long(t * kPanelRows)), kernels,
+               what + how + ", a token alone");
+      }
+    };
+    if (format.arithmetic == Arithmetic::floats) {
+      compare(kernels.multiply, as_floats(xs), products_of(panel, xs), "");
+      continue;
+    }
+    std::vector<Prepared> prepared;
+    for (const Floats& x : xs) prepared.emplace_back(portable::kernels, activations_of(format), x.data(), kCols);
+    std::vector<Token> tokens;
+    for (const Prepared& one : prepared) tokens.push_back(one.token());
+    compare(kernels.multiply, tokens, multiply(portable::kernels.multiply, panel.run(), tokens), "");
+    compare(kernels.multiply_exactly, as_floats(xs), products_of(panel, xs), ", exactly");
+  }
+}
+
+void compare_quantization(const Kernels& kernels) {
+  for (Activations kind : {Activations::bytes32, Activations::bytes16, Activations::pairs}) {
+    Floats x = normal(8 * kGroup, 3);
+    std::fill_n(x.begin(), kGroup, 1e-40f);
+    x[kGroup] = 1e30f;
+    const Prepared ours(kernels, kind, x.data(), x.size()), theirs(portable::kernels, kind, x.data(), x.size());
+    expect(ours.codes == theirs.codes && ours.scales == theirs.scales && ours.sums == theirs.sums, kernels,
+           "quantize, kind " + std::to_string(int(kind)));
+  }
+}
+
+void compare_elementwise(const Kernels& kernels) {
+  for (size_t count : {1, 7, 8, 33, 576, 1539}) {
+    const Floats x = normal(count, 4), y = normal(count);
+    const std::string wide = " of " + std::to_string(count);
+    Floats ours(count), theirs(count);
+    kernels.rms_norm(x.data(), y.data(), count, 1e-5f, ours.data());
+    portable::kernels.rms_norm(x.data(), y.data(), count, 1e-5f, theirs.data());
+    expect(near(ours, theirs, 1e-5f), kernels, "rms_norm" + wide);
+    for (GateKind kind : {GateKind::silu, GateKind::gelu_tanh, GateKind::swiglu_oai}) {
+      kernels.gate(x.data(), y.data(), count, kind, ours.data());
+      portable::kernels.gate(x.data(), y.data(), count, kind, theirs.data());
+      expect(near(ours, theirs, 5e-5f), kernels, "gate, kind " + std::to_string(int(kind)) + wide);
+    }
+    ours = theirs = x;
+    kernels.bound(ours.data(), count, 1.5f, 3.0f);
+    portable::kernels.bound(theirs.data(), count, 1.5f, 3.0f);
+    expect(near(ours, theirs, 1e-5f), kernels, "bound" + wide);
+    for (bool pairs_are_neighbours : {false, true}) {
+      ours = theirs = normal(2 * count);
+      const Floats angles = normal(2 * count);
+      kernels.rotate_head(angles.data(), count, pairs_are_neighbours, ours.data());
+      portable::kernels.rotate_head(angles.data(), count, pairs_are_neighbours, theirs.data());
+      expect(near(ours, theirs, 1e-5f), kernels, "rotate_head" + wide);
+    }
+  }
+}
+
+void compare_halves(const Kernels& kernels) {
+  Floats x = normal(1001, 100);
+  const Floats special = {0.0f,  -0.0f, 1e-8f, 3e-8f,    6e-6f,   65504,  65519.9f,
+                          65520, 1e9f,  -1e9f, INFINITY, 2049.0f, 2051.0f};
+  x.insert(x.end(), special.begin(), special.end());
+  std::vector<uint16_t> ours(x.size()), theirs(x.size());
+  kernels.to_half(x.data(), x.size(), ours.data());
+  portable::kernels.to_half(x.data(), x.size(), theirs.data());
+  expect(ours == theirs, kernels, "to_half");
+}
+
+void compare_sampling(const Kernels& kernels) {
+  for (size_t count : {1, 7, 32, 1003}) {
+    Floats x = normal(count);
+    const std::string among = " among " + std::to_string(count);
+    expect(kernels.find_largest(x.data(), count) == portable::kernels.find_largest(x.data(), count), kernels,
+           "find_largest" + among);
+    std::vector<int32_t> ours(count), theirs(count);
+    ours.resize(kernels.collect(x.data(), count, 0.5f, 3, ours.data()));
+    theirs.resize(portable::kernels.collect(x.data(), count, 0.5f, 3, theirs.data()));
+    expect(ours == theirs, kernels, "collect" + among);
+    Floats e(count), f(count);
+    const float sum = kernels.exponentials(x.data(), count, 3, 0.7f, e.data());
+    const float other = portable::kernels.exponentials(x.data(), count, 3, 0.7f, f.data());
+    expect(near(e, f, 1e-6f) && std::abs(sum - other) <= 1e-5f * other, kernels, "exponentials" + among);
+    x[count / 2] = NAN;
+    expect(kernels.find_largest(x.data(), count) == count / 2, kernels, "find_largest of NaN" + among);
+  }
+}
+
+struct Attended {
+  Floats top, sum, values;
+
+  Attended(const Kernels& kernels, const AttendTile& tile, size_t num_blocks) {
+    const size_t width = round_up(tile.value_size, 8);
+    top.assign(tile.num_rows, -INFINITY);
+    sum.assign(tile.num_rows, 0);
+    values.assign(tile.num_rows * width, 0);
+    Floats scratch(kAttendScratch), part_top(tile.num_rows), part_sum(tile.num_rows), part_values(values.size());
+    const Partial part{part_top.data(), part_sum.data(), part_values.data()};
+    for (size_t block = 0; block < num_blocks; ++block) {
+      kernels.attend_block(tile, block, scratch.data(), part);
+      kernels.merge({top.data(), sum.data(), values.data()}, part, tile.num_rows, width);
+    }
+    for (size_t r = 0; r < tile.num_rows; ++r)  // lanes past the value's size hold anything
+      std::fill(values.begin() + long(r * width + tile.value_size), values.begin() + long((r + 1) * width), 0.0f);
+  }
+};
+
+void compare_attention(const Kernels& kernels) {
+  constexpr size_t kPositions = 2 * kAttendBlock, kHeads = 2;
+  for (size_t size : {8, 20, 64})
+    for (size_t num_rows : {2, 4, 6, 10})
+      for (bool in_halves : {false, true})
+        for (size_t window : {0, 50}) {
+          const Floats q = normal(num_rows * size), k = normal(kPositions * size), v = normal(kPositions * size);
+          const std::vector<uint16_t> k16 = halves(kPositions * size), v16 = halves(kPositions * size);
+          AttendTile tile{};
+          tile.q = q.data();
+          tile.q_token_stride = kHeads * size;
+          tile.q_head_stride = size;
+          tile.num_rows = num_rows;
+          tile.num_heads = kHeads;
+          tile.first_position = kPositions - num_rows / kHeads - 30;
+          tile.k = in_halves ? static_cast<const void*>(k16.data()) : k.data();
+          tile.v = in_halves ? static_cast<const void*>(v16.data()) : v.data();
+          tile.k_stride = tile.v_stride = tile.key_size = tile.value_size = size;
+          tile.halves = in_halves;
+          tile.window = window;
+          tile.scale = 0.3f;
+          tile.softcap = window ? 20.0f : 0.0f;
+          const Attended ours(kernels, tile, 2), theirs(portable::kernels, tile, 2);
+          expect(near(ours.top, theirs.top, 1e-4f) && near(ours.sum, theirs.sum, 1e-3f) &&
+                     near(ours.values, theirs.values, 1e-3f),
+                 kernels, "attention of size " + std::to_string(size) + ", " + std::to_string(num_rows) + " rows");
+        }
+}
+
+void compare_limits(const Kernels& kernels) {
+  std::vector<uint8_t> bytes(8 * 512);
+  for (uint8_t& byte : bytes) byte = uint8_t(generator()());
+  expect(kernels.sum_words(bytes.data(), bytes.size()) == portable::kernels.sum_words(bytes.data(), bytes.size()),
+         kernels, "sum_words");
+  for (PeakKind kind : {PeakKind::int8, PeakKind::f32, PeakKind::bf16})
+    expect(kernels.multiply_adds(kind, 10) > 0, kernels, "multiply_adds");
+}
+
+}  // namespace
+
+int main() {
+  for (const std::string& isa : available_isas()) {
+    const Kernels& kernels = *find_kernels(isa);
+    for (int type = 0; type < 64; ++type)
+      if (const Format* format = find_format(type)) compare_products(kernels, *format);
+    compare_quantization(kernels);
+    compare_elementwise(kernels);
+    compare_halves(kernels);
+    compare_sampling(kernels);
+    compare_attention(kernels);
+    compare_limits(kernels);
+    std::printf("%s: %d comparisons passed, %d failed so far\n", kernels.isa, passed, failed);
+  }
+  return failed ? 1 : 0;
+}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from apportion import _native
 from apportion.formats.block import BlockFormat, Floats
 from apportion.formats.blocks import FORMATS
-from apportion.kernels import NativeOps, ReferenceOps, Weight
+from apportion.kernels import NativeOps, ReferenceOps, Weight, weight_from_floats
 
 MakeOps = Callable[..., NativeOps]
 MakeWeight = Callable[..., Weight]
@@ -117,13 +117,25 @@ def test_linear_heads_gives_each_head_its_own_matrix(
 def test_embed_and_dequantize_decode_the_very_numbers(
     make_ops: MakeOps, make_weight: MakeWeight, native_format: BlockFormat
 ) -> None:
-    table = make_weight(native_format, (9, 512), 3)
+    table = make_weight(native_format, (48, 512), 3)
     numbers = table.dequantize()
-    ids = np.array([8, 0, 3, 3], np.int32)
+    ids = np.array([47, 0, 3, 3, 31, 24], np.int32)
     np.testing.assert_array_equal(make_ops(threads=2).embed(ids, table), numbers[ids])
     out = np.empty(numbers.shape, np.float32)
-    _native.dequantize(native_format.ggml_type, table.data, out)
+    _native.dequantize(table.storage, table.data, out)
     np.testing.assert_array_equal(out, numbers)
+
+
+@pytest.mark.parametrize(("name", "one", "levels"), [("q4_0", 1, 127), ("q8_0", 127, 4095)])
+def test_rounding_moves_an_activation_by_half_a_step_at_most(
+    make_ops: MakeOps, name: str, one: int, levels: int
+) -> None:
+    identity = weight_from_floats(FORMATS[name], one * np.eye(64, dtype=np.float32)).interleave()
+    np.testing.assert_array_equal(identity.dequantize(), one * np.eye(64))
+    x = activations(9, 50, 64)
+    moved = np.abs(make_ops().linear(x, identity) / one - x).reshape(50, 2, 32).max(axis=-1)
+    largest = np.abs(x).reshape(50, 2, 32).max(axis=-1)
+    assert (moved <= largest / levels / 2 * 1.001 + 1e-6 * largest).all()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -49,6 +49,13 @@ struct Rows {
   }
 };
 
+// In place of rows to ask for: many queries compute longer on a block than memory takes, and asking costs time too.
+struct Nothing {
+  void prefetch(size_t, size_t) const {}
+};
+
+constexpr size_t kFewRows = 4;  // queries that wait for memory
+
 // Places low .. end - 1 of the block.
 struct Places {
   size_t low, end;
@@ -111,9 +118,8 @@ void store_sums(const F8 (&sums)[R][C], float* scores) {
 
 // scores[r][place] = q[r] . key, for R rows and C places at a time as long as C are left; returns the next place.
 // The block's values, `ahead`, are asked for at the pace of the scores.
-template <int R, int C, class Number>
-size_t score_places(const float* const* q, const Rows<Number>& keys, const std::type_identity_t<Rows<Number>>* ahead,
-                    Places places, float* scores) {
+template <int R, int C, class Number, class Ahead>
+size_t score_places(const float* const* q, const Rows<Number>& keys, const Ahead& ahead, Places places, float* scores) {
   size_t p = places.low;
   for (; p + C <= places.end; p += C) {
     F8 sums[R][C];
@@ -129,7 +135,7 @@ size_t score_places(const float* const* q, const Rows<Number>& keys, const std::
     };
     size_t d = 0;
     for (; d + 8 <= keys.size; d += 8) {
-      if (ahead) ahead->prefetch(p * keys.size + C * d, 8 * C);
+      ahead.prefetch(p * keys.size + C * d, 8 * C);
       step([d](const float* x) { return F8::load(x + d); }, [d](const Number* x) { return load8(x + d); });
     }
     if (const size_t rest = keys.size - d)
@@ -192,13 +198,13 @@ void weigh_columns(const float* shares, const Places (&seen)[R], Load load, floa
 }
 
 // The keys of the block after this, `ahead`, are asked for at the pace of the sums.
-template <int R, class Number>
-void weigh(const float* shares, const Places (&seen)[R], const Rows<Number>& rows,
-           const std::type_identity_t<Rows<Number>>* ahead, float* values, size_t width) {
+template <int R, class Number, class Ahead>
+void weigh(const float* shares, const Places (&seen)[R], const Rows<Number>& rows, const Ahead& ahead, float* values,
+           size_t width) {
   constexpr int kWide = R == 1 ? 8 : R == 4 ? 2 : 4;
   size_t d = 0;
   const auto whole = [&](size_t p, int c) {
-    if (ahead && c == 0) ahead->prefetch(d * kBlock + p * 8 * kWide, 8 * kWide);
+    if (c == 0) ahead.prefetch(d * kBlock + p * 8 * kWide, 8 * kWide);
     return load8(rows.row(p) + d + size_t(8 * c));
   };
   for (; d + 8 * kWide <= rows.size; d += 8 * kWide) weigh_columns<R, kWide>(shares, seen, whole, values + d, width);
@@ -223,13 +229,16 @@ void attend_rows(const AttendTile& tile, size_t row, size_t first, float* scores
   }
   const Places any = united(seen);
   if (any.empty()) return;
-  const Rows<Number> next{keys.row(kBlock), keys.stride, keys.size};
-  const bool prefetches = row == 0 && keys.contiguous() && rows.contiguous();
-  const size_t rest = score_places<R, R == 1 ? 8 : R == 4 ? 2 : 4>(q, keys, prefetches ? &rows : nullptr, any, scores);
-  score_places<R, 1>(q, keys, nullptr, {rest, any.end}, scores);
-  for (size_t r = 0; r < R; ++r)
-    if (!seen[r].empty()) softmax_row(tile, seen[r], scores + r * kBlock, out.top[row + r], out.sum[row + r]);
-  weigh(scores, seen, rows, prefetches && seen_after(tile, first) ? &next : nullptr, out.values + row * width, width);
+  const auto attend = [&](const auto& values_ahead, const auto& keys_ahead) {
+    const size_t rest = score_places<R, R == 1 ? 8 : R == 4 ? 2 : 4>(q, keys, values_ahead, any, scores);
+    score_places<R, 1>(q, keys, Nothing(), {rest, any.end}, scores);
+    for (size_t r = 0; r < R; ++r)
+      if (!seen[r].empty()) softmax_row(tile, seen[r], scores + r * kBlock, out.top[row + r], out.sum[row + r]);
+    weigh(scores, seen, rows, keys_ahead, out.values + row * width, width);
+  };
+  if (tile.num_rows > kFewRows || !keys.contiguous() || !rows.contiguous()) return attend(Nothing(), Nothing());
+  // Past the last block that is seen, the block's own keys: they are there already.
+  attend(rows, Rows<Number>{keys.row(seen_after(tile, first) ? kBlock : 0), keys.stride, keys.size});
 }
 
 template <class Number>

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from apportion.core.settings import MODELS_DIR, PREFIX, get
+
+# A parent that ignores Ctrl-C hands that on; the tests that send it, and their programs, must hear it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Looked up before a test gets a home of its own.
 MODELS = get(MODELS_DIR)

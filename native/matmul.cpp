@@ -6,9 +6,6 @@ namespace apportion {
 
 namespace {
 
-constexpr size_t kTokensAtATime = 64;    // their codes stay in the L2 cache while panels pass
-constexpr size_t kFewNumbers = 1 << 14;  // less work than this is not worth waking a thread for
-
 constexpr size_t kScratchNbytes = 16 << 10;
 
 void multiply_run(const Context& context, const Run& run, std::span<const Token> tokens, float* sums) {
@@ -79,42 +76,6 @@ void multiply_panel(const Context& context, const Matrix& matrix, size_t panel, 
   if (!matrix.interleaved) return multiply_rows(context, matrix, panel, tokens, sums);
   const uint8_t* data = matrix.data + panel * kPanelRows * matrix.format->row_nbytes(matrix.cols);
   multiply_run(context, {matrix.format, data, 0, matrix.cols}, tokens, sums);
-}
-
-void linear(const Context& context, const float* x, size_t num_tokens, size_t num_heads, const Matrix& first,
-            const float* bias, float* out) {
-  const size_t N = first.rows, K = first.cols, num_panels = first.num_panels();
-  Workspace work;
-  // Token t of head h is row t * heads + h of x; tokens are kept head by head.
-  const std::span<Token> all = prepare_tokens(context, work, x, num_tokens * num_heads, K, K, *first.format);
-  std::span<Token> tokens = all;
-  if (num_heads > 1) {
-    tokens = work.take<Token>(all.size());
-    for (size_t t = 0; t < num_tokens; ++t)
-      for (size_t h = 0; h < num_heads; ++h) tokens[h * num_tokens + t] = all[t * num_heads + h];
-  }
-  const std::span<float> room = work.take<float>(context.threads * kTokensAtATime * kPanelRows);
-  const size_t per_pass = num_heads * num_panels;
-  const size_t num_passes = (num_tokens + kTokensAtATime - 1) / kTokensAtATime;
-
-  const auto multiply = [&](size_t begin, size_t end, unsigned worker) {
-    float* sums = room.data() + worker * kTokensAtATime * kPanelRows;
-    for (size_t i = begin; i < end; ++i) {
-      const size_t start = i / per_pass * kTokensAtATime, head = i % per_pass / num_panels, panel = i % num_panels;
-      const size_t count = std::min(kTokensAtATime, num_tokens - start);
-      Matrix matrix = first;
-      matrix.data += head * first.nbytes();
-      multiply_panel(context, matrix, panel, tokens.subspan(head * num_tokens + start, count), sums);
-      const size_t row = panel * kPanelRows, num_rows = std::min(kPanelRows, N - row);
-      for (size_t t = 0; t < count; ++t)
-        for (size_t r = 0; r < num_rows; ++r)
-          out[((start + t) * num_heads + head) * N + row + r] =
-              sums[t * kPanelRows + r] + (bias ? bias[head * N + row + r] : 0.0f);
-    }
-  };
-  const size_t count = num_passes * per_pass;
-  const size_t worthwhile = kFewNumbers / std::max<size_t>(1, K * kPanelRows * std::min(num_tokens, kTokensAtATime));
-  Pool::shared().run(count, std::max(worthwhile, even_grain(count, context.threads, 8)), context.threads, multiply);
 }
 
 }  // namespace apportion

@@ -30,8 +30,4 @@ std::span<Token> prepare_tokens(const Context& context, Workspace& work, const f
 void multiply_panel(const Context& context, const Matrix& matrix, size_t panel, std::span<const Token> tokens,
                     float* sums);
 
-// x [T, heads, K], `heads` matrices [N, K] one after the other, bias [heads, N] or null -> out [T, heads, N].
-void linear(const Context& context, const float* x, size_t num_tokens, size_t num_heads, const Matrix& first,
-            const float* bias, float* out);
-
 }  // namespace apportion

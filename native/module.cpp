@@ -16,7 +16,7 @@
 #include "cpu.h"
 #include "embed.h"
 #include "experts.h"
-#include "matmul.h"
+#include "project.h"
 #include "rope.h"
 #include "routing.h"
 #include "unlocked.h"
@@ -47,7 +47,7 @@ class Core {
     const Matrix matrix = matrix_of(data, storage, 1, N, K);
     const OptionalFloats bias(bias_, "bias", N);
     Unlocked unlocked;
-    apportion::linear(context_, x.data<const float>(), T, 1, matrix, bias.data(), out.data<float>());
+    project(context_, x.data<const float>(), T, {{{matrix, bias.data(), out.data<float>()}}});
   }
 
   void linear_heads(nb::handle x_, nb::handle data_, int storage, nb::handle out_) const {
@@ -57,7 +57,7 @@ class Core {
     require(out.dim(0) == x.dim(0) && out.dim(1) == x.dim(1), "out and x differ in tokens or heads");
     const Matrix matrix = matrix_of(data, storage, x.dim(1), out.dim(2), x.dim(2));
     Unlocked unlocked;
-    apportion::linear(context_, x.data<const float>(), x.dim(0), x.dim(1), matrix, nullptr, out.data<float>());
+    project_heads(context_, x.data<const float>(), x.dim(0), x.dim(1), matrix, 0, out.data<float>());
   }
 
   void embed(nb::handle ids_, nb::handle data_, int storage, nb::handle out_) const {

@@ -44,7 +44,6 @@ void walk(const Stretch& stretch, size_t abreast, Body&& body) {
 // Calls body(stretch, worker) for stretches that cover all panels; panel_counts are those of the matrices.
 template <class Body>
 void for_stretches(const Context& context, std::span<const size_t> panel_counts, size_t num_cols, Body&& body) {
-  constexpr size_t kFewNumbers = 1 << 14;  // less work than this is not worth waking a thread for
   size_t total = 0, num_stretches = 0;
   for (size_t count : panel_counts) total += count;
   const size_t worthwhile = kFewNumbers / (num_cols * kPanelRows);

@@ -82,6 +82,9 @@ class Pool {
   unsigned num_workers_ = 0;
 };
 
+// Multiply-adds, or numbers touched, that are not worth waking a thread for.
+inline constexpr size_t kFewNumbers = 1 << 14;
+
 // A grain that gives each thread several runs, for balance.
 inline size_t even_grain(size_t count, unsigned threads, size_t runs_per_thread = 4) {
   return std::max<size_t>(1, count / (size_t(threads) * runs_per_thread));

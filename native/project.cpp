@@ -9,8 +9,7 @@ namespace apportion {
 
 namespace {
 
-constexpr size_t kTokensAtATime = 64;    // their codes stay in the L2 cache while panels pass
-constexpr size_t kFewNumbers = 1 << 14;  // less work than this is not worth waking a thread for
+constexpr size_t kTokensAtATime = 64;  // their codes stay in the L2 cache while panels pass
 
 // One input in every kind of activations that products with it ask for.
 class Prepared {

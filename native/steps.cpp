@@ -11,8 +11,6 @@ namespace apportion {
 
 namespace {
 
-constexpr size_t kFewNumbers = 1 << 14;  // less work than this is not worth waking a thread for
-
 // Calls body(token) for all tokens.
 template <class Body>
 void for_tokens(const Scene& scene, size_t width, Body&& body) {

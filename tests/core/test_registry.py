@@ -103,6 +103,15 @@ def test_other_packages_add_through_entry_points(
     assert registry.get("theirs") == "0123456789"
 
 
+def test_registries_that_share_a_group_tell_theirs_by_the_prefix(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(monkeypatch, ("shelf.theirs", "string:digits"), ("drawer.lru", "string:hexdigits"))
+    registry = Registry("policy", package, "THING", str, group="apportion.things", prefix="shelf.")
+    assert registry.names() == ("first_come", "lru", "theirs")
+    assert registry.get("theirs") == "0123456789"
+
+
 def test_other_packages_cannot_replace_ours(registry: Registry[str], monkeypatch: pytest.MonkeyPatch) -> None:
     offer(monkeypatch, ("lru", "string:digits"))
     assert registry.get("lru") == "least recent"

@@ -42,16 +42,25 @@ class Registry(Generic[T]):
         attribute: the name that each module gives its thing.
         kind: the class that each thing must be an instance of.
         group: the entry-point group through which other packages add theirs; they cannot replace ours.
+        prefix: what the names of such entry points begin with, where several registries share a group.
     """
 
     def __init__(
-        self, noun: str, package: str, attribute: str, kind: type[T], *, group: str | None = None
+        self,
+        noun: str,
+        package: str,
+        attribute: str,
+        kind: type[T],
+        *,
+        group: str | None = None,
+        prefix: str = "",
     ) -> None:
         self.noun = noun
         self._package = package
         self._attribute = attribute
         self._kind = kind
         self._group = group
+        self._prefix = prefix
         self._added: dict[str, T] = {}
 
     def names(self) -> tuple[str, ...]:
@@ -114,13 +123,16 @@ class Registry(Generic[T]):
             return {}
         offered: dict[str, EntryPoint] = {}
         for entry in entry_points(group=self._group):
-            if entry.name in offered or entry.name in self._modules:
+            if not entry.name.startswith(self._prefix):
+                continue
+            name = entry.name.removeprefix(self._prefix)
+            if name in offered or name in self._modules:
                 raise UsageError(
-                    f"two things are called {entry.name!r}",
+                    f"two things are called {name!r}",
                     f"{_package_of(entry)} offers a {self.noun} of a name that is taken",
                     "uninstall that package, or have it choose another name",
                 )
-            offered[entry.name] = entry
+            offered[name] = entry
         return offered
 
     def _load(self, entry: EntryPoint) -> T:

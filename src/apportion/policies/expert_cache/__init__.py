@@ -1,0 +1,46 @@
+"""Expert caches: which expert of a layer gives up its slot when another one needs it. One file each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+from apportion.policies.family import Policy, PolicyFamily
+
+
+class CacheState(Protocol):
+    """What a policy remembers of one layer.
+
+    A step calls `touch` once, then for each expert that is missing and finds no empty slot `victim`, and
+    `forget` for each expert that leaves.
+    """
+
+    def touch(self, experts: Sequence[int]) -> None:
+        """A step uses these, whether they are resident or not. The last one counts as used last."""
+
+    def victim(self, residents: Sequence[int]) -> int:
+        """The one of `residents` to give up; the step needs none of them, and there is at least one."""
+
+    def forget(self, expert: int) -> None:
+        """It is resident no more: it was given up, its slot was taken away, or its read failed."""
+
+
+class ExpertCache(Policy):
+    """Decides which expert to give up. Every layer has a state, and slots, of its own."""
+
+    budget: ClassVar[str] = "expert slots"
+
+    def state(self, num_experts: int, num_slots: int) -> CacheState:
+        """A layer's state at the start, when nothing was used yet.
+
+        Raises:
+            UsageError: the policy cannot run without knowing the future.
+        """
+        raise NotImplementedError
+
+    def knowing(self, future: Sequence[Sequence[int]]) -> ExpertCache:
+        """This policy for a layer whose steps will use these experts; only an oracle makes use of it."""
+        return self
+
+
+EXPERT_CACHES = PolicyFamily("expert cache", __name__, ExpertCache, "lru")

@@ -1,0 +1,22 @@
+"""As asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from apportion.policies.load_order import LoadOrder
+
+
+@dataclass(frozen=True, slots=True)
+class Demand(LoadOrder):
+    """Reads experts in the order in which the step asks for them.
+
+    Source: first come, first served, the control of every comparison.
+    """
+
+    def order(self, misses: Sequence[int], places: Sequence[tuple[int, int]]) -> Sequence[int]:
+        return misses
+
+
+POLICY = Demand()

@@ -15,6 +15,7 @@ from apportion.core.errors import NotFound
 from apportion.engine import LLM, SamplingParams
 from apportion.engine.loading import generation_config, load, text_parts
 from apportion.formats import open_checkpoint
+from apportion.formats.side_files import FolderFiles
 from apportion.kernels import NativeOps, ReferenceOps
 
 GREEDY = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True)
@@ -126,12 +127,12 @@ def test_a_generation_config_that_cannot_be_read_recommends_nothing(
 ) -> None:
     if content is not None:
         (tmp_path / "generation_config.json").write_text(content)
-    assert generation_config(tmp_path) == {}
+    assert generation_config(FolderFiles(tmp_path)) == {}
 
 
 def test_a_generation_config_is_read(tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_text(json.dumps({"temperature": 0.6}))
-    assert generation_config(tmp_path) == {"temperature": 0.6}
+    assert generation_config(FolderFiles(tmp_path)) == {"temperature": 0.6}
 
 
 def test_a_folder_of_safetensors_answers_with_its_own_tokenizer_template_and_sampling(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import plain_imports  # noqa: F401  # before anything of ours
 
 with atheris.instrument_imports(include=["apportion"]):
     from apportion.core.errors import ApportionError
+    from apportion.formats.side_files import FolderFiles
     from apportion.text.from_folder import read_folder_tokenizer
     from apportion.text.from_gguf import read_gguf_tokenizer
     from apportion.text.tokenizer import Tokenizer
@@ -117,7 +118,7 @@ def from_json(source: Source) -> Tokenizer:
     config = mutate({"bos_token": "<|endoftext|>", "eos_token": "<|im_end|>", "add_bos_token": True}, source)
     data = json.dumps(value, default=str).encode()
     write_folder(FOLDER, tokenizer_json=data, tokenizer_config_json=json.dumps(config, default=str).encode())
-    return Tokenizer(*read_folder_tokenizer(FOLDER))
+    return Tokenizer(*read_folder_tokenizer(FolderFiles(FOLDER)))
 
 
 def from_model(source: Source) -> Tokenizer:
@@ -127,7 +128,7 @@ def from_model(source: Source) -> Tokenizer:
     (FOLDER / "tokenizer.json").unlink(missing_ok=True)
     (FOLDER / "tokenizer_config.json").unlink(missing_ok=True)
     (FOLDER / "tokenizer.model").write_bytes(bytes(data[: len(data) - source.below(40)]) + source.rest())
-    return Tokenizer(*read_folder_tokenizer(FOLDER))
+    return Tokenizer(*read_folder_tokenizer(FolderFiles(FOLDER)))
 
 
 BUILDERS: tuple[Callable[[Source], Tokenizer], ...] = (from_metadata, from_json, from_model)

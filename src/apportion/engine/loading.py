@@ -8,9 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apportion.core.errors import ApportionError
 from apportion.engine.params import GENERATION_CONFIG_KEYS, GGUF_KEYS, SamplingParams, recommended_params
 from apportion.engine.stream import Progress
 from apportion.formats import open_checkpoint
+from apportion.formats.side_files import SideFiles
 from apportion.models import load_model
 from apportion.sources import resolve
 from apportion.text.chat_template import ChatTemplate, chat_template_from_folder, chat_template_from_gguf
@@ -65,18 +67,15 @@ def text_parts(checkpoint: Checkpoint) -> tuple[Tokenizer, ChatTemplate | None, 
         values = checkpoint.metadata
         recommended = recommended_params(values, GGUF_KEYS)
         return tokenizer_from_gguf(values), chat_template_from_gguf(values), recommended
-    folder = checkpoint.files[0].parent
-    recommended = recommended_params(generation_config(folder), GENERATION_CONFIG_KEYS)
-    return tokenizer_from_folder(folder), chat_template_from_folder(folder), recommended
+    files = checkpoint.side_files
+    recommended = recommended_params(generation_config(files), GENERATION_CONFIG_KEYS)
+    return tokenizer_from_folder(files), chat_template_from_folder(files), recommended
 
 
-def generation_config(folder: Path) -> dict[str, Any]:
-    """The folder's `generation_config.json`; empty if there is none that can be read."""
-    path = folder / "generation_config.json"
+def generation_config(files: SideFiles) -> dict[str, Any]:
+    """What `generation_config.json` says; empty if there is none that can be read."""
     try:
-        if path.stat().st_size > MAX_GENERATION_CONFIG:
-            return {}
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        values = json.loads(files.read("generation_config.json", MAX_GENERATION_CONFIG))
+    except (ApportionError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}

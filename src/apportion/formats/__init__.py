@@ -9,7 +9,7 @@ from apportion.formats.opened import OpenedFiles
 
 def open_checkpoint(path: str | Path) -> OpenedFiles:
     """Open a model: a GGUF file (any shard of a split one), a folder of safetensors with `config.json`, or a
-    safetensors file beside its `config.json`. Reads and checks headers only.
+    safetensors file beside its `config.json`; or a packed file. Reads and checks headers only.
 
     Raises:
         NotFound: there is no model there.
@@ -17,9 +17,17 @@ def open_checkpoint(path: str | Path) -> OpenedFiles:
         DiskFault: the operating system failed a read.
     """
     from apportion.formats.gguf import open_gguf
+    from apportion.formats.packed import PackedCheckpoint, is_packed
     from apportion.formats.safetensors import open_safetensors
 
     path = Path(path)
     if path.is_dir() or path.suffix == ".safetensors":
         return open_safetensors(path)
-    return open_gguf(path)
+    checkpoint = open_gguf(path)
+    if not is_packed(checkpoint.metadata):
+        return checkpoint
+    try:
+        return PackedCheckpoint(checkpoint)
+    except BaseException:
+        checkpoint.close()
+        raise

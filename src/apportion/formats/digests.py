@@ -20,19 +20,6 @@ from apportion.formats.source_file import REAL_DISK
 
 VERSION = 1
 MAX_RECORD_NBYTES = 256 << 20
-SIDE_FILES = (
-    "config.json",
-    "generation_config.json",
-    "model.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-)
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -102,7 +89,7 @@ def _mapping(path: Path, value: dict[str, Any], part: str) -> dict[str, str]:
 
 def side_files(checkpoint: OpenedFiles) -> list[Path]:
     """The small files beside a folder's tensors; a GGUF file has none."""
-    if checkpoint.kind == "gguf":
+    if checkpoint.packed:  # they lie inside
         return []
     folder = checkpoint.files[0].parent
-    return [folder / name for name in SIDE_FILES if (folder / name).is_file()]
+    return [folder / name for name in checkpoint.side_files.names()]

@@ -8,6 +8,7 @@ import numpy as np
 
 from apportion import _native
 from apportion.formats.block import BlockFormat, Bytes, Floats
+from apportion.formats.panels import rows_of_panels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +55,13 @@ class Weight:
             return self
         _native.interleave_rows(self.format.ggml_type, self.data.reshape(-1, self.data.shape[-1]), threads)
         return Weight(self.format, self.shape, self.data, interleaved=True)
+
+    def in_rows(self) -> Weight:
+        """The same numbers, row after row; itself where they lie so, else in memory of their own."""
+        if not self.interleaved:
+            return self
+        rows = rows_of_panels(self.format, self.data.reshape(-1, self.data.shape[-1]))
+        return Weight(self.format, self.shape, rows.reshape(self.data.shape))
 
     def __getitem__(self, index: int | slice) -> Weight:
         """A matrix of a stack, a run of them, or a run of a matrix's rows; a view, nothing is copied.

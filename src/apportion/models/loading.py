@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -66,6 +66,7 @@ def load_model(checkpoint: Checkpoint, ops: Ops, *, on_progress: OnProgress | No
             for slot, recipe in resolution.recipes.items()
         )
     )
+    looked_up = looked_up_only(resolution.recipes)
     matrices: dict[str, Weight] = {}
     vectors: dict[str, Floats] = {}
     notes = list(resolution.notes)
@@ -74,10 +75,20 @@ def load_model(checkpoint: Checkpoint, ops: Ops, *, on_progress: OnProgress | No
         if slot.kind == "vector":
             vectors[slot.name] = _load_vector(slot, recipe, reader, region)
         else:
-            matrices[slot.name] = ops.prepare(_load_matrix(slot, recipe, reader, region))
+            weight = _load_matrix(slot, recipe, reader, region)
+            as_it_lies = slot.name == looked_up and not weight.interleaved
+            matrices[slot.name] = weight if as_it_lies else ops.prepare(weight)
         progress.finish()
     notes += _decoding_notes(resolution.recipes, checkpoint)
     return Model(config, assemble(config, Tensors(matrices, vectors)), ops, tuple(notes))
+
+
+def looked_up_only(slots: Iterable[Slot]) -> str:
+    """The name of the embedding where it is not the head too: its rows are looked up one by one, and nothing
+    is multiplied with it. Else empty.
+    """
+    is_tied = all(slot.name != "output.weight" for slot in slots)
+    return "" if is_tied else "token_embd.weight"
 
 
 def stored_nbytes(slot: Slot, block_format: BlockFormat) -> int:
@@ -112,7 +123,8 @@ def _load_matrix(slot: Slot, recipe: Recipe, reader: Reader, region: Region) -> 
         stored = np.empty(stored_nbytes(slot, stored_format), dtype=np.uint8)
         recipe.fill(reader, stored)
         load.rows_into(stored.reshape(*slot.shape[:-1], -1), rows)
-    return Weight(load.kept, slot.shape, rows)
+    interleaved = any(reader.tensors[name].interleaved for name in recipe.sources)
+    return Weight(load.kept, slot.shape, rows, interleaved)
 
 
 def _decoding_notes(recipes: Mapping[Slot, Recipe], checkpoint: Checkpoint) -> list[str]:

@@ -89,7 +89,7 @@ def _split(name: str) -> tuple[int | None, str]:
 
 def _choose(slot: Slot, candidates: list[Recipe], tensors: Tensors) -> Recipe | None:
     """The first candidate whose sources are all there and whose shape fits."""
-    present = [recipe for recipe in candidates if all(name in tensors for name in recipe.sources)]
+    present = [recipe for recipe in candidates if _is_there(slot, recipe, tensors)]
     shapes = [_shape(recipe, tensors) for recipe in present]
     for recipe, shape in zip(present, shapes, strict=True):
         if _squeezed(shape) == _squeezed(slot.shape):
@@ -114,6 +114,13 @@ def _choose(slot: Slot, candidates: list[Recipe], tensors: Tensors) -> Recipe | 
             expected=list(slot.shape),
         )
     return None
+
+
+def _is_there(slot: Slot, recipe: Recipe, tensors: Tensors) -> bool:
+    """Whether a recipe can be followed. Of rows that lie in panels only whole matrices can be taken."""
+    found = [tensors[name] for name in recipe.sources if name in tensors]
+    whole = slot.kind == "matrix" and isinstance(recipe, Whole)
+    return len(found) == len(recipe.sources) and (whole or not any(info.interleaved for info in found))
 
 
 def _refuse_scaled(tensors: Tensors, used: set[str]) -> None:

@@ -8,14 +8,14 @@ memory, or be packed first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
 from apportion.formats.block import BlockFormat
 from apportion.formats.blocks import load_as
 from apportion.formats.checkpoint import TensorInfo
-from apportion.memory import room_for
+from apportion.memory.reader import BLOCK_NBYTES, room_for
 from apportion.models.config import ModelConfig
 from apportion.models.footprint import loaded_nbytes
 from apportion.models.layout import Slot
@@ -183,7 +183,7 @@ class _Survey:
         """The matrices as one unit; None where one cannot be read as it lies."""
         formats = [self._kept_as_stored(slot) for slot in slots]
         stretches = [self._stretch(slot, None) for slot in slots]
-        return _unit_of(slots, [slot.shape for slot in slots], formats, stretches)
+        return _unit_of(slots, [slot.shape for slot in slots], formats, stretches, self._in_panels)
 
     def experts(self, slots: Sequence[Slot], count: int) -> tuple[Unit, ...]:
         """One unit for each expert; none where one cannot be read as it lies."""
@@ -191,7 +191,8 @@ class _Survey:
         shapes = [slot.shape[1:] for slot in slots]
         units: list[Unit] = []
         for expert in range(count):
-            unit = _unit_of(slots, shapes, formats, [self._stretch(slot, expert) for slot in slots])
+            stretches = [self._stretch(slot, expert) for slot in slots]
+            unit = _unit_of(slots, shapes, formats, stretches, self._in_panels)
             if unit is None:
                 return ()
             units.append(unit)
@@ -205,6 +206,9 @@ class _Survey:
         self.why_not[f"{stored.name} is kept in memory as {kept.name}"] = None
         return None
 
+    def _in_panels(self, slot: Slot) -> bool:
+        return any(self._tensors[name].interleaved for name in self._recipes[slot].sources)
+
     def _stretch(self, slot: Slot, index: int | None) -> Stretch | None:
         stretch = _stretch(self._recipes[slot], self._tensors, index)
         if stretch is None:
@@ -217,21 +221,29 @@ def _unit_of(
     shapes: Sequence[tuple[int, ...]],
     formats: Sequence[BlockFormat | None],
     found: Sequence[Stretch | None],
+    in_panels: Callable[[Slot], bool],
 ) -> Unit | None:
-    """Matrices as one unit, in file order; those that touch are one stretch."""
+    """Matrices as one unit, in file order; those that touch, but for some padding, are one stretch."""
     stretches: list[Stretch] = []
     members = []
     for slot, shape, kept, stretch in sorted(zip(slots, shapes, formats, found, strict=True), key=_order):
         if stretch is None or kept is None:
             return None
         last = stretches[-1] if stretches else None
-        if last is None or (last.file, last.offset + last.nbytes) != (stretch.file, stretch.offset):
-            stretches.append(stretch)
+        if last is not None and _touch(last, stretch):
+            stretches[-1] = Stretch(last.file, last.offset, stretch.offset + stretch.nbytes - last.offset)
         else:
-            stretches[-1] = Stretch(last.file, last.offset, last.nbytes + stretch.nbytes)
+            stretches.append(stretch)
         start = stretch.offset - stretches[-1].offset
-        members.append(Member(_local(slot.name), kept, shape, len(stretches) - 1, start))
+        panels = in_panels(slot)
+        members.append(Member(_local(slot.name), kept, shape, len(stretches) - 1, start, panels))
     return Unit(tuple(stretches), tuple(members))
+
+
+def _touch(before: Stretch, after: Stretch) -> bool:
+    """Whether what lies between two stretches is not worth a read of its own."""
+    gap = after.offset - before.offset - before.nbytes
+    return before.file == after.file and 0 <= gap < BLOCK_NBYTES
 
 
 def _order(placed: tuple[Slot, tuple[int, ...], BlockFormat | None, Stretch | None]) -> tuple[int, int]:
@@ -263,8 +275,8 @@ def _stretch(recipe: Recipe, tensors: Tensors, index: int | None) -> Stretch | N
     return None
 
 
-def _part(info: TensorInfo, first: int, count: int, whole: bool = False) -> Stretch:
+def _part(info: TensorInfo, first: int, count: int, whole: bool = False) -> Stretch | None:
     if whole:
-        return Stretch(info.file, info.offset, info.nbytes)
+        return None if info.stride else Stretch(info.file, info.offset, info.nbytes)
     each = item_nbytes(info)
-    return Stretch(info.file, info.offset + first * each, count * each)
+    return Stretch(info.file, info.offset + first * (info.stride or each), count * each)

@@ -14,7 +14,8 @@ from typing import Any
 
 from apportion.core.clock import Clock, RealClock
 from apportion.core.errors import BadFile, LimitExceeded, UsageError
-from apportion.formats.bounded_json import read_json_bounded
+from apportion.formats.bounded_json import MAX_CONFIG_NBYTES, parse_json_bounded
+from apportion.formats.side_files import TEMPLATES, SideFiles, files_of
 from apportion.text.messages import checked_messages
 from apportion.text.template_process import TemplateProcess
 
@@ -173,16 +174,18 @@ def _token_text(metadata: Mapping[str, Any], name: str) -> str:
     return str(tokens[token])
 
 
-def chat_template_from_folder(folder: Path) -> ChatTemplate | None:
-    """The template of a Hugging Face folder: `chat_template.jinja`, else `tokenizer_config.json`.
+def chat_template_from_folder(folder: Path | SideFiles) -> ChatTemplate | None:
+    """The template of a Hugging Face folder, or of its files wherever they lie: `chat_template.jinja`, else
+    `tokenizer_config.json`.
 
     Raises:
         BadFile: a file is malformed.
         LimitExceeded: a template is too long.
     """
-    config = _config(folder / "tokenizer_config.json")
+    files = files_of(folder)
+    config = _config(files, "tokenizer_config.json")
     named = _named_templates(config.get("chat_template"))
-    named |= _template_files(folder)
+    named |= _template_files(files)
     if not named:
         return None
     source = named.get("default", next(iter(named.values())))
@@ -194,29 +197,26 @@ def chat_template_from_folder(folder: Path) -> ChatTemplate | None:
     )
 
 
-def _config(path: Path) -> dict[str, Any]:
-    config = read_json_bounded(path) if path.is_file() else {}
+def _config(files: SideFiles, name: str) -> dict[str, Any]:
+    config = parse_json_bounded(files.read(name, MAX_CONFIG_NBYTES), name) if files.has(name) else {}
     if not isinstance(config, dict):
-        raise BadFile(f"{path.name} is not a JSON object", found=type(config).__name__)
+        raise BadFile(f"{name} is not a JSON object", found=type(config).__name__)
     return config
 
 
-def _template_files(folder: Path) -> dict[str, str]:
+def _template_files(files: SideFiles) -> dict[str, str]:
     """Templates in files of their own, which go before those in the configuration."""
-    found = {}
-    files = [("default", folder / "chat_template.jinja")]
-    files += [(path.stem, path) for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))]
-    for name, path in files:
-        if not path.is_file():
-            continue
-        size = path.stat().st_size
-        if size > 4 * MAX_TEMPLATE_CHARS:
-            raise LimitExceeded("the chat template is too long", nbytes=size, limit=4 * MAX_TEMPLATE_CHARS)
-        try:
-            found[name] = path.read_text("utf-8")
-        except UnicodeDecodeError as error:
-            raise BadFile(f"{path.name} is not UTF-8 text", str(error)[:200]) from None
-    return found
+    named = {"default": "chat_template.jinja"} if files.has("chat_template.jinja") else {}
+    named |= {Path(name).stem: name for name in files.names() if name.startswith(f"{TEMPLATES}/")}
+    return {template: _template_text(files, name) for template, name in named.items()}
+
+
+def _template_text(files: SideFiles, name: str) -> str:
+    data = files.read(name, 4 * MAX_TEMPLATE_CHARS)
+    try:
+        return str(data, "utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise BadFile(f"{name} is not UTF-8 text", str(error)[:200]) from None
 
 
 def _named_templates(value: object) -> dict[str, str]:

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from apportion.core.errors import BadFile, LimitExceeded, NotFound
-from apportion.formats.bounded_json import read_json_bounded
+from apportion.formats.bounded_json import MAX_CONFIG_NBYTES, parse_json_bounded
+from apportion.formats.side_files import SideFiles
 from apportion.text.byte_level import to_bytes
 from apportion.text.engines import library_errors, library_ids, no_engine, spaced_bytes
 from apportion.text.sentencepiece_model import BPE, SentencePieceEngine, SentencePieceRules, read_model
@@ -23,15 +23,15 @@ MAX_TOKENIZER_NBYTES = 64 << 20
 _MAX_PROBED_SPECIALS = 4
 
 
-def read_folder_tokenizer(folder: Path) -> tuple[Vocabulary, TextEngine, Frame]:
-    """Vocabulary, engine and frame from a folder; raises as `tokenizer_from_folder`."""
-    config = _Config(folder)
-    if (folder / "tokenizer.json").is_file():
-        return _from_json(folder / "tokenizer.json", config)
-    if (folder / "tokenizer.model").is_file():
-        return _from_sentencepiece(folder / "tokenizer.model", config)
+def read_folder_tokenizer(files: SideFiles) -> tuple[Vocabulary, TextEngine, Frame]:
+    """Vocabulary, engine and frame from a folder's files; raises as `tokenizer_from_folder`."""
+    config = _Config(files)
+    if files.has("tokenizer.json"):
+        return _from_json(files.read("tokenizer.json", MAX_TOKENIZER_NBYTES), config)
+    if files.has("tokenizer.model"):
+        return _from_sentencepiece(files.read("tokenizer.model", MAX_TOKENIZER_NBYTES), config)
     raise NotFound(
-        f"no tokenizer in {folder.name or folder}",
+        f"no tokenizer in {files.place}",
         "neither tokenizer.json nor tokenizer.model is there",
         "fetch the model's tokenizer files into the same folder",
     )
@@ -40,10 +40,10 @@ def read_folder_tokenizer(folder: Path) -> tuple[Vocabulary, TextEngine, Frame]:
 class _Config:
     """What the folder's small files say about special tokens; absent files say nothing."""
 
-    def __init__(self, folder: Path) -> None:
-        self._tokenizer = _object(folder / "tokenizer_config.json")
-        self._generation = _object(folder / "generation_config.json")
-        self._added = _object(folder / "added_tokens.json")
+    def __init__(self, files: SideFiles) -> None:
+        self._tokenizer = _object(files, "tokenizer_config.json")
+        self._generation = _object(files, "generation_config.json")
+        self._added = _object(files, "added_tokens.json")
 
     def token(self, name: str) -> str | None:
         """The text of `bos_token`, `eos_token` or `unk_token`."""
@@ -88,12 +88,12 @@ class _Config:
         return found
 
 
-def _object(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
+def _object(files: SideFiles, name: str) -> Mapping[str, Any]:
+    if not files.has(name):
         return {}
-    value = read_json_bounded(path)
+    value = parse_json_bounded(files.read(name, MAX_CONFIG_NBYTES), name)
     if not isinstance(value, dict):
-        raise BadFile(f"{path.name} is not a JSON object", found=type(value).__name__)
+        raise BadFile(f"{name} is not a JSON object", found=type(value).__name__)
     return value
 
 
@@ -142,14 +142,11 @@ class LibraryEngine:
         return [], []
 
 
-def _from_json(path: Path, config: _Config) -> tuple[Vocabulary, TextEngine, Frame]:
+def _from_json(data: bytes, config: _Config) -> tuple[Vocabulary, TextEngine, Frame]:
     from tokenizers import Tokenizer
 
-    size = path.stat().st_size
-    if size > MAX_TOKENIZER_NBYTES:
-        raise LimitExceeded("tokenizer.json is too large", nbytes=size, limit=MAX_TOKENIZER_NBYTES)
     with library_errors("tokenizer.json is not usable"):
-        library = Tokenizer.from_buffer(path.read_bytes())
+        library = Tokenizer.from_buffer(data)
         library.no_truncation()
         library.no_padding()
     vocabulary = _library_vocabulary(library)
@@ -181,11 +178,8 @@ def _library_vocabulary(library: Any) -> Vocabulary:
     return Vocabulary(tokens, bytes(kinds))
 
 
-def _from_sentencepiece(path: Path, config: _Config) -> tuple[Vocabulary, TextEngine, Frame]:
-    size = path.stat().st_size
-    if size > MAX_TOKENIZER_NBYTES:
-        raise LimitExceeded("tokenizer.model is too large", nbytes=size, limit=MAX_TOKENIZER_NBYTES)
-    vocabulary, rules = read_model(path.read_bytes())
+def _from_sentencepiece(data: bytes, config: _Config) -> tuple[Vocabulary, TextEngine, Frame]:
+    vocabulary, rules = read_model(data)
     if rules.model_type != BPE:
         raise no_engine(f"SentencePiece model type {rules.model_type}")
     if not 0 <= rules.unknown < len(vocabulary):

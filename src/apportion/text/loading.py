@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from apportion.formats.side_files import SideFiles, files_of
 from apportion.text.tokenizer import Tokenizer
 
 
@@ -30,8 +31,9 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
     return Tokenizer(*read_gguf_tokenizer(metadata))
 
 
-def tokenizer_from_folder(folder: Path) -> Tokenizer:
-    """The tokenizer of a Hugging Face folder: `tokenizer.json`, else `tokenizer.model`.
+def tokenizer_from_folder(folder: Path | SideFiles) -> Tokenizer:
+    """The tokenizer of a Hugging Face folder, or of its files wherever they lie: `tokenizer.json`, else
+    `tokenizer.model`.
 
     Raises:
         NotFound: the folder has neither.
@@ -39,4 +41,4 @@ def tokenizer_from_folder(folder: Path) -> Tokenizer:
     """
     from apportion.text.from_folder import read_folder_tokenizer
 
-    return Tokenizer(*read_folder_tokenizer(folder))
+    return Tokenizer(*read_folder_tokenizer(files_of(folder)))

@@ -12,6 +12,7 @@ from apportion.formats.bounded_json import read_json_bounded
 from apportion.formats.folder import file_in
 from apportion.formats.opened import OpenedFiles, merge_tensors
 from apportion.formats.safetensors.header import Header, read_header
+from apportion.formats.side_files import FolderFiles
 from apportion.formats.source_file import REAL_DISK, SourceFile
 
 CONFIG_NAME = "config.json"
@@ -31,6 +32,7 @@ class SafetensorsCheckpoint(OpenedFiles):
     ) -> None:
         tables = (header.tensors for header in headers)
         super().__init__(sources, config, merge_tensors(zip(sources, tables, strict=True)))
+        self.side_files = FolderFiles(self.files[0].parent)
 
 
 def open_safetensors(path: str | Path, disk: Disk = REAL_DISK) -> SafetensorsCheckpoint:

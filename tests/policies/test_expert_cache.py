@@ -68,8 +68,7 @@ def test_lru_gives_up_who_stands_last_in_a_list_of_last_uses(routes: list[list[i
     residents: set[int] = set()
     hits, victims = 0, []
     for experts in routes:
-        for expert in experts:
-            recent = [expert, *(other for other in recent if other != expert)]
+        recent = [*experts, *(other for other in recent if other not in experts)]
         for expert in experts:
             hits += expert in residents
             if expert not in residents and len(residents) == num_slots:
@@ -85,7 +84,7 @@ def test_lfu_gives_up_who_has_the_fewest_uses(routes: list[list[int]], num_slots
     residents: set[int] = set()
     hits, victims = 0, []
     for experts in routes:
-        used += experts
+        used += reversed(experts)
         for expert in experts:
             hits += expert in residents
             if expert not in residents and len(residents) == num_slots:

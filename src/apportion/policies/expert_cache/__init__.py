@@ -16,7 +16,9 @@ class CacheState(Protocol):
     """
 
     def touch(self, experts: Sequence[int]) -> None:
-        """A step uses these, whether they are resident or not. The last one counts as used last."""
+        """A step uses these, whether they are resident or not. The first one, a router's strongest choice,
+        counts as used last.
+        """
 
     def victim(self, residents: Sequence[int]) -> int:
         """The one of `residents` to give up; the step needs none of them, and there is at least one."""

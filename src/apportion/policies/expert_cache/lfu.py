@@ -37,7 +37,7 @@ class LfuState:
         self._while_resident = while_resident
 
     def touch(self, experts: Sequence[int]) -> None:
-        for expert in experts:
+        for expert in reversed(experts):
             self._clock += 1
             self._uses[expert] += 1
             self._rank[expert] = self._uses[expert] * ONE_USE + self._clock

@@ -22,7 +22,7 @@ class LfuAged(ExpertCache):
     Frequently Used Policies", IEEE Transactions on Computers 50(12), 2001 (its lambda is 1 / half_life).
     """
 
-    half_life: float = 32.0
+    half_life: float = 16.0
 
     def __post_init__(self) -> None:
         if not self.half_life >= SHORTEST:

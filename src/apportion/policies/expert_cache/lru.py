@@ -28,7 +28,7 @@ class LruState:
         self._clock = 0
 
     def touch(self, experts: Sequence[int]) -> None:
-        for expert in experts:
+        for expert in reversed(experts):
             self._clock += 1
             self._last_use[expert] = self._clock
 

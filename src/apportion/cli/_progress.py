@@ -44,6 +44,8 @@ PHASES = {
     "prefill": "Reading the prompt",
     "eval": "Evaluating",
     "bench": "Measuring",
+    "make": "Making routes",
+    "replay": "Replaying",
 }
 LONG_PREFILL = 512  # tokens; shorter prompts are read before a bar could be seen
 

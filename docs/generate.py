@@ -1,7 +1,7 @@
 """Writes the generated parts of the documentation, or says which are stale.
 
 A page marks a part with `<!-- generated: NAME -->` and `<!-- end -->`; NAME is one of GENERATORS. Everything
-that is registered shows up by itself: verbs, errors, settings, block formats, model families.
+that is registered shows up by itself: verbs, errors, settings, block formats, model families, policies.
 
     python docs/generate.py            write
     python docs/generate.py --check    exit with 1 if a page is stale
@@ -28,6 +28,8 @@ from apportion.formats.block import BlockFormat
 from apportion.formats.blocks import FORMATS, load_as
 from apportion.formats.blocks.table import KINS
 from apportion.models.family import FAMILIES, Family
+from apportion.policies import FAMILIES as POLICY_FAMILIES
+from apportion.policies.family import Policy, PolicyFamily
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"  # what benchmarks printed with --json
@@ -204,6 +206,28 @@ def _codes(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names) or "-"
 
 
+# --- policies ---------------------------------------------------------------------------------------------
+
+
+def policies() -> str:
+    return "\n\n".join(_policy_family(family) for family in POLICY_FAMILIES)
+
+
+def _policy_family(family: PolicyFamily[Policy]) -> str:
+    module = sys.modules[f"apportion.policies.{family.folder}"]
+    sentence = inspect.cleandoc(module.__doc__ or "").split(": ", 1)[1].removesuffix(" One file each.")
+    heading = f"### {family.noun[0].upper()}{family.noun[1:]}\n\n{sentence[0].upper()}{sentence[1:]}"
+    rows = [_policy(name, family.get(name), name == family.baseline) for name in family]
+    return heading + "\n\n" + table(("policy", "what it decides", "lossless", "draws on", "source"), rows)
+
+
+def _policy(name: str, policy: Policy, is_baseline: bool) -> tuple[str, ...]:
+    options = [f"{key}={str(value).lower()}" for key, value in policy.parameters().items()]
+    label = f"`{':'.join([name, *options])}`"
+    label += " (default)" if is_baseline else " (replay alone)" if policy.oracle else ""
+    return label, policy.sentence(), "yes" if policy.lossless else "no", policy.budget, policy.source()
+
+
 # --- results ----------------------------------------------------------------------------------------------
 
 
@@ -220,6 +244,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "kernels": kernels,
     "model-families": model_families,
     "origins": origins,
+    "policies": policies,
     "settings": settings,
     "verbs": verbs,
 }

@@ -14,7 +14,7 @@ NEVER = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Belady(ExpertCache):
-    """Gives up the expert whose next use is farthest away; replay alone can tell which that is.
+    """Gives up the expert whose next use is farthest away, which replay alone can tell.
 
     Source: L. A. Belady, "A Study of Replacement Algorithms for a Virtual-Storage Computer", IBM Systems
     Journal 5(2), 1966; optimal: R. L. Mattson et al., IBM Systems Journal 9(2), 1970.

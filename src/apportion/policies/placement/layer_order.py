@@ -14,8 +14,7 @@ class LayerOrder(Placement):
     """Keeps units in the order in which a token meets them, as long as there is room.
 
     Source: Y. Sheng et al., "FlexGen: High-Throughput Generative Inference of Large Language Models with a
-    Single GPU", ICML 2023, arXiv:2303.06865 (a share of the layers stays), as runtimes keep "the first n
-    layers".
+    Single GPU", ICML 2023, arXiv:2303.06865 (a fixed share of the weights stays).
     """
 
     def choose(self, units: Sequence[PlacedUnit], nbytes: int) -> Sequence[UnitKey]:

@@ -24,7 +24,7 @@ from apportion.plan.plan import (
     PolicyNames,
     PrefillOrder,
 )
-from apportion.plan.table import CheckedTable, no_plan
+from apportion.plan.table import CheckedTable, no_such
 
 MAX_FILE_NBYTES = 1 << 20
 
@@ -60,7 +60,7 @@ def read_plan(path: Path) -> Plan:
     except OSError as error:
         raise DiskFault(f"cannot read the plan {path}", error.strerror or str(error)) from error
     if len(data) > MAX_FILE_NBYTES:
-        raise no_plan(path.name, "it is too large", limit=MAX_FILE_NBYTES)
+        raise no_such("plan", path.name, "it is too large", limit=MAX_FILE_NBYTES)
     return plan_from_dict(_parsed(data, path), path.name)
 
 
@@ -73,7 +73,7 @@ def plan_from_dict(told: object, what: str = "the plan") -> Plan:
     table = CheckedTable(told, what)
     version = table.count("version")
     if version != VERSION:
-        raise no_plan(what, f"it has version {version}, this program reads version {VERSION}")
+        raise no_such("plan", what, f"it has version {version}, this program reads version {VERSION}")
     plan = Plan(
         model=table.text("model"),
         ram=table.size("ram"),
@@ -143,10 +143,10 @@ def _forecast(table: CheckedTable) -> Forecast:
 def _check_streaming(plan: Plan, what: str) -> None:
     streamed = plan.streamed_layers
     if list(streamed) != sorted(set(streamed)):
-        raise no_plan(what, "streamed_layers must name each layer once, in order")
+        raise no_such("plan", what, "streamed_layers must name each layer once, in order")
     if streamed and plan.stream_buffers < 2:
-        raise no_plan(
-            what, "layers that stream need two buffers at least", stream_buffers=plan.stream_buffers
+        raise no_such(
+            "plan", what, "layers that stream need two buffers at least", stream_buffers=plan.stream_buffers
         )
 
 
@@ -156,7 +156,7 @@ def _parsed(data: bytes, path: Path) -> object:
     try:
         return tomllib.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise no_plan(path.name, f"it is not TOML: {error}") from error
+        raise no_such("plan", path.name, f"it is not TOML: {error}") from error
 
 
 def _toml(told: Mapping[str, Any]) -> str:

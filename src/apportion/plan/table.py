@@ -11,7 +11,7 @@ from apportion.core.units import parse_bytes
 
 MAX_ITEMS = 1 << 10
 MAX_COUNT = (1 << 63) - 1
-HINT = "correct the file, or make a new plan with: apportion plan MODEL --out FILE"
+HINTS = {"plan": "correct the file, or make a new plan with: apportion plan MODEL --out FILE"}
 
 W = TypeVar("W", bound=str)
 
@@ -23,11 +23,13 @@ class CheckedTable:
         told: what should be a table.
         what: names the file in errors.
         path: of the table in its file, dotted; empty for the outermost.
+        kind: what the file should be.
     """
 
-    def __init__(self, told: object, what: str, path: str = "") -> None:
+    def __init__(self, told: object, what: str, path: str = "", kind: str = "plan") -> None:
+        self._kind = kind
         if not isinstance(told, Mapping):
-            raise no_plan(what, f"{path or 'it'} is not a table of keys")
+            raise no_such(kind, what, f"{path or 'it'} is not a table of keys")
         self._left = dict(told)
         self._taken: set[str] = set()
         self._what = what
@@ -36,13 +38,17 @@ class CheckedTable:
     def _take(self, key: str) -> object:
         if key not in self._left:
             near = closest(key, map(str, self._left))
-            hint = f"is {near!r} meant to be it?" if near else HINT
-            raise BadFile(f"{self._what} is no plan", f"the key {self._path}{key} is missing", hint)
+            raise self._bad(
+                f"the key {self._path}{key} is missing", f"is {near!r} meant to be it?" if near else ""
+            )
         self._taken.add(key)
         return self._left.pop(key)
 
     def wrong(self, key: str, why: str) -> BadFile:
-        return no_plan(self._what, f"{self._path}{key}: {why}")
+        return self._bad(f"{self._path}{key}: {why}")
+
+    def _bad(self, why: str, hint: str = "") -> BadFile:
+        return no_such(self._kind, self._what, why, hint)
 
     def text(self, key: str) -> str:
         value = self._take(key)
@@ -87,14 +93,17 @@ class CheckedTable:
             raise self.wrong(key, "it must lie between 0 and 1")
         return value
 
+    def numbers(self, key: str) -> tuple[float, ...]:
+        return tuple(self._checked_number(key, item) for item in self._items(key))
+
     def pair(self, key: str) -> tuple[float, float]:
-        items = [self._checked_number(key, item) for item in self._items(key)]
+        items = self.numbers(key)
         if len(items) != 2:
             raise self.wrong(key, "it must be a list of two numbers")
         return items[0], items[1]
 
     def table(self, key: str) -> CheckedTable:
-        return CheckedTable(self._take(key), self._what, self._path + key)
+        return CheckedTable(self._take(key), self._what, self._path + key, self._kind)
 
     def require_empty(self) -> None:
         """
@@ -103,8 +112,8 @@ class CheckedTable:
         """
         for key in self._left:
             near = closest(str(key), self._taken)
-            hint = f"did you mean {near!r}?" if near else HINT
-            raise BadFile(f"{self._what} is no plan", f"unknown key {self._path}{str(key)[:80]}", hint)
+            hint = f"did you mean {near!r}?" if near else ""
+            raise self._bad(f"unknown key {self._path}{str(key)[:80]}", hint)
 
     def _items(self, key: str) -> Iterator[object]:
         value = self._take(key)
@@ -129,5 +138,6 @@ class CheckedTable:
         return float(value)
 
 
-def no_plan(what: str, why: str, **numbers: object) -> BadFile:
-    return BadFile(f"{what} is no plan", why, HINT, **numbers)
+def no_such(kind: str, what: str, why: str, hint: str = "", **numbers: object) -> BadFile:
+    """The error for a file that should be a `kind` and is not."""
+    return BadFile(f"{what} is no {kind}", why, hint or HINTS.get(kind, ""), **numbers)

@@ -1,0 +1,156 @@
+"""What a machine does in a second: the rates that forecasts are reckoned with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from apportion.core.units import MiB
+from apportion.hardware.profile import DiskProfile, Profile
+
+MAX_DEPTH = 8  # reads that are under way at once; more gain nothing on the disks that were measured
+
+# Where nothing was measured: what an old notebook with a SATA disk has, per thread where it grows with them.
+ASSUMED_MEMORY_PER_THREAD = 8e9
+ASSUMED_MEMORY = 16e9
+ASSUMED_INT8_PER_THREAD = 50e9
+ASSUMED_F32_PER_THREAD = 25e9
+ASSUMED_DISK = 0.5e9
+ASSUMED_DISK_RANGE = (0.5, 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A measured way of reading: blocks of `nbytes`, `depth` at once."""
+
+    nbytes: int
+    depth: int
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class DiskRates:
+    """Bytes that a disk reads in a second.
+
+    Args:
+        ways: alone, at least one.
+        beside: share of that which is left while threads compute.
+        low, high: what the rates drift by, as factors.
+    """
+
+    ways: tuple[Way, ...]
+    beside: float = 1.0
+    low: float = 1.0
+    high: float = 1.0
+
+    def rate(self, nbytes: float, depth: int, *, beside: bool) -> float:
+        """Of reads of `nbytes` bytes, `depth` of them at once.
+
+        Between measured sizes and depths straight lines are drawn over their logarithms.
+        """
+        depths = sorted({way.depth for way in self.ways})
+        at_depth = [self._at(nbytes, each) for each in depths]
+        rate = _between(depths, at_depth, min(max(depth, 1), MAX_DEPTH))
+        return rate * (self.beside if beside else 1.0)
+
+    def seconds(self, nbytes: float, count: float, *, beside: bool) -> float:
+        """For `count` reads of `nbytes` bytes that are asked for together."""
+        if not count or not nbytes:
+            return 0.0
+        return count * nbytes / self.rate(nbytes, math.ceil(count), beside=beside)
+
+    @property
+    def best(self) -> float:
+        return max(way.rate for way in self.ways)
+
+    def drifted(self, factor: float) -> DiskRates:
+        """The same, faster or slower throughout."""
+        return replace(self, ways=tuple(replace(way, rate=way.rate * factor) for way in self.ways))
+
+    def _at(self, nbytes: float, depth: int) -> float:
+        ways = sorted((way for way in self.ways if way.depth == depth), key=lambda way: way.nbytes)
+        return _between([way.nbytes for way in ways], [way.rate for way in ways], nbytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine's rates with the threads that compute.
+
+    Args:
+        memory: bytes streamed from memory in a second.
+        int8, f32: operations in a second at the peak, a multiply-add being two.
+        basis: where they are known from, for people.
+    """
+
+    memory: float
+    int8: float
+    f32: float
+    disk: DiskRates
+    basis: str
+
+    def drifted(self, factor: float) -> Machine:
+        """With a faster or slower disk."""
+        return replace(self, disk=self.disk.drifted(factor))
+
+
+def machine(profile: Profile | None, threads: int, disk_rate: float | None = None) -> Machine:
+    """The rates of a measured machine, or assumed ones.
+
+    Args:
+        threads: that compute.
+        disk_rate: bytes a second, in place of what was measured.
+    """
+    basis = "assumed rates, nothing was measured" if profile is None else f"the profile of {profile.date}"
+    disk, words = _disk(profile, disk_rate)
+    if profile is None:
+        memory = min(ASSUMED_MEMORY, ASSUMED_MEMORY_PER_THREAD * threads)
+        int8, f32 = ASSUMED_INT8_PER_THREAD * threads, ASSUMED_F32_PER_THREAD * threads
+    else:
+        memory = 1e9 * _at_threads(profile.memory_GBps, threads)
+        share = min(1.0, threads / profile.threads)
+        int8 = 1e9 * share * profile.peak_GOps["int8"]
+        f32 = 1e9 * share * profile.peak_GOps["f32"]
+    return Machine(memory, int8, f32, disk, f"{basis}: memory {memory / 1e9:.1f} GB/s, {words}")
+
+
+def _disk(profile: Profile | None, stated: float | None) -> tuple[DiskRates, str]:
+    if stated is not None:
+        return DiskRates((Way(MiB, 1, stated),)), f"disk {stated / 1e9:.2f} GB/s as stated"
+    found = None if profile is None else profile.disk
+    if found is None or not found.rates:
+        low, high = ASSUMED_DISK_RANGE
+        rates = DiskRates((Way(MiB, 1, ASSUMED_DISK),), low=low, high=high)
+        return rates, f"disk {ASSUMED_DISK / 1e9:.2f} GB/s assumed"
+    rates = _measured_disk(found)
+    return rates, f"disk {rates.best * rates.beside / 1e9:.2f} GB/s beside computing"
+
+
+def _measured_disk(disk: DiskProfile) -> DiskRates:
+    ways = tuple(
+        Way(rate.block_nbytes, rate.depth, 1e9 * rate.GBps.median) for rate in disk.rates if not rate.beside
+    )
+    beside, alone = disk.best(beside=True), disk.best(beside=False)
+    drifts = beside or alone
+    assert alone is not None
+    assert drifts is not None
+    return DiskRates(
+        ways,
+        beside=1.0 if beside is None else beside.GBps.median / alone.GBps.median,
+        low=drifts.GBps.min / drifts.GBps.median,
+        high=drifts.GBps.max / drifts.GBps.median,
+    )
+
+
+def _at_threads(rates: Mapping[int, float], threads: int) -> float:
+    counts = sorted(rates)
+    return _between(counts, [rates[count] for count in counts], threads)
+
+
+def _between(xs: Sequence[float], ys: Sequence[float], x: float) -> float:
+    """On straight lines over the logarithm of `x`; beyond the ends, the end."""
+    for before, after in zip(range(len(xs) - 1), range(1, len(xs)), strict=True):
+        if x < xs[after]:
+            share = max(0.0, math.log(x / xs[before]) / math.log(xs[after] / xs[before]))
+            return ys[before] + share * (ys[after] - ys[before])
+    return ys[-1]

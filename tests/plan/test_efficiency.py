@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+from tests.plan.conftest import unit_of
+
+from apportion.formats.blocks.table import FORMATS
+from apportion.plan.efficiency import MATMAT, MATVEC, OTHERS, Products
+from apportion.plan.machine import DiskRates, Machine, Way
+
+MACHINE = Machine(1e9, 100e9, 10e9, DiskRates((Way(1, 1, 1e9),)), "")
+
+
+def test_every_format_that_kernels_compute_on_has_its_share() -> None:
+    native = {found.name for found in FORMATS.values() if found.native}
+    assert set(MATVEC) == set(MATMAT) == native
+
+
+def test_one_token_streams_and_many_multiply() -> None:
+    products = Products.of(unit_of(34_000_000), 34_000_000, 32_000_000)
+    assert products.seconds(MACHINE) == pytest.approx(0.034 / MATVEC["q8_0"])
+    assert products.seconds(MACHINE, 1000) == pytest.approx(64e9 / (100e9 * MATMAT["q8_0"]))
+
+
+def test_floats_are_held_against_the_peak_of_floats() -> None:
+    products = Products.of(None, 4_000_000, 1_000_000)
+    assert products.int8_ops == 0
+    assert products.seconds(MACHINE, 1000) == pytest.approx(2e9 / (10e9 * MATMAT["f32"]))
+
+
+def test_matrices_of_an_unknown_format_count_as_middling() -> None:
+    assert Products.of(None, 1_000_000, 2_000_000).seconds(MACHINE) == pytest.approx(1e-3 / OTHERS)

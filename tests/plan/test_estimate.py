@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from typing import Any
+
+from apportion.core.units import MiB
+from apportion.plan.estimate import BASE_NBYTES, runtime_nbytes, workspace_of
+
+
+def test_the_runtime_grows_with_vocabulary_merges_and_experts(moe: Any, dense: Any) -> None:
+    tokens = {"tokenizer.ggml.tokens": ["x"] * 1000}
+    merges = {**tokens, "tokenizer.ggml.merges": ["x"] * 1000}
+    plain = runtime_nbytes(dense.config, tokens)
+    assert BASE_NBYTES < plain < BASE_NBYTES + MiB
+    assert runtime_nbytes(dense.config, merges) > plain
+    assert runtime_nbytes(moe.config, tokens) - plain == 256 * 2048
+
+
+def test_a_folder_counts_as_many_merges_as_tokens(dense: Any) -> None:
+    listed = {"tokenizer.ggml.tokens": ["x"] * 40_000, "tokenizer.ggml.merges": ["x"] * 40_000}
+    assert runtime_nbytes(dense.config, {}) == runtime_nbytes(dense.config, listed)
+
+
+def test_a_pass_needs_room_for_each_token_and_a_longer_prompt_for_its_hidden_states(moe: Any) -> None:
+    workspace = workspace_of(moe.config)
+    assert workspace(1) < workspace(512)
+    longer = workspace(4096) - workspace(512)
+    assert longer == 4096 * (4 * moe.config.hidden_size + 8 * 8)

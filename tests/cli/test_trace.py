@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.models.tiny import tiny_gguf
 
 from apportion.formats.routes import RoutesFile, RoutesShape, RoutesWriter
 from apportion.policies import EXPERT_CACHES
@@ -137,3 +138,34 @@ def test_what_is_made_is_read_back_as_made(apportion, tmp_path: Path) -> None:
     with RoutesFile(tmp_path / "x") as file:
         assert file.shape == RoutesShape("made uniform, seed 0", (0, 1), 16, 2)
         assert file.experts().shape == (400, 2, 2)
+
+
+@pytest.fixture(scope="module")
+def moe_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_gguf("mixtral", tmp_path_factory.mktemp("moe"), block_format="q8_0")
+
+
+def test_a_model_is_recorded_while_it_reads(apportion, moe_path: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("The routes of a tiny model that reads a short text.\n" * 4)
+    words = ["--text", text, "--limit-tokens", 60, "--ctx", 32, "--threads", 1]
+    facts = apportion("trace", "record", moe_path, tmp_path / "x", *words, "--json").object
+    assert facts["tokens"] == 62  # and a BOS for each of two windows
+    assert (facts["layers"], facts["num_experts"], facts["top_k"]) == ([0, 1, 2], 4, 2)
+    assert (facts["gates"], facts["hidden"]) == (True, 0)
+    out = apportion("trace", "record", moe_path, tmp_path / "x", *words, "--inputs").out
+    assert "experts, gates, router inputs of 64" in out
+    assert apportion("trace", "replay", tmp_path / "x").status == 0
+
+
+def test_what_cannot_be_recorded_is_refused_and_leaves_no_file(
+    apportion, moe_path: Path, tiny_path: Path, tmp_path: Path
+) -> None:
+    text, out = tmp_path / "text.txt", tmp_path / "x"
+    text.write_text("")
+    outcome = apportion("trace", "record", moe_path, out, "--text", text)
+    assert (outcome.status, "holds no text" in outcome.err) == (2, True)
+    text.write_text("words")
+    outcome = apportion("trace", "record", tiny_path, out, "--text", text)
+    assert (outcome.status, "has no experts" in outcome.err) == (1, True)
+    assert not out.exists()

@@ -45,6 +45,7 @@ PHASES = {
     "eval": "Evaluating",
     "bench": "Measuring",
     "make": "Making routes",
+    "record": "Recording routes",
     "replay": "Replaying",
 }
 LONG_PREFILL = 512  # tokens; shorter prompts are read before a bar could be seen

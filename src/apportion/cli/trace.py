@@ -1,4 +1,4 @@
-"""Routes of a model's experts: show them, make some, replay them through caches."""
+"""Routes of a model's experts: record them, make some, replay them through caches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from apportion.cli._options import json_option
+from apportion.cli._options import EngineOptions, engine_options, json_option, model_argument
 from apportion.cli._output import print_object
 from apportion.cli._progress import PhaseBars
 from apportion.core.errors import UsageError
@@ -34,9 +34,9 @@ skip_option = click.option(
 )
 
 
-@click.group(subcommand_metavar="info|replay|generate ...")
+@click.group(subcommand_metavar="info|replay|generate|record ...")
 def command() -> None:
-    """Routes of a model's experts: show them, make some, replay them through caches.
+    """Routes of a model's experts: record them, make some, replay them through caches.
 
     A routes file says which experts of each layer each token chose.
     """
@@ -122,6 +122,70 @@ def generate(
         for token in islice(made, tokens):
             writer.append(token[None])
             bars("make", writer.num_tokens, tokens)
+    with RoutesFile(out) as routes:
+        facts = facts_of(routes, 0)
+    print_object(facts) if as_json else print_facts(facts)
+
+
+@command.command()
+@model_argument
+@out_argument
+@click.option(
+    "--text",
+    type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
+    required=True,
+    help="The text file that the model reads.",
+)
+@click.option(
+    "--ctx",
+    type=click.IntRange(min=2),
+    default=2048,
+    show_default=True,
+    help="Tokens after which the model begins anew, or fewer if it has not so many positions.",
+)
+@click.option("--limit-tokens", type=click.IntRange(min=1), help="Read only the first tokens of the text.")
+@click.option("--inputs", is_flag=True, help="Record what the routers see, too: much larger.")
+@engine_options
+@json_option
+def record(
+    model: str,
+    out: Path,
+    text: Path,
+    ctx: int,
+    limit_tokens: int | None,
+    inputs: bool,
+    engine: EngineOptions,
+    as_json: bool,
+) -> None:
+    """Record the routes of a model that reads a text.
+
+    The model computes one operation after the other here, more slowly than in `apportion run`. What is
+    recorded when the recording is interrupted can be used.
+    """
+    from apportion.cli._loading import load_alone
+    from apportion.cli.eval import bos_of, ops_of, read_text
+    from apportion.engine.llm import KV_TYPES
+    from apportion.formats.routes import RoutesFile, RoutesWriter
+    from apportion.simulate.record import record_routes, shape_of, windows_of
+
+    words = read_text(text)
+    with PhaseBars() as bars:
+        loaded = load_alone(model, ops_of(engine), engine.offline, bars)
+        shape = shape_of(loaded.model, loaded.name, inputs)
+        ids = loaded.tokenizer.encode(words, add_special=False, parse_special=False)[:limit_tokens]
+        if not ids:
+            raise UsageError(f"{text.name} holds no text", hint="give a text that is worth reading")
+        positions = min(ctx, loaded.model.config.context_length)
+        windows = windows_of(ids, positions, bos_of(loaded.tokenizer))
+        total = sum(len(window) for window in windows)
+        with RoutesWriter(out, shape) as writer:
+            record_routes(
+                loaded.model,
+                windows,
+                writer,
+                KV_TYPES[engine.kv],
+                lambda done: bars("record", done, total),
+            )
     with RoutesFile(out) as routes:
         facts = facts_of(routes, 0)
     print_object(facts) if as_json else print_facts(facts)

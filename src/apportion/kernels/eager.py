@@ -5,7 +5,7 @@ With the NumPy operations it is the reference for whole models.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,14 +18,17 @@ from apportion.kernels.steps import Attention, Forward, Product, Rotary, Want
 from apportion.kernels.weight import Weight
 
 Array: TypeAlias = NDArray[Any]  # a value of a step: floats, or the ids of experts
+# Told of each layer's routes: the layer, ids and weights of its experts [T, R], what its router saw [T, H].
+RouteObserver: TypeAlias = Callable[[int, Ints, Floats, Floats], None]
 
 
 class EagerProgram:
-    """`kernels.steps.Program` that goes through the forward pass afresh in every run."""
+    """`kernels.steps.Program` that goes through the forward pass afresh in every run, and may be watched."""
 
-    def __init__(self, ops: Ops, forward: Forward) -> None:
+    def __init__(self, ops: Ops, forward: Forward, observe: RouteObserver | None = None) -> None:
         self._ops = ops
         self._forward = forward
+        self._observe = observe
 
     def run(
         self,
@@ -41,6 +44,9 @@ class EagerProgram:
         x: Array = forward.embed(steps) if source.ndim == 1 else source
         for layer in range(first, forward.num_layers if last is None else last):
             x = forward.layer(steps, layer, x)
+            if self._observe is not None and steps.route_seen is not None:
+                self._observe(layer, *steps.route_seen)
+                steps.route_seen = None
         if want == "hidden":
             return x
         return forward.head(steps, x[-1:] if want == "last" else x)
@@ -54,6 +60,9 @@ class EagerSteps:
         self._source = source
         self._memory = memory
         self._start = start
+        self._projected: Array | None = None
+        # The last route's expert ids and weights, and what the router saw, which is projected just before.
+        self.route_seen: tuple[Array, Array, Array] | None = None
 
     def embed(self, table: Weight, scale: float = 1.0) -> Array:
         return self._ops.embed(self._source, table) * np.float32(scale)
@@ -62,6 +71,7 @@ class EagerSteps:
         return self._ops.rms_norm(x, weight, eps)
 
     def project(self, x: Array, products: Sequence[Product]) -> list[Array]:
+        self._projected = x
         return [self._ops.linear(x, product.weight, product.bias) for product in products]
 
     def add_product(self, to: Array, x: Array, product: Product, scale: float = 1.0) -> Array:
@@ -89,7 +99,10 @@ class EagerSteps:
         return attended.reshape(len(q), -1)
 
     def route(self, logits: Array, routing: Routing, bias: Floats | None = None) -> tuple[Array, Array]:
-        return self._ops.route(logits, routing, bias)
+        ids, weights = self._ops.route(logits, routing, bias)
+        assert self._projected is not None
+        self.route_seen = ids, weights, self._projected
+        return ids, weights
 
     def experts(self, x: Array, ids: Array, weights: Array, experts: ExpertWeights, kind: Gate) -> Array:
         return self._ops.experts(x, ids, weights, experts, kind)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from apportion.core.errors import UsageError
 from apportion.formats.block import Floats
+from apportion.kernels.eager import EagerProgram, RouteObserver
 from apportion.kernels.ops import ExpertWeights, Ints, Ops
 from apportion.kernels.steps import Program
 from apportion.models.cache import KvCache
@@ -66,6 +67,17 @@ class Model:
         out = self._program(cache.capacity).run(tokens, cache.memory, cache.length, want=logits)
         cache.advance(len(tokens))
         return out
+
+    def forward_observed(self, ids: ArrayLike, cache: KvCache, observe: RouteObserver) -> None:
+        """Append tokens [T] as `forward` does, one operation after the other, and tell each layer's routes.
+
+        Raises what `forward` raises.
+        """
+        tokens = self._checked(ids)
+        cache.require_room(len(tokens))
+        forward = self._passes[-1 if cache.capacity > self._short_context else 0]
+        EagerProgram(self.ops, forward, observe).run(tokens, cache.memory, cache.length, want="hidden")
+        cache.advance(len(tokens))
 
     def embed(self, ids: Ints) -> Floats:
         """Tokens [T] -> hidden states [T, H]."""

@@ -1,0 +1,93 @@
+"""Records the routes of a model that reads a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from apportion.core.errors import Unsupported
+from apportion.formats.block import Floats
+from apportion.formats.routes import Routes, RoutesShape, RoutesWriter
+from apportion.kernels.ops import Ints
+
+if TYPE_CHECKING:
+    from apportion.models import Model
+
+CHUNK = 256  # tokens per pass: what is recorded of them is held until all layers are through
+F16_MAX = float(np.finfo(np.float16).max)
+
+
+def shape_of(model: Model, name: str, inputs: bool) -> RoutesShape:
+    """What a recording of this model looks like, gates included.
+
+    Raises:
+        Unsupported: it has no experts.
+    """
+    experts = model.config.experts
+    if experts is None:
+        raise Unsupported(f"{name} has no experts", "there are no routes to record", "choose a MoE model")
+    layers = tuple(layer for layer, has in enumerate(experts.layers) if has)
+    hidden = model.config.hidden_size if inputs else 0
+    return RoutesShape(name, layers, experts.num_experts, experts.routing.top_k, gates=True, hidden=hidden)
+
+
+def windows_of(ids: Sequence[int], ctx: int, bos_id: int | None) -> list[Ints]:
+    """A text's tokens in windows of at most `ctx`, each of which begins with BOS where the model has one."""
+    head = [] if bos_id is None else [bos_id]
+    step = ctx - len(head)
+    return [np.array([*head, *ids[start : start + step]], np.int32) for start in range(0, len(ids), step)]
+
+
+def record_routes(
+    model: Model,
+    windows: Iterable[Ints],
+    writer: RoutesWriter,
+    kv: type[np.float16] | type[np.float32] = np.float16,
+    on_tokens: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Have the model read each window [T] from an empty context, and write what its routers choose.
+
+    Args:
+        kv: number type of the KV cache.
+        on_tokens: called with the number of tokens that were read so far.
+
+    Raises:
+        DiskFault: the operating system failed a write; what was written before can be read.
+    """
+    for window in windows:
+        for routes in _routes_of(model, window, writer.shape, kv):
+            writer.append(routes.experts, routes.gates, routes.inputs)
+            on_tokens(writer.num_tokens)
+
+
+def _routes_of(
+    model: Model, window: Ints, shape: RoutesShape, kv: type[np.float16] | type[np.float32]
+) -> Iterator[Routes]:
+    cache = model.new_cache(len(window), kv)
+    for start in range(0, len(window), CHUNK):
+        tokens = window[start : start + CHUNK]
+        seen = Seen(shape, len(tokens))
+        model.forward_observed(tokens, cache, seen.take)
+        yield seen.routes
+
+
+class Seen:
+    """What one pass shows of its routes."""
+
+    def __init__(self, shape: RoutesShape, num_tokens: int) -> None:
+        self._place = {layer: place for place, layer in enumerate(shape.layers)}
+        choices = (num_tokens, len(shape.layers), shape.top_k)
+        inputs = np.zeros((*choices[:2], shape.hidden), np.float16) if shape.hidden else None
+        self.routes = Routes(np.zeros(choices, np.uint16), np.zeros(choices, np.float16), inputs)
+
+    def take(self, layer: int, ids: Ints, weights: Floats, inputs: Floats) -> None:
+        """A layer's routes; the strongest choice of a token is written first."""
+        place = self._place[layer]
+        order = np.argsort(-weights, axis=-1, kind="stable")
+        self.routes.experts[:, place] = np.take_along_axis(ids, order, axis=-1)
+        assert self.routes.gates is not None
+        self.routes.gates[:, place] = np.take_along_axis(weights, order, axis=-1)
+        if self.routes.inputs is not None:
+            self.routes.inputs[:, place] = np.clip(inputs, -F16_MAX, F16_MAX)

@@ -11,6 +11,7 @@ from apportion.plan.cost import LAYER_S, ROUTED_LAYER_S, START_S, STEP_S, CostMo
 from apportion.plan.estimate import workspace_of
 from apportion.plan.hit_rate import HitRates, stated, uniform
 from apportion.plan.machine import DiskRates, Machine, Way
+from apportion.policies import PLACEMENTS
 
 FAST = 1e18  # what shall not count
 
@@ -25,7 +26,8 @@ def model(shape: Any, rates: Machine, hits: HitRates | None = None) -> CostModel
 
 
 def arranger(shape: Any) -> Arranger:
-    return Arranger(shape.config, shape.units, 0, "f16", 1, workspace_of(shape.config))
+    placement = PLACEMENTS.get(PLACEMENTS.baseline)
+    return Arranger(shape.config, shape.units, 0, "f16", 1, workspace_of(shape.config), placement)
 
 
 def streaming(shape: Any, slots: int) -> Arrangement:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -9,11 +10,13 @@ from hypothesis import strategies as st
 
 from apportion.core.claim import Kind
 from apportion.core.errors import DoesNotFit, UsageError
+from apportion.core.keys import UnitKey
 from apportion.core.units import GiB, MiB
 from apportion.models.footprint import kv_bytes_per_token
-from apportion.plan import Plan
+from apportion.plan import Plan, PolicyNames
 from apportion.plan.hit_rate import stated, uniform
 from apportion.plan.planner import Planner, make_plan
+from apportion.policies.placement import PLACEMENTS, PlacedUnit, Placement
 
 TINY = (
     "llama",
@@ -138,10 +141,15 @@ def test_dense_layers_stream_through_two_buffers_and_the_first_are_kept(dense: A
 
 
 def test_a_placement_chooses_which_layers_stay(dense: Any) -> None:
-    def last(units: Any, nbytes: int) -> list[int]:
-        return [layer for layer, _ in units][-(nbytes // units[0][1]) :]
+    @dataclass(frozen=True)
+    class Last(Placement):
+        def choose(self, units: Sequence[PlacedUnit], nbytes: int) -> Sequence[UnitKey]:
+            return [unit.key for unit in units][-(nbytes // units[0].nbytes) :]
 
-    plan = planner(dense, ctx=256, place=last).plan(RUNTIME + 16 * MiB + 20 * MiB + 60 * MiB)
+    with PLACEMENTS.adding("last", Last()):
+        wishes = planner(dense, ctx=256, policies=PolicyNames(placement="last"))
+        plan = wishes.plan(RUNTIME + 16 * MiB + 20 * MiB + 60 * MiB)
+    assert 0 < len(plan.streamed_layers) < 10
     assert plan.streamed_layers == tuple(range(len(plan.streamed_layers)))
 
 

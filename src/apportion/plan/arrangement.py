@@ -11,18 +11,19 @@ from functools import cached_property
 from typing import TypeAlias
 
 from apportion.core.claim import Kind
+from apportion.core.keys import dense_key
 from apportion.core.units import MiB
 from apportion.models.config import ModelConfig
 from apportion.models.footprint import kv_bytes_per_token
 from apportion.models.units import LayerUnits, ModelUnits
-from apportion.plan.plan import MIN_SLOTS, STREAM_BUFFERS, Embedding, KvType, PrefillOrder
+from apportion.plan.plan import MIN_SLOTS, STREAM_BUFFERS, Embedding, KvType, Plan, PrefillOrder
+from apportion.policies.placement import PlacedUnit, Placement
 
 TOKENS_PER_PASS = 512  # beyond it products gain little
 RESERVE_NBYTES = 16 * MiB  # what allocators and the interpreter round up
 PAGE_NBYTES = 4096
 KV_DTYPES = {"f16": "float16", "f32": "float32"}
 
-Placement: TypeAlias = Callable[[Sequence[tuple[int, int]], int], Collection[int]]
 Workspace: TypeAlias = Callable[[int], int]
 
 
@@ -54,17 +55,6 @@ class Arrangement:
         return KV_DTYPES[self.kv]
 
 
-def first_layers(units: Sequence[tuple[int, int]], nbytes: int) -> list[int]:
-    """The placement by order: the first (layer, bytes) that fit together into `nbytes`."""
-    kept = []
-    for layer, size in units:
-        if size > nbytes:
-            break
-        kept.append(layer)
-        nbytes -= size
-    return kept
-
-
 @dataclass(frozen=True)
 class Arranger:
     """Divides budgets for one model.
@@ -73,7 +63,7 @@ class Arranger:
         runtime_nbytes: what the process has before it loads anything.
         concurrency: sequences that have KV at once.
         workspace: bytes that passes need, by how many tokens are under way at once.
-        place: chooses among (layer, bytes) the layers whose dense parts stay, within so many bytes.
+        placement: chooses the layers whose dense parts stay.
     """
 
     config: ModelConfig
@@ -82,7 +72,7 @@ class Arranger:
     kv: KvType
     concurrency: int
     workspace: Workspace
-    place: Placement = first_layers
+    placement: Placement
     reserve_nbytes: int = RESERVE_NBYTES
     tokens_per_pass: int = TOKENS_PER_PASS
 
@@ -100,6 +90,17 @@ class Arranger:
                 return self._arrangement(ctx, embedding, slots, ())
         least = self._least_streamed(ctx)
         return self._kept(least, ram) if least.total_nbytes <= ram else None
+
+    def chosen(self, plan: Plan) -> Arrangement:
+        """The division that a plan's choices make; its bytes are reckoned anew."""
+        return self._arrangement(
+            plan.ctx,
+            plan.embedding,
+            plan.expert_slots,
+            plan.streamed_layers,
+            prefill=plan.prefill,
+            buffers=plan.stream_buffers,
+        )
 
     def resident(self, ctx: int) -> Arrangement:
         """Everything in memory."""
@@ -167,13 +168,19 @@ class Arranger:
 
     def _kept(self, least: Arrangement, ram: int) -> Arrangement:
         """`least` with as many dense parts kept as fit into `ram` beside the buffers for the others."""
-        parts = [(layer.layer, layer.dense_nbytes) for layer in self._streamable]
-        kept = set(self.place(parts, ram - least.total_nbytes))
-        streamed = tuple(layer for layer in least.streamed_layers if layer not in kept)
+        parts = [PlacedUnit(dense_key(layer.layer), layer.dense_nbytes) for layer in self._streamable]
+        kept = set(self.placement.choose(parts, ram - least.total_nbytes))
+        streamed = tuple(layer for layer in least.streamed_layers if dense_key(layer) not in kept)
         return self._arrangement(least.ctx, least.embedding, least.expert_slots, streamed)
 
     def _arrangement(
-        self, ctx: int, embedding: Embedding, slots: tuple[int, ...], streamed: tuple[int, ...]
+        self,
+        ctx: int,
+        embedding: Embedding,
+        slots: tuple[int, ...],
+        streamed: tuple[int, ...],
+        prefill: PrefillOrder | None = None,
+        buffers: int = STREAM_BUFFERS,
     ) -> Arrangement:
         layers = self.units.layers
         streams = bool(streamed) or any(s < layer.num_experts for s, layer in zip(slots, layers, strict=True))
@@ -183,12 +190,14 @@ class Arranger:
             for count, layer in zip(slots, layers, strict=True)
         )
         in_slots = sum(count * layer.expert_nbytes for count, layer in zip(slots, layers, strict=True))
-        buffers = STREAM_BUFFERS if streamed else 0
+        buffers = buffers if streamed else 0
+        prefill = prefill or ("layer_major" if streams else "chunked")
+        at_once = ctx if prefill == "layer_major" else min(ctx, self.tokens_per_pass)
         return Arrangement(
             ctx=ctx,
             kv=self.kv,
             tokens_per_pass=self.tokens_per_pass,
-            prefill="layer_major" if streams else "chunked",
+            prefill=prefill,
             embedding=embedding,
             expert_slots=slots,
             streamed_layers=streamed,
@@ -198,7 +207,7 @@ class Arranger:
                 Kind.DENSE_WEIGHTS: dense,
                 Kind.EXPERT_SLOTS: experts,
                 Kind.KV: ctx * self.kv_nbytes_per_position,
-                Kind.WORKSPACE: self.workspace(ctx if streams else min(ctx, self.tokens_per_pass)),
+                Kind.WORKSPACE: self.workspace(at_once),
                 Kind.IO_BUFFERS: self._buffers_nbytes(embedding, streamed, buffers),
                 Kind.RESERVE: self.reserve_nbytes,
             },

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from apportion.core.claim import Kind
 from apportion.core.errors import UsageError
+from apportion.policies import EXPERT_CACHES, LOAD_ORDERS, PLACEMENTS, PREDICTIONS
 
 VERSION = 1
 MIN_SLOTS = 2  # of a layer: one is read into while the other is computed with
@@ -55,12 +56,25 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class PolicyNames:
-    """Which policy decides what; the baselines unless chosen."""
+    """Which policy decides what, with its parameters as in `lfu_aged:half_life=64`; the baselines unless
+    chosen.
+    """
 
-    placement: str = "layer_order"
-    expert_cache: str = "lru"
-    prediction: str = "none"
-    load_order: str = "demand"
+    placement: str = PLACEMENTS.baseline
+    expert_cache: str = EXPERT_CACHES.baseline
+    prediction: str = PREDICTIONS.baseline
+    load_order: str = LOAD_ORDERS.baseline
+
+    def require_known(self) -> None:
+        """
+        Raises:
+            NotFound: there is no policy of a name; the hint names the closest.
+            UsageError: a policy has no such parameter.
+        """
+        PLACEMENTS.choose(self.placement)
+        EXPERT_CACHES.choose(self.expert_cache)
+        PREDICTIONS.choose(self.prediction)
+        LOAD_ORDERS.choose(self.load_order)
 
 
 @dataclass(frozen=True, slots=True)

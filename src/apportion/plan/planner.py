@@ -13,17 +13,17 @@ from apportion.models.config import ModelConfig
 from apportion.models.units import ModelUnits
 from apportion.plan.arrangement import (
     RESERVE_NBYTES,
+    TOKENS_PER_PASS,
     Arrangement,
     Arranger,
-    Placement,
     Workspace,
-    first_layers,
 )
 from apportion.plan.cost import CostModel
 from apportion.plan.estimate import workspace_of
 from apportion.plan.hit_rate import HitRates, expected
 from apportion.plan.machine import Machine, machine
 from apportion.plan.plan import Estimate, Forecast, KvType, Plan, PolicyNames
+from apportion.policies import PLACEMENTS
 
 DEFAULT_CTX = 8192  # at most, unless asked for
 COMMON_CTX = 2048  # at least, where it fits
@@ -47,8 +47,9 @@ class Planner:
         workspace: bytes that passes need, by how many tokens are under way at once; None estimates.
         hit_rates: of experts in their slots; None takes what is published for the family, or the worst case.
         prompt_tokens: length of the prompt that the forecast is for.
-        place: chooses the layers whose dense parts stay.
+        policies: that the engine will use; the placement chooses which layers stay if some must stream.
         reserve_nbytes: kept free for what allocators and the interpreter round up.
+        tokens_per_pass: the most tokens that pass a layer at once in prefill.
 
     Raises:
         UsageError: the context is out of the model's range.
@@ -68,8 +69,8 @@ class Planner:
     hit_rates: HitRates | None = None
     prompt_tokens: int = DEFAULT_PROMPT
     policies: PolicyNames = field(default_factory=PolicyNames)
-    place: Placement = first_layers
     reserve_nbytes: int = RESERVE_NBYTES
+    tokens_per_pass: int = TOKENS_PER_PASS
 
     def __post_init__(self) -> None:
         trained = self.config.context_length
@@ -166,9 +167,10 @@ class Planner:
             self.runtime_nbytes,
             self.kv,
             self.concurrency,
-            self.workspace or workspace_of(self.config),
-            self.place,
+            self.workspace or workspace_of(self.config, self.tokens_per_pass),
+            PLACEMENTS.choose(self.policies.placement),
             self.reserve_nbytes,
+            self.tokens_per_pass,
         )
 
     @cached_property
@@ -273,7 +275,6 @@ def make_plan(
     hit_rates: HitRates | None = None,
     prompt_tokens: int = DEFAULT_PROMPT,
     policies: PolicyNames | None = None,
-    place: Placement = first_layers,
     reserve_nbytes: int = RESERVE_NBYTES,
 ) -> Plan:
     """The plan for a budget of `ram` bytes; the other arguments are those of `Planner`.
@@ -297,7 +298,6 @@ def make_plan(
         hit_rates=hit_rates,
         prompt_tokens=prompt_tokens,
         policies=policies or PolicyNames(),
-        place=place,
         reserve_nbytes=reserve_nbytes,
     )
     return planner.plan(ram)

@@ -1,0 +1,94 @@
+"""Plans from files, made to hold here: what a person chose stays, what follows from it is reckoned anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from apportion.core.claim import Kind
+from apportion.core.errors import DoesNotFit, UsageError
+from apportion.core.units import format_bytes
+from apportion.hardware.profile import Profile
+from apportion.models.config import ModelConfig
+from apportion.models.units import ModelUnits
+from apportion.plan.arrangement import Workspace
+from apportion.plan.hit_rate import HitRates
+from apportion.plan.plan import Plan
+from apportion.plan.planner import Planner
+
+
+def adopt_plan(
+    plan: Plan,
+    config: ModelConfig,
+    units: ModelUnits,
+    *,
+    runtime_nbytes: int,
+    profile: Profile | None = None,
+    disk_rate: float | None = None,
+    workspace: Workspace | None = None,
+    hit_rates: HitRates | None = None,
+) -> Plan:
+    """The plan with bytes and forecast as its choices make them here; the arguments are those of `Planner`.
+
+    Where the process takes more than was reckoned with, the reserve pays.
+
+    Raises:
+        UsageError: the choices cannot be carried out with this model.
+        NotFound: there is no policy of a name.
+        DoesNotFit: they take more than the plan's budget.
+    """
+    counts = [layer.num_experts for layer in units.layers]
+    plan.require_suits(counts)
+    plan.policies.require_known()
+    _require_streamable(plan, units)
+    planner = Planner(
+        config=config,
+        units=units,
+        runtime_nbytes=runtime_nbytes,
+        threads=plan.threads,
+        model=plan.model,
+        ctx=plan.ctx,
+        kv=plan.kv,
+        profile=profile,
+        disk_rate=disk_rate,
+        concurrency=plan.concurrency,
+        workspace=workspace,
+        hit_rates=hit_rates,
+        prompt_tokens=plan.forecast.prompt_tokens,
+        policies=plan.policies,
+        tokens_per_pass=plan.tokens_per_pass,
+    )
+    found = planner.arranger.chosen(plan)
+    needed = found.total_nbytes - found.nbytes[Kind.RESERVE]
+    if needed > plan.ram:
+        raise _too_large(plan, found.nbytes, needed)
+    reserve = min(found.nbytes[Kind.RESERVE], plan.ram - needed)
+    found = replace(found, nbytes={**found.nbytes, Kind.RESERVE: reserve})
+    return replace(planner.told(found, plan.ram), advice=plan.advice)
+
+
+def _require_streamable(plan: Plan, units: ModelUnits) -> None:
+    why = units.why_not[0] if units.why_not else "it is stored in another order than it is used in"
+    hint = "let it stay in memory, or pack the model first"
+    for layer in units.layers:
+        if plan.expert_slots[layer.layer] < layer.num_experts and not layer.experts:
+            raise UsageError(f"the experts of layer {layer.layer} cannot be read as they lie", why, hint)
+        if layer.layer in plan.streamed_layers and layer.dense is None:
+            raise UsageError(f"layer {layer.layer} cannot stream", why, hint)
+    if plan.embedding == "rows" and not units.head_nbytes:
+        raise UsageError(
+            "the embedding cannot be read by row", "it is the head, too", 'write embedding = "resident"'
+        )
+    if plan.embedding == "rows" and units.embedding is None:
+        raise UsageError("the embedding cannot be read by row", why, hint)
+
+
+def _too_large(plan: Plan, nbytes: Mapping[Kind, int], needed: int) -> DoesNotFit:
+    largest = max((kind for kind in nbytes if kind != Kind.RUNTIME), key=lambda kind: nbytes[kind])
+    return DoesNotFit(
+        f"the plan does not fit into its own {format_bytes(plan.ram)}",
+        f"its choices take {format_bytes(needed)}, most of it for {largest}",
+        "give it a larger ram, fewer slots or a smaller ctx, or make a new plan",
+        ram=plan.ram,
+        needed=needed,
+    )

@@ -7,11 +7,16 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from apportion.core.settings import MODELS_DIR, PREFIX, get
 
 # A parent that ignores Ctrl-C hands that on; the tests that send it, and their programs, must hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes says little where others compute too; pytest-timeout bounds whole tests.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # Looked up before a test gets a home of its own.
 MODELS = get(MODELS_DIR)

@@ -11,8 +11,6 @@ from benchmarks.routes_from_arrays import convert
 from apportion.core.errors import BadFile
 from apportion.formats.routes import RoutesFile, RoutesShape
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "moe_routes_full"
-
 
 def test_arrays_follow_one_another(tmp_path: Path) -> None:
     first, second = np.array([[[0, 1], [2, 3]]]), np.array([[[3, 2], [1, 0]]])
@@ -46,7 +44,6 @@ def test_a_file_without_routes_is_refused(tmp_path: Path, arrays: dict[str, np.n
         convert(tmp_path / "x.npz", tmp_path / "x.routes", "tiny", 4)
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="needs recorded routes in ../shared/data/moe_routes_full")
 @pytest.mark.parametrize(
     ("name", "num_experts", "shape"),
     [
@@ -58,8 +55,8 @@ def test_a_file_without_routes_is_refused(tmp_path: Path, arrays: dict[str, np.n
     ],
 )
 def test_real_routes_convert_whole(
-    tmp_path: Path, name: str, num_experts: int, shape: tuple[int, int, int]
+    shared_data: Path, tmp_path: Path, name: str, num_experts: int, shape: tuple[int, int, int]
 ) -> None:
-    convert(REAL / f"{name}.npz", tmp_path / "x.routes", name, num_experts)
+    convert(shared_data / "moe_routes_full" / f"{name}.npz", tmp_path / "x.routes", name, num_experts)
     with RoutesFile(tmp_path / "x.routes") as file:
         assert file.experts().shape == shape

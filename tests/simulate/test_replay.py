@@ -13,8 +13,6 @@ from apportion.core.errors import UsageError
 from apportion.policies import EXPERT_CACHES
 from apportion.simulate.replay import Ids, lru_curve, replay, stack_distances
 
-TRACES = Path(__file__).resolve().parents[3] / "shared" / "data" / "moe_routes_full"
-
 
 def trace(*steps: list[int]) -> Ids:
     """One layer."""
@@ -83,27 +81,26 @@ def hit_rates(name: str, steps: Ids, num_experts: int, slots: list[int]) -> list
     return [round(replay(steps, num_experts, n, EXPERT_CACHES.get(name)).hit_rate, 3) for n in slots]
 
 
-@pytest.mark.skipif(not TRACES.exists(), reason="needs recorded routes in ../shared/data/moe_routes_full")
-class TestRealTraces:
-    def test_qwen3_30b_has_the_hit_rates_that_were_found_elsewhere(self) -> None:
-        steps = np.load(TRACES / "qwen3_30b" / "no_robots_00535_decode.npz")["experts"]
-        slots = [16, 32, 48, 64, 96]
-        curve = lru_curve(steps, 128)
-        assert [round(curve[n], 3) for n in slots] == [0.576, 0.744, 0.825, 0.854, 0.862]
-        assert hit_rates("belady", steps, 128, slots) == [0.693, 0.824, 0.857, 0.861, 0.862]
+def test_qwen3_30b_has_the_hit_rates_that_were_found_elsewhere(shared_data: Path) -> None:
+    steps = np.load(shared_data / "moe_routes_full" / "qwen3_30b" / "no_robots_00535_decode.npz")["experts"]
+    slots = [16, 32, 48, 64, 96]
+    curve = lru_curve(steps, 128)
+    assert [round(curve[n], 3) for n in slots] == [0.576, 0.744, 0.825, 0.854, 0.862]
+    assert hit_rates("belady", steps, 128, slots) == [0.693, 0.824, 0.857, 0.861, 0.862]
 
-    def test_mixtral_has_the_hit_rates_that_were_found_elsewhere(self) -> None:
-        stored = np.load(TRACES / "mixtral8x7b" / "mixtral8x7b_instruct_routes.npz")
-        steps = np.concatenate([stored[name] for name in stored if name.endswith("_experts")])
-        layers = [steps[:, layer] for layer in range(32)]
-        whole = [layer[(layer >= 0).all(axis=-1)][:, None] for layer in layers]  # a few were not recorded
-        expected = {
-            "lru": (0.497, 0.611, 0.713),
-            "lfu": (0.512, 0.628, 0.730),
-            "belady": (0.604, 0.739, 0.829),
-        }
-        for name, rates in expected.items():
-            for slots, rate in zip((3, 4, 5), rates, strict=True):
-                policy = EXPERT_CACHES.get(name)
-                found = np.mean([replay(layer, 8, slots, policy).hit_rate for layer in whole])
-                assert found == pytest.approx(rate, abs=0.01), (name, slots)
+
+def test_mixtral_has_the_hit_rates_that_were_found_elsewhere(shared_data: Path) -> None:
+    stored = np.load(shared_data / "moe_routes_full" / "mixtral8x7b" / "mixtral8x7b_instruct_routes.npz")
+    steps = np.concatenate([stored[name] for name in stored if name.endswith("_experts")])
+    layers = [steps[:, layer] for layer in range(32)]
+    whole = [layer[(layer >= 0).all(axis=-1)][:, None] for layer in layers]  # a few were not recorded
+    expected = {
+        "lru": (0.497, 0.611, 0.713),
+        "lfu": (0.512, 0.628, 0.730),
+        "belady": (0.604, 0.739, 0.829),
+    }
+    for name, rates in expected.items():
+        for slots, rate in zip((3, 4, 5), rates, strict=True):
+            policy = EXPERT_CACHES.get(name)
+            found = np.mean([replay(layer, 8, slots, policy).hit_rate for layer in whole])
+            assert found == pytest.approx(rate, abs=0.01), (name, slots)

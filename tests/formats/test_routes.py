@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.formats.test_mutations import mutated
-from tests.fuzz.fuzz_seeds import disk_with
+from tests.fuzz.fuzz_seeds import disk_with, routes_seeds
 
 from apportion.core.errors import ApportionError, BadFile, LimitExceeded, NotFound, Truncated, Unsupported
 from apportion.formats.routes import Routes, RoutesFile, RoutesShape, RoutesWriter
@@ -189,8 +189,9 @@ def test_a_missing_file_and_a_folder_are_errors_of_ours(tmp_path: Path) -> None:
         RoutesFile(tmp_path)
 
 
-def test_a_mutated_file_is_read_or_refused(path: Path) -> None:
-    data, rng = path.read_bytes(), Random(5)
+@pytest.mark.parametrize("seed", routes_seeds())
+def test_a_mutated_file_is_read_or_refused(seed: str) -> None:
+    data, rng = routes_seeds()[seed], Random(seed)
     num_read = 0
     for _ in range(400):
         disk, name = disk_with("x.routes", mutated(data, rng))

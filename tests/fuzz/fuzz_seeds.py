@@ -11,6 +11,7 @@ from apportion.core.disk import write_all
 from apportion.core.virtual_disk import VirtualDisk
 from apportion.formats.blocks import format_by_name
 from apportion.formats.gguf import NewTensor, TypedList, ValueType, write_gguf
+from apportion.formats.routes import RoutesShape, RoutesWriter
 
 FOLDER = Path("/model")
 
@@ -89,6 +90,28 @@ def safetensors_seeds() -> dict[str, bytes]:
         "two": safetensors_bytes(two, bytes(range(28))),
         "odd": safetensors_bytes(odd, bytes(17)),
     }
+
+
+def routes_seeds() -> dict[str, bytes]:
+    shapes = {
+        "empty": (RoutesShape("none", (0,), 4, 2), 0),
+        "gates": (RoutesShape("gates", (1, 2), 8, 2, gates=True), 3),
+        "inputs": (RoutesShape("inputs", (0,), 300, 3, hidden=4), 2),
+    }
+    return {name: routes_bytes(shape, tokens) for name, (shape, tokens) in shapes.items()}
+
+
+def routes_bytes(shape: RoutesShape, num_tokens: int) -> bytes:
+    disk, path = VirtualDisk(), FOLDER / "x.routes"
+    choices = (num_tokens, len(shape.layers), shape.top_k)
+    with RoutesWriter(path, shape, disk) as writer:
+        writer.append(
+            np.broadcast_to(np.arange(shape.top_k), choices),
+            np.ones(choices) if shape.gates else None,
+            np.ones((*choices[:2], shape.hidden)) if shape.hidden else None,
+        )
+    with disk.open(path) as file:
+        return file.pread(file.size, 0)
 
 
 def safetensors_bytes(header: object, data: bytes) -> bytes:

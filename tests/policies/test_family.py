@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+from pathlib import Path
 
 import pytest
 
+import apportion
 from apportion.core.errors import NotFound, UsageError
 from apportion.policies import EXPERT_CACHES, FAMILIES
 from apportion.policies.family import Policy, PolicyFamily
@@ -71,3 +74,17 @@ def test_a_wrong_parameter_is_refused_with_what_would_be_right(text: str, says: 
 def test_an_unknown_policy_suggests_the_closest() -> None:
     with pytest.raises(NotFound, match=r"unknown expert cache 'lfu_age'.*did you mean 'lfu_aged'"):
         EXPERT_CACHES.choose("lfu_age")
+
+
+def test_no_module_names_a_concrete_policy() -> None:
+    source = Path(apportion.__file__).parent
+    entries = {f"apportion.policies.{family.folder}.{name}" for family, name in EVERY}
+    for path in source.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                imported = {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            elif isinstance(node, ast.Import):
+                imported = {alias.name for alias in node.names}
+            else:
+                continue
+            assert not imported & entries, path

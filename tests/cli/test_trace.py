@@ -9,6 +9,7 @@ import pytest
 from tests.models.tiny import tiny_gguf
 
 from apportion.formats.routes import RoutesFile, RoutesShape, RoutesWriter
+from apportion.plan.hit_rate import read_curve
 from apportion.policies import EXPERT_CACHES
 
 MADE = ["--layers", "2", "--experts", "16", "--top-k", "2", "--tokens", "400"]
@@ -56,6 +57,25 @@ def test_a_curve_that_cannot_be_leaves_no_file(apportion, tmp_path: Path) -> Non
     assert outcome.status == 2
     assert "no routes have this curve" in outcome.err
     assert not (tmp_path / "x").exists()
+
+
+def test_routes_are_made_to_a_published_curve(apportion, tmp_path: Path) -> None:
+    shape = ["--layers", 1, "--experts", 128, "--top-k", 8, "--tokens", 400]
+    found = apportion("trace", "generate", tmp_path / "x", *shape, "--curve", "qwen3moe", "--json").object
+    assert found["lru_curve"]["32"] == pytest.approx(0.8004 / 0.9787, abs=0.04)
+    outcome = apportion("trace", "generate", tmp_path / "x", *shape, "--curve", "qwen3")
+    assert outcome.status == 2
+    assert "did you mean 'qwen3moe'" in outcome.err
+
+
+def test_a_curve_is_kept_as_plans_read_it(apportion, routes: Path, tmp_path: Path) -> None:
+    assert apportion("trace", "info", routes, "--save-curve", tmp_path / "curve.json").status == 0
+    rates = read_curve(tmp_path / "curve.json")
+    assert rates.source == "routes of turns, 8 tokens"
+    assert rates.rate(0, 3, 4) == pytest.approx((7 / 16) / (12 / 16))  # without the cold start
+    outcome = apportion("trace", "info", routes, "--save-curve", tmp_path / "none" / "curve.json")
+    assert outcome.status == 1
+    assert "none" in outcome.err
 
 
 def test_info_tells_what_is_recorded_and_the_curve(apportion, routes: Path) -> None:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from apportion.cli._options import EngineOptions, engine_options, json_option, model_argument
 from apportion.cli._output import print_object
 from apportion.cli._progress import PhaseBars
-from apportion.core.errors import UsageError
+from apportion.cli._routes import (
+    curve_of,
+    facts_of,
+    header_of,
+    print_facts,
+    print_rows,
+    replay_all,
+    usual_slots,
+)
+from apportion.core.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from apportion.formats.routes import RoutesFile
     from apportion.policies.expert_cache import ExpertCache
-    from apportion.simulate.replay import Ids, Replay
+    from apportion.simulate.generate import LruCurve
 
-SHOWN = (0.125, 0.25, 0.375, 0.5, 0.75, 1.0)  # of the experts, at which a curve is shown
 QUARTERS = (0.25, 0.5, 0.75)
 
 routes_argument = click.argument(
@@ -45,13 +52,21 @@ def command() -> None:
 @command.command()
 @routes_argument
 @skip_option
+@click.option(
+    "--save-curve",
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    help="Keep LRU's hit rates for later plans.",
+)
 @json_option
-def info(file: Path, skip: int, as_json: bool) -> None:
+def info(file: Path, skip: int, save_curve: Path | None, as_json: bool) -> None:
     """Show whose routes a file holds, and how often a cache with so many slots would have hit."""
     from apportion.formats.routes import RoutesFile
 
     with RoutesFile(file) as routes:
         facts = facts_of(routes, skip)
+    if save_curve is not None:
+        save_curve.write_text(json.dumps(curve_of(facts)) + "\n", encoding="utf-8")
     print_object(facts) if as_json else print_facts(facts)
 
 
@@ -85,7 +100,7 @@ def replay(file: Path, slots: str | None, policy: str | None, skip: int, as_json
 @click.option("--experts", type=click.IntRange(1, 65536), required=True, help="Experts of each layer.")
 @click.option("--top-k", type=click.IntRange(1, 65536), required=True, help="Experts per token and layer.")
 @click.option("--tokens", type=click.IntRange(min=1), required=True, help="Tokens to make.")
-@click.option("--curve", metavar="SHARE:RATE,...", help="Hit rates of LRU, as 0.25:0.5,0.5:0.8.")
+@click.option("--curve", metavar="CURVE", help="Hit rates of LRU, as 0.25:0.5,0.5:0.8 or qwen3moe.")
 @click.option("--uniform", is_flag=True, help="Each expert as likely as the others at every token.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Repeat the same draws."
@@ -105,7 +120,8 @@ def generate(
     """Make routes on which an LRU cache has stated hit rates.
 
     --curve 0.25:0.5,0.5:0.8 asks for 50% of hits with slots for a quarter of each layer's experts and for 80%
-    with slots for half of them; between the points, and to none and all, hit rates follow straight lines.
+    with slots for half of them; between the points, and to none and all, hit rates follow straight lines. The
+    name of a model family stands for the curve that is published for it.
     """
     from itertools import islice
 
@@ -114,7 +130,7 @@ def generate(
 
     if uniform == (curve is not None):
         raise UsageError("say which routes to make", hint="give either --curve or --uniform")
-    asked = LruCurve.parse(curve) if curve else LruCurve()
+    asked = LruCurve() if curve is None else asked_curve(curve, experts, top_k)
     made = generate_routes(asked, layers, experts, top_k, seed)
     name = f"made to {curve}" if curve else "made uniform"
     shape = RoutesShape(f"{name}, seed {seed}", tuple(range(layers)), experts, top_k)
@@ -191,6 +207,24 @@ def record(
     print_object(facts) if as_json else print_facts(facts)
 
 
+def asked_curve(words: str, num_experts: int, top_k: int) -> LruCurve:
+    """The curve that is written out, or the one of the named family where a cache can serve a step.
+
+    What a published curve lacks at full size are the misses of its cold start: rates are relative to it.
+    """
+    from apportion.plan.curves import PUBLISHED
+    from apportion.simulate.generate import LruCurve
+
+    if ":" in words:
+        return LruCurve.parse(words)
+    if words not in PUBLISHED:
+        raise unknown("published curve", words, PUBLISHED, UsageError)
+    found = PUBLISHED[words]
+    pairs = zip(found.fractions, found.rates, strict=True)
+    kept = [(share, rate / found.rates[-1]) for share, rate in pairs if top_k <= share * num_experts]
+    return LruCurve(tuple((share, rate) for share, rate in kept if share < 1))
+
+
 def policies_of(words: str | None) -> dict[str, ExpertCache]:
     """The expert caches in `lru,lfu`, all that there are if None, by what was written."""
     from apportion.policies import EXPERT_CACHES
@@ -216,122 +250,3 @@ def slots_of(words: str, num_experts: int, top_k: int) -> list[int]:
             slots=sorted(counts),
         )
     return sorted(counts)
-
-
-def usual_slots(shares: Sequence[float], num_experts: int, top_k: int) -> list[int]:
-    """Slots for so many of the experts, where that is enough for a step."""
-    return sorted({max(round(share * num_experts), top_k) for share in shares})
-
-
-def header_of(routes: RoutesFile) -> dict[str, Any]:
-    shape = routes.shape
-    return {
-        "model": shape.model,
-        "tokens": routes.num_tokens,
-        "layers": list(shape.layers),
-        "num_experts": shape.num_experts,
-        "top_k": shape.top_k,
-    }
-
-
-def facts_of(routes: RoutesFile, skip: int) -> dict[str, Any]:
-    """What a file holds, ready for JSON."""
-    from apportion.simulate.replay import lru_curve
-
-    shape, experts = routes.shape, routes.experts()
-    return {
-        **header_of(routes),
-        "gates": shape.gates,
-        "hidden": shape.hidden,
-        "file_bytes": routes.path.stat().st_size,
-        "cut_bytes": routes.num_cut_bytes,
-        "repeated": repeated(experts),
-        "repeated_by_chance": shape.top_k / shape.num_experts,
-        "skip": skip,
-        "lru_curve": lru_curve(experts, shape.num_experts, skip),
-    }
-
-
-def repeated(experts: Ids) -> float:
-    """The share of uses that the token before had in the same layer."""
-    layers = (experts[:, layer] for layer in range(experts.shape[1]))
-    again = sum(int((ids[1:, :, None] == ids[:-1, None, :]).sum()) for ids in layers)
-    return again / max(experts[1:].size, 1)
-
-
-def replay_all(
-    experts: Ids,
-    num_experts: int,
-    slots: Sequence[int],
-    policies: dict[str, ExpertCache],
-    skip: int,
-    bars: PhaseBars,
-) -> list[dict[str, Any]]:
-    from apportion.simulate.replay import replay
-
-    rows: list[dict[str, Any]] = []
-    for name, policy in policies.items():
-        for count in slots:
-            found = replay(experts, num_experts, count, policy, skip)
-            rows.append(row_of(name, policy, found, num_experts))
-            bars("replay", len(rows), len(policies) * len(slots), name)
-    return rows
-
-
-def row_of(name: str, policy: ExpertCache, found: Replay, num_experts: int) -> dict[str, Any]:
-    tokens_times_k = max(found.uses, 1)
-    return {
-        "policy": name,
-        "parameters": policy.parameters(),
-        "oracle": policy.oracle,
-        "slots": found.slots,
-        "share": found.slots / num_experts,
-        "hit_rate": found.hit_rate,
-        "hit_rate_by_layer": [hits / tokens_times_k for hits in found.hits],
-    }
-
-
-def print_facts(facts: dict[str, Any]) -> None:
-    from apportion.cli.inspect import table
-    from apportion.core.units import format_bytes
-
-    kept = ["experts", "gates"] if facts["gates"] else ["experts"]
-    kept += [f"router inputs of {facts['hidden']}"] if facts["hidden"] else []
-    rows = [
-        ("tokens", f"{facts['tokens']:,}"),
-        ("layers", len(facts["layers"])),
-        ("experts", f"{facts['top_k']} of {facts['num_experts']} per token and layer"),
-        ("recorded", f"{', '.join(kept)}; {format_bytes(facts['file_bytes'])}"),
-        (
-            "used again by the next token",
-            f"{facts['repeated']:.1%} (by chance {facts['repeated_by_chance']:.1%})",
-        ),
-    ]
-    if facts["cut_bytes"]:
-        rows.append(("note", f"the last token was cut off: {facts['cut_bytes']} bytes of it are passed over"))
-    print_table(table((facts["model"] or "unnamed", ""), rows))
-    curve = facts["lru_curve"]
-    shown = usual_slots(SHOWN, facts["num_experts"], facts["top_k"])
-    points = [(count, f"{count / facts['num_experts']:.1%}", f"{curve[count]:.1%}") for count in shown]
-    print_table(table(("slots per layer", "of its experts", "hits of LRU"), points, numbers=(0, 1, 2)))
-
-
-def print_rows(facts: dict[str, Any], slots: Sequence[int]) -> None:
-    from apportion.cli.inspect import table
-
-    rates = {(row["policy"], row["slots"]): f"{row['hit_rate']:.1%}" for row in facts["rows"]}
-    names = dict.fromkeys(row["policy"] for row in facts["rows"])
-    title = f"{facts['model'] or 'unnamed'}, {max(facts['tokens'] - facts['skip'], 0):,} tokens"
-    titles = (title, *(f"{count} slots ({count / facts['num_experts']:.0%})" for count in slots))
-    rows = [(name, *(rates[name, count] for count in slots)) for name in names]
-    print_table(table(titles, rows, numbers=tuple(range(1, len(slots) + 1))))
-
-
-def print_table(content: Any) -> None:
-    import sys
-
-    from rich.console import Console
-
-    from apportion.cli.inspect import WIDTH
-
-    Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False).print(content)

@@ -108,3 +108,10 @@ def stack_distances(steps: Iterable[Sequence[int]], num_experts: int) -> list[li
             place.pop(expert, None)
         recent = [*experts, *place]
     return distances
+
+
+def repeat_rate(experts: Ids) -> float:
+    """The share of uses that the token before had in the same layer, too."""
+    layers = (experts[:, layer] for layer in range(experts.shape[1]))
+    again = sum(int((ids[1:, :, None] == ids[:-1, None, :]).sum()) for ids in layers)
+    return again / max(experts[1:].size, 1)

@@ -11,6 +11,7 @@ from apportion.core.units import MiB, format_bytes
 from apportion.hardware.profile import Profile
 from apportion.models.config import ModelConfig
 from apportion.models.units import ModelUnits
+from apportion.plan.advice import advice
 from apportion.plan.arrangement import (
     RESERVE_NBYTES,
     TOKENS_PER_PASS,
@@ -92,7 +93,7 @@ class Planner:
         found = self.arranged(ram)
         if found is None:
             raise self._refused(ram)
-        return self.told(found, ram)
+        return replace(self.told(found, ram), advice=advice(self, found, ram))
 
     @cached_property
     def smallest_budget(self) -> int:

@@ -143,9 +143,10 @@ class Requests(BaseHTTPRequestHandler):
         data, status, headers = self.hub.files[name], 200, dict(headers or {})
         ranged = self.headers.get("Range", "")
         if ranged.startswith("bytes="):
-            start = int(ranged.removeprefix("bytes=").partition("-")[0])
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-            data, status = data[start:], 206
+            first, _, last = ranged.removeprefix("bytes=").partition("-")
+            start, stop = int(first), int(last) + 1 if last else len(data)
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
+            data, status = data[start:stop], 206
         self.send(status, data, headers | {"Accept-Ranges": "bytes"}, may_cut=True)
 
     def send(self, status: int, body: bytes, headers: dict[str, str], *, may_cut: bool = False) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from apportion.core.disk import Disk
 from apportion.formats.opened import OpenedFiles
+from apportion.formats.source_file import REAL_DISK
 
 
-def open_checkpoint(path: str | Path) -> OpenedFiles:
+def open_checkpoint(path: str | Path, disk: Disk = REAL_DISK) -> OpenedFiles:
     """Open a model: a GGUF file (any shard of a split one), a folder of safetensors with `config.json`, or a
     safetensors file beside its `config.json`; or a packed file. Reads and checks headers only.
 
@@ -22,8 +24,8 @@ def open_checkpoint(path: str | Path) -> OpenedFiles:
 
     path = Path(path)
     if path.is_dir() or path.suffix == ".safetensors":
-        return open_safetensors(path)
-    checkpoint = open_gguf(path)
+        return open_safetensors(path, disk)
+    checkpoint = open_gguf(path, disk)
     if not is_packed(checkpoint.metadata):
         return checkpoint
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -151,11 +153,8 @@ def partial_nbytes(folder: Path, file: RemoteFile) -> int:
 def fetch(reference: HubReference, commit: str, file: RemoteFile) -> None:
     """One file into the cache: large ones by ourselves, resumed and checked; the library does the rest."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    bars = not are_progress_bars_disabled()
-    disable_progress_bars()  # progress is ours to show
-    try:
+    with quiet():
         if file.sha256 and file.nbytes <= MAX_PLAIN_NBYTES:
             fetch_blob(reference, commit, file, file.sha256)
         hf_hub_download(
@@ -166,6 +165,17 @@ def fetch(reference: HubReference, commit: str, file: RemoteFile) -> None:
             endpoint=endpoint(),
             library_name="apportion",
         )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """The library shows no bars inside the block: progress is ours to show."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    bars = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
     finally:
         if bars:
             enable_progress_bars()

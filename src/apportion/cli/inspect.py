@@ -56,6 +56,7 @@ def inspect(checkpoint: OpenedFiles) -> dict[str, Any]:
         by_format[info.format.name] = by_format.get(info.format.name, 0) + info.nbytes
     return {
         "kind": checkpoint.kind,
+        "packed": checkpoint.packed,
         "files": [path.name for path in checkpoint.files],
         "file_bytes": sum(checkpoint.file_sizes),
         "parameters": sum(info.num_elements for info in infos),
@@ -134,9 +135,10 @@ def summary_table(facts: dict[str, Any]) -> Table:
     def size(nbytes: int | None) -> str:
         return "unknown" if nbytes is None else format_bytes(nbytes)
 
+    packed = "packed " if facts["packed"] else ""
     rows = [
         ("architecture", facts["architecture"] or "unknown"),
-        ("files", f"{len(facts['files'])} {facts['kind']}, {format_bytes(facts['file_bytes'])}"),
+        ("files", f"{len(facts['files'])} {packed}{facts['kind']}, {format_bytes(facts['file_bytes'])}"),
         ("parameters", f"{facts['parameters']:,} in {len(facts['tensors'])} tensors"),
         ("layers", facts["layers"] or "unknown"),
         ("context length", facts["context_length"] or "unknown"),

@@ -151,10 +151,14 @@ class RealFile:
             else:
                 os.fsync(self._descriptor)
 
+    def release(self) -> int:
+        """The descriptor, for another owner; the file is closed as far as this object goes."""
+        descriptor, self._descriptor = self._descriptor, -1
+        return descriptor
+
     def close(self) -> None:
         if self._descriptor >= 0:
-            descriptor, self._descriptor = self._descriptor, -1
-            os.close(descriptor)
+            os.close(self.release())
 
     def __enter__(self) -> Self:
         return self

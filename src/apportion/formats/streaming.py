@@ -12,6 +12,7 @@ import numpy as np
 from apportion.formats.block import Bytes
 from apportion.formats.checkpoint import TensorInfo
 from apportion.formats.opened import OpenedFiles
+from apportion.formats.panels import PANEL_ROWS
 from apportion.formats.source_file import SourceFile
 
 CHUNK_NBYTES = 4 << 20
@@ -47,7 +48,9 @@ def new_sha256() -> Hasher:
 
 
 class Stream:
-    """Reads tensors in chunks of whole blocks and reports progress."""
+    """Reads tensors in chunks of whole blocks (of whole blocks of 16 rows, where they lie in panels) and
+    reports progress.
+    """
 
     def __init__(self, checkpoint: OpenedFiles, on_progress: Progress | None, total: int) -> None:
         self._checkpoint = checkpoint
@@ -62,12 +65,18 @@ class Stream:
         Raises:
             Truncated, DiskFault: see `Checkpoint.read`.
         """
-        step = self._buffer.size // tensor.format.block_nbytes * tensor.format.block_nbytes
+        for chunk in self.again(tensor):
+            yield chunk
+            self._tick(chunk.size)
+
+    def again(self, tensor: TensorInfo) -> Iterator[Bytes]:
+        """As `chunks`, of what was counted before."""
+        whole = tensor.format.block_nbytes * (PANEL_ROWS if tensor.interleaved else 1)
+        step = self._buffer.size // whole * whole
         for start in range(0, tensor.nbytes, step):
             chunk = self._buffer[: min(step, tensor.nbytes - start)]
             self._checkpoint.read(tensor, chunk, start)
             yield chunk
-            self._tick(chunk.size)
 
     def file_pieces(self, path: Path) -> Iterator[Bytes]:
         """The bytes of any file; each piece lives until the next one is asked for.
@@ -92,9 +101,9 @@ class Stream:
 
 
 def outside_tensors(checkpoint: OpenedFiles, file: int) -> Iterator[TensorInfo]:
-    """The stretches of a file that belong to no tensor: its header, padding, whatever follows."""
+    """The stretches of a file that belong to no unit: its header, padding, whatever follows."""
     end = 0
-    inside = (tensor for tensor in checkpoint.tensors.values() if tensor.file == file)
+    inside = (unit.stretch for unit in checkpoint.units() if unit.stretch.file == file)
     for tensor in sorted(inside, key=lambda tensor: tensor.offset):
         if tensor.offset > end:
             yield checkpoint.stretch(file, end, tensor.offset - end)

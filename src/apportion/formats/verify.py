@@ -8,9 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from apportion.core.errors import ApportionError
-from apportion.formats.checkpoint import TensorInfo
+from apportion.formats.block import Bytes
+from apportion.formats.checkpoint import TensorInfo, Unit
 from apportion.formats.digests import Digests, side_files
 from apportion.formats.opened import OpenedFiles
+from apportion.formats.panels import blocks_of_panels
 from apportion.formats.scales import count_not_finite
 from apportion.formats.streaming import (
     Hasher,
@@ -98,13 +100,13 @@ def _check_contents(
     """Read everything once. Digests are None when they are not wanted, or some part could not be read."""
     findings: list[Finding] = []
     tensors: dict[str, str] = {}
-    for tensor in checkpoint.tensors.values():
-        hasher: Hasher = new_digest() if with_digests else NoHash()
+    for unit in checkpoint.units():
+        hasher: Hasher = new_digest() if with_digests or unit.digest is not None else NoHash()
         try:
-            findings += _number_findings(checkpoint, stream, tensor, hasher)
-            tensors[tensor.name] = hasher.hexdigest()
+            findings += _unit_findings(checkpoint, stream, unit, hasher)
+            tensors[unit.stretch.name] = hasher.hexdigest()
         except ApportionError as error:
-            findings.append(_failure(checkpoint, tensor, error))
+            findings.append(_failure(checkpoint, unit.stretch, error))
     if not with_digests:
         return None, findings
     try:
@@ -117,13 +119,28 @@ def _check_contents(
         return None, [*findings, Finding(error.code, checkpoint.files[0].name, None, str(error))]
 
 
+def _unit_findings(checkpoint: OpenedFiles, stream: Stream, unit: Unit, hasher: Hasher) -> list[Finding]:
+    if unit.tensors == (unit.stretch,):
+        return _number_findings(checkpoint, unit.stretch, stream.chunks(unit.stretch), hasher)
+    for chunk in stream.chunks(unit.stretch):
+        hasher.update(chunk.data)
+    findings = []
+    if unit.digest is not None and unit.digest != hasher.hexdigest():
+        file = checkpoint.files[unit.stretch.file].name
+        findings.append(Finding("changed", file, unit.stretch.name, "it is not what was packed"))
+    for tensor in unit.tensors:
+        findings += _number_findings(checkpoint, tensor, stream.again(tensor), NoHash())
+    return findings
+
+
 def _number_findings(
-    checkpoint: OpenedFiles, stream: Stream, tensor: TensorInfo, hasher: Hasher
+    checkpoint: OpenedFiles, tensor: TensorInfo, chunks: Iterable[Bytes], hasher: Hasher
 ) -> list[Finding]:
     bad, first, done = 0, -1, 0
-    for chunk in stream.chunks(tensor):
+    for chunk in chunks:
         hasher.update(chunk.data)
-        count, index = count_not_finite(tensor.format, chunk)
+        blocks = blocks_of_panels(tensor.format, chunk).reshape(-1) if tensor.interleaved else chunk
+        count, index = count_not_finite(tensor.format, blocks)
         if count and not bad:
             first = done + index
         bad += count
@@ -159,9 +176,8 @@ def _failure(checkpoint: OpenedFiles, tensor: TensorInfo, error: ApportionError)
 
 def _layout_findings(checkpoint: OpenedFiles) -> Iterator[Finding]:
     """What the readers may let pass, or what changed since the file was opened."""
-    tensors = sorted(
-        checkpoint.tensors.values(), key=lambda tensor: (tensor.file, tensor.offset, tensor.nbytes)
-    )
+    stretches = (unit.stretch for unit in checkpoint.units())
+    tensors = sorted(stretches, key=lambda tensor: (tensor.file, tensor.offset, tensor.nbytes))
     for tensor in tensors:
         file = checkpoint.files[tensor.file].name
         if tensor.num_elements == 0:
@@ -177,7 +193,8 @@ def _layout_findings(checkpoint: OpenedFiles) -> Iterator[Finding]:
 
 
 def _changes(checkpoint: OpenedFiles, now: Digests, then: Digests) -> Iterator[Finding]:
-    files = {name: checkpoint.files[tensor.file].name for name, tensor in checkpoint.tensors.items()}
+    stretches = (unit.stretch for unit in checkpoint.units())
+    files = {stretch.name: checkpoint.files[stretch.file].name for stretch in stretches}
     model = checkpoint.files[0].name
     for name, kind, what in compare_names(now.tensors, then.tensors):
         yield Finding(kind, files.get(name, model), name, f"the tensor {what}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -54,12 +55,32 @@ class Recipe(Protocol):
     def shape(self, tensors: Tensors) -> tuple[int, ...]:
         """The shape that it yields; NO_SHAPE or a ValueError where the stored tensors do not fit it."""
 
-    def fill(self, reader: Reader, out: Bytes) -> None:
-        """Write all bytes of the tensor to `out`, flat."""
+    def grain(self, tensors: Tensors) -> int:
+        """How many entries along the first dimension are made together."""
+
+    def scratch_nbytes(self, tensors: Tensors) -> int:
+        """The most that `fill` takes beside `out` for one grain."""
+
+    def fill(self, reader: Reader, out: Bytes, first: int = 0) -> None:
+        """Write bytes of the tensor to `out`, flat: as many entries along the first dimension as it holds,
+        from entry `first` on. Both are multiples of the grain.
+        """
+
+
+class Plain:
+    """What recipes that read straight to `out`, entry by entry, share."""
+
+    __slots__ = ()
+
+    def grain(self, tensors: Tensors) -> int:
+        return 1
+
+    def scratch_nbytes(self, tensors: Tensors) -> int:
+        return 0
 
 
 @dataclass(frozen=True, slots=True)
-class FromOne:
+class FromOne(Plain):
     """What recipes that copy out of one stored tensor, in its own format, share."""
 
     name: str
@@ -79,8 +100,8 @@ class Whole(FromOne):
     def shape(self, tensors: Tensors) -> tuple[int, ...]:
         return tensors[self.name].shape
 
-    def fill(self, reader: Reader, out: Bytes) -> None:
-        reader.read(self.name, out)
+    def fill(self, reader: Reader, out: Bytes, first: int = 0) -> None:
+        reader.read(self.name, out, first * item_nbytes(reader.tensors[self.name]) if first else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +116,8 @@ class Run(FromOne):
         rows, *rest = tensors[self.name].shape
         return (self.stop - self.start, *rest) if rows == self.total else NO_SHAPE
 
-    def fill(self, reader: Reader, out: Bytes) -> None:
-        reader.read(self.name, out, self.start * item_nbytes(reader.tensors[self.name]))
+    def fill(self, reader: Reader, out: Bytes, first: int = 0) -> None:
+        reader.read(self.name, out, (self.start + first) * item_nbytes(reader.tensors[self.name]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +132,15 @@ class Each(FromOne):
         count, rows, *rest = tensors[self.name].shape
         return (count, self.stop - self.start, *rest) if rows == self.total else NO_SHAPE
 
-    def fill(self, reader: Reader, out: Bytes) -> None:
-        info = reader.tensors[self.name]
-        matrix_nbytes = item_nbytes(info)
+    def fill(self, reader: Reader, out: Bytes, first: int = 0) -> None:
+        matrix_nbytes = item_nbytes(reader.tensors[self.name])
         row_nbytes = matrix_nbytes // self.total
-        for index, piece in enumerate(out.reshape(info.shape[0], -1)):
+        for index, piece in enumerate(out.reshape(-1, (self.stop - self.start) * row_nbytes), first):
             reader.read(self.name, piece, index * matrix_nbytes + self.start * row_nbytes)
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
+class Stack(Plain):
     """Pieces of one shape and format, one after the other along a new first dimension."""
 
     pieces: tuple[Recipe, ...]
@@ -143,9 +163,12 @@ class Stack:
         shapes = {piece.shape(tensors) for piece in self.pieces}
         return (len(self.pieces), *shapes.pop()) if len(shapes) == 1 else NO_SHAPE
 
-    def fill(self, reader: Reader, out: Bytes) -> None:
-        for piece, place in zip(self.pieces, out.reshape(len(self.pieces), -1), strict=True):
-            piece.fill(reader, place)
+    def scratch_nbytes(self, tensors: Tensors) -> int:
+        return self.pieces[0].scratch_nbytes(tensors)
+
+    def fill(self, reader: Reader, out: Bytes, first: int = 0) -> None:
+        for index, place in enumerate(out.reshape(-1, entry_nbytes(self, reader.tensors)), first):
+            self.pieces[index].fill(reader, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +192,16 @@ class Interleaved:
         shape = self.piece.shape(tensors)
         return shape if shape[0] % self.num_heads == 0 else NO_SHAPE
 
-    def fill(self, reader: Reader, out: Bytes) -> None:
-        self.piece.fill(reader, out)
-        rows = self.shape(reader.tensors)[0] // self.num_heads
-        for head in out.reshape(self.num_heads, rows, -1):
+    def grain(self, tensors: Tensors) -> int:
+        return self.shape(tensors)[0] // self.num_heads
+
+    def scratch_nbytes(self, tensors: Tensors) -> int:
+        return 2 * self.grain(tensors) * entry_nbytes(self, tensors)
+
+    def fill(self, reader: Reader, out: Bytes, first: int = 0) -> None:
+        self.piece.fill(reader, out, first)
+        rows = self.grain(reader.tensors)
+        for head in out.reshape(-1, rows, entry_nbytes(self, reader.tensors)):
             rotated = head[: self.dims]
             half = self.dims // 2
             rotated[:] = np.stack([rotated[:half], rotated[half:]], axis=1).reshape(rotated.shape)
@@ -194,7 +223,13 @@ class PlusOne:
     def shape(self, tensors: Tensors) -> tuple[int, ...]:
         return tensors[self.name].shape
 
-    def fill(self, reader: Reader, out: Bytes) -> None:
+    def grain(self, tensors: Tensors) -> int:
+        return self.shape(tensors)[0]
+
+    def scratch_nbytes(self, tensors: Tensors) -> int:
+        return 12 * tensors[self.name].num_elements
+
+    def fill(self, reader: Reader, out: Bytes, first: int = 0) -> None:
         info = reader.tensors[self.name]
         stored = np.empty(info.nbytes, dtype=np.uint8)
         reader.read(self.name, stored)
@@ -217,18 +252,21 @@ class Columns(FromOne):
             return NO_SHAPE
         return (count, columns // self.step, *middle)
 
-    def fill(self, reader: Reader, out: Bytes) -> None:
+    def scratch_nbytes(self, tensors: Tensors) -> int:
+        return 2 * item_nbytes(tensors[self.name])
+
+    def fill(self, reader: Reader, out: Bytes, first: int = 0) -> None:
         info = reader.tensors[self.name]
         width = info.format.block_nbytes
         stored = np.empty(item_nbytes(info), dtype=np.uint8)
-        for index, place in enumerate(out.reshape(info.shape[0], -1)):
+        for index, place in enumerate(out.reshape(-1, entry_nbytes(self, reader.tensors)), first):
             reader.read(self.name, stored, index * stored.size)
             matrix = stored.reshape(-1, info.shape[-1], width)[:, self.start :: self.step]
             place[:] = matrix.transpose(1, 0, 2).reshape(-1)
 
 
 @dataclass(frozen=True, slots=True)
-class HeadTransposed:
+class HeadTransposed(Plain):
     """Of a joint projection [A * (nope + value), rank], each head's first `nope` rows, transposed: [A, rank,
     nope].
 
@@ -253,11 +291,14 @@ class HeadTransposed:
         fits = rows == self.num_heads * (self.nope_dim + self.value_dim)
         return (self.num_heads, rank, self.nope_dim) if fits else NO_SHAPE
 
-    def fill(self, reader: Reader, out: Bytes) -> None:
+    def scratch_nbytes(self, tensors: Tensors) -> int:
+        return 3 * 4 * self.nope_dim * tensors[self.name].shape[1]
+
+    def fill(self, reader: Reader, out: Bytes, first: int = 0) -> None:
         info = reader.tensors[self.name]
         row_nbytes = item_nbytes(info)
         stored = np.empty((self.nope_dim, row_nbytes), dtype=np.uint8)
-        for head, place in enumerate(out.reshape(self.num_heads, -1)):
+        for head, place in enumerate(out.reshape(-1, entry_nbytes(self, reader.tensors)), first):
             reader.read(self.name, stored.reshape(-1), head * (self.nope_dim + self.value_dim) * row_nbytes)
             decoded = stored if info.format.block_size == 1 else info.format.dequantize(stored).view(np.uint8)
             numbers = decoded.reshape(self.nope_dim, info.shape[1], -1)
@@ -280,7 +321,13 @@ class Constant:
     def shape(self, tensors: Tensors) -> tuple[int, ...]:
         return (len(self.values),)
 
-    def fill(self, reader: Reader, out: Bytes) -> None:
+    def grain(self, tensors: Tensors) -> int:
+        return len(self.values)
+
+    def scratch_nbytes(self, tensors: Tensors) -> int:
+        return 0
+
+    def fill(self, reader: Reader, out: Bytes, first: int = 0) -> None:
         out[:] = np.asarray(self.values, dtype=np.float32).view(np.uint8)
 
 
@@ -289,6 +336,11 @@ def item_nbytes(info: TensorInfo) -> int:
     if info.nbytes % info.shape[0]:
         raise BadFile(f"{info.name} cannot be taken apart", f"its {info.format.name} blocks span rows")
     return info.nbytes // info.shape[0]
+
+
+def entry_nbytes(recipe: Recipe, tensors: Tensors) -> int:
+    """Bytes of one entry along the first dimension of what a recipe yields."""
+    return recipe.format(tensors).row_nbytes(prod(recipe.shape(tensors)[1:]))
 
 
 def value_heads(name: str, num_heads: int, nope_dim: int, value_dim: int) -> Stack:

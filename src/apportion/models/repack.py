@@ -12,13 +12,13 @@ import numpy as np
 
 from apportion.formats.block import BlockFormat, Bytes
 from apportion.formats.blocks import format_by_name
-from apportion.models.recipes import NO_SHAPE, Reader, Tensors, item_nbytes
+from apportion.models.recipes import NO_SHAPE, Plain, Reader, Tensors, entry_nbytes, item_nbytes
 
 BLOCK_SIZE = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Mxfp4:
+class Mxfp4(Plain):
     """Of blocks [E, N, K / 32, 16] and scales [E, N, K / 32], every `step`-th row from `start` on: [E, N /
     step, K].
 
@@ -43,11 +43,14 @@ class Mxfp4:
         fits = nbytes == BLOCK_SIZE // 2 and tensors[self.scales].shape == (count, rows, num_blocks)
         return (count, rows // self.step, num_blocks * BLOCK_SIZE) if fits and one_byte_each else NO_SHAPE
 
-    def fill(self, reader: Reader, out: Bytes) -> None:
+    def scratch_nbytes(self, tensors: Tensors) -> int:
+        return 8 * item_nbytes(tensors[self.blocks])
+
+    def fill(self, reader: Reader, out: Bytes, first: int = 0) -> None:
         blocks, scales = reader.tensors[self.blocks], reader.tensors[self.scales]
         codes = np.empty(blocks.shape[1:], dtype=np.uint8)
         exponents = np.empty(scales.shape[1:], dtype=np.uint8)
-        for expert, place in enumerate(out.reshape(blocks.shape[0], -1)):
+        for expert, place in enumerate(out.reshape(-1, entry_nbytes(self, reader.tensors)), first):
             reader.read(self.blocks, codes.reshape(-1), expert * item_nbytes(blocks))
             reader.read(self.scales, exponents.reshape(-1), expert * item_nbytes(scales))
             repacked = place.reshape(-1, blocks.shape[2], 1 + BLOCK_SIZE // 2)

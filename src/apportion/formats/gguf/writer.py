@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from math import prod
 from pathlib import Path
@@ -85,9 +85,7 @@ def write_gguf(
     path = Path(path)
     listed = [NewTensor(*tensor) for tensor in tensors]
     alignment = _alignment(metadata, alignment)
-    if alignment != DEFAULT_ALIGNMENT or ALIGNMENT_KEY in metadata:
-        metadata = {**metadata, ALIGNMENT_KEY: np.uint32(alignment)}
-    header = _header(metadata, {**(types or {}), ALIGNMENT_KEY: ValueType.UINT32}, listed, alignment)
+    header = encode_header(metadata, listed, alignment, types)
     draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with disk.open(draft, "create") as file:
         try:
@@ -109,10 +107,20 @@ def _alignment(metadata: Mapping[str, Any], asked: int | None) -> int:
     return alignment
 
 
-def _header(
-    metadata: Mapping[str, Any], types: Mapping[str, ValueType], tensors: list[NewTensor], alignment: int
+def encode_header(
+    metadata: Mapping[str, Any],
+    tensors: Sequence[NewTensor],
+    alignment: int,
+    types: Mapping[str, ValueType] | None = None,
 ) -> bytes:
-    """Everything before the data, padded."""
+    """Everything before the data, padded. The tensors follow in their order, each padded to `alignment`.
+
+    Raises:
+        UsageError: something cannot be written as GGUF.
+    """
+    if alignment != DEFAULT_ALIGNMENT or ALIGNMENT_KEY in metadata:
+        metadata = {**metadata, ALIGNMENT_KEY: np.uint32(alignment)}
+    types = {**(types or {}), ALIGNMENT_KEY: ValueType.UINT32}
     parts = [MAGIC, struct.pack("<IQQ", VERSION, len(tensors), len(metadata))]
     parts += [encode_pair(key, value, types.get(key)) for key, value in metadata.items()]
     names: set[str] = set()

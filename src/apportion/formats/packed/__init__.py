@@ -1,5 +1,5 @@
 """Packed files: GGUF files of our own, in which weights lie as they are used, so that one read brings what is
-needed. `compress.pack` writes them; what they hold is told in `docs/pack.md`.
+needed. `compress.packing` writes them; what they hold is told in `docs/pack.md`.
 """
 
 from apportion.formats.packed.checkpoint import PackedCheckpoint, is_packed

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "arguments.h"
+#include "bind_expert_table.h"
 #include "cpu.h"
 #include "program.h"
 #include "project.h"
@@ -71,6 +72,13 @@ class Recorder {
     const Buffer out = program_.make(table.cols);
     program_.add(EmbedStep{table, scale, out}, {out});
     return out;
+  }
+
+  // Hidden states that callers bring: instead of embed.
+  Buffer input(size_t width) {
+    require_open();
+    require(width > 0, "hidden states need a width");
+    return program_.make(width);
   }
 
   Buffer rms_norm(Buffer x, nb::handle weight, float eps) {
@@ -181,14 +189,27 @@ class Recorder {
   }
 
   Buffer experts(Buffer x, Buffer ids, Buffer weights, const Weight& gate, const Weight& up, const Weight& down,
-                 int kind) {
+                 int kind, nb::handle table_) {
     const size_t count = count_of(gate);
-    const Matrix g = factor(x, gate, 3), u = factor(x, up, 3), d = matrix(down, 3);
+    const ExpertTable* table = table_.is_none() ? nullptr : &table_from(table_);
+    if (table) tables_.push_back(nb::borrow(table_));
+    require(!table || table->count() == count, "the table has another number of experts");
+    const auto stack = [&](const Weight& weight, size_t which) {
+      return table ? table->matrix(which) : matrix(weight, 3);
+    };
+    const Matrix g = stack(gate, 0), u = stack(up, 1), d = stack(down, 2);
+    require(width_of(x) == g.cols && width_of(x) == u.cols, "x is not as wide as the experts");
     require(count_of(up) == count && count_of(down) == count, "gate, up and down differ in experts");
     require(u.rows == g.rows && d.cols == g.rows && d.rows == g.cols, "gate, up and down differ in sizes");
     require(width_of(ids) == width_of(weights), "ids and weights differ in width");
-    const Experts experts{
-        count, g, u, d, bias(gate, count * g.rows), bias(up, count * u.rows), bias(down, count * d.rows)};
+    const Experts experts{count,
+                          g,
+                          u,
+                          d,
+                          bias(gate, count * g.rows),
+                          bias(up, count * u.rows),
+                          bias(down, count * d.rows),
+                          table ? table->places() : nullptr};
     const GateKind known = gate_kind(kind);
     const Buffer out = program_.make(d.rows);
     program_.add(ExpertsStep{x, ids, weights, out, width_of(ids), experts, known}, {x, ids, weights, out});
@@ -206,40 +227,106 @@ class Recorder {
   }
 
   size_t nbytes_per_token() const { return program_.nbytes_per_token(); }
+  size_t nbytes_carried() const { return program_.nbytes_carried(); }
 
-  void run(const KvMemory* memory, nb::handle source, size_t start, size_t first, size_t last, int want_,
+  void run(const KvMemory* memory, nb::handle source, size_t start, size_t first, size_t last, int want,
            nb::handle out_) {
-    require(program_.finished(), "the program is not finished");
-    require(want_ >= 0 && want_ <= 2, "no such result");
-    const Want want = Want(want_);
+    require(!program_.has_stops(), "this program has to be run in pieces");
     const View in(source, "source", "fi"), out(out_, "out", kFloat, Access::write);
-    const bool is_ids = in.type() == kInt[0];
-    in.of_ndim(is_ids ? 1 : 2).contiguous();
-    out.of_ndim(2).contiguous();
-    Request request{};
-    request.num_tokens = in.dim(0);
-    require(request.num_tokens > 0, "there are no tokens");
-    require(first <= last && last <= program_.num_layers(), "there are no such layers");
-    require(!is_ids || first == 0, "tokens enter before the first layer");
-    require(want == Want::hidden || last == program_.num_layers(), "logits need the last layer");
-    require(is_ids || in.dim(1) == program_.hidden_width(), "hidden states have another width");
-    if (is_ids)
-      check_ids(request.ids = in.data<const int32_t>(), request.num_tokens);
-    else
-      request.x = in.data<const float>();
-    require(out.dim(0) == (want == Want::last ? 1 : request.num_tokens) &&
-                out.dim(1) == (want == Want::hidden ? program_.hidden_width() : program_.logits_width()),
-            "out has the wrong shape");
-    request.out = out.data<float>();
-    request.start = start;
-    request.first = first;
-    request.last = last;
-    request.want = want;
-    if (first < last) request.caches = checked(memory, start, request.num_tokens);
+    Request request = checked_request(memory, in, start, first, last, want, out);
     Patience patience;
     request.should_stop = &Patience::is_over;
     request.stop_context = &patience;
-    run_unlocked(request);
+    bool complete = false;
+    {
+      Unlocked unlocked;
+      complete = program_.run(request);
+    }
+    if (!complete) throw nb::python_error();
+  }
+
+  // --- in pieces ---
+
+  void begin(nb::handle memory_, nb::handle source, size_t start, size_t first, size_t last, int want, nb::handle out,
+             size_t chunk) {
+    going_.reset();
+    auto going = std::make_unique<Going>(memory_, source, out);
+    const KvMemory* memory = memory_.is_none() ? nullptr : nb::cast<const KvMemory*>(memory_);
+    going->request = checked_request(memory, going->in, start, first, last, want, going->out);
+    going->request.chunk = chunk;
+    going->request.should_stop = &Patience::is_over;
+    going->request.stop_context = &going->patience;
+    bool complete = false;
+    {
+      Unlocked unlocked;
+      complete = program_.begin(going->request);
+    }
+    if (!complete) throw nb::python_error();
+    going_ = std::move(going);
+  }
+
+  // Whether the program waits for experts; otherwise it has come to `layer`.
+  bool advance(size_t layer) {
+    require(going_ && !program_.is_waiting(), "no run is under way, or it waits for experts");
+    require(layer <= going_->request.last, "the run ends before this layer");
+    Program::Pause pause;
+    {
+      Unlocked unlocked;
+      pause = program_.advance(layer);
+    }
+    if (pause == Program::Pause::stopped) throw nb::python_error();
+    return pause == Program::Pause::experts;
+  }
+
+  // The chosen experts of the tokens, [T, R].
+  void chosen(nb::handle ids_) {
+    const ExpertInput input = waiting_input();
+    const View ids(ids_, "ids", kInt, Access::write);
+    ids.of_ndim(2).contiguous();
+    require(ids.dim(0) == input.num_tokens && ids.dim(1) == input.per_token, "ids have the wrong shape");
+    std::copy_n(input.ids, ids.size(), ids.data<int32_t>());
+  }
+
+  // What the router saw: the experts' input [T, H], and the weights of the chosen [T, R].
+  void router_view(nb::handle x_, nb::handle weights_) {
+    const ExpertInput input = waiting_input();
+    const View x(x_, "x", kFloat, Access::write), weights(weights_, "weights", kFloat, Access::write);
+    x.of_ndim(2).contiguous();
+    weights.of_ndim(2).contiguous();
+    const size_t width = program_.waiting_for().experts.gate.cols;
+    require(x.dim(0) == input.num_tokens && x.dim(1) == width, "x has the wrong shape");
+    require(weights.dim(0) == input.num_tokens && weights.dim(1) == input.per_token, "weights have the wrong shape");
+    std::copy_n(input.x, x.size(), x.data<float>());
+    std::copy_n(input.weights, weights.size(), weights.data<float>());
+  }
+
+  void apply(const std::vector<uint32_t>& experts) {
+    const ExpertInput input = waiting_input();
+    const Experts& known = program_.waiting_for().experts;
+    for (size_t i = 0; i < experts.size(); ++i) {
+      require(experts[i] < known.count && known.places[experts[i]].gate, "the expert is not in memory");
+      require(input.num_tokens == 1 || experts[i] >= next_expert_, "experts of many tokens come in order");
+      next_expert_ = experts[i] + 1;
+    }
+    Unlocked unlocked;
+    program_.apply(experts);
+  }
+
+  // All experts that the tokens chose were applied.
+  void pass_on() {
+    waiting_input();
+    next_expert_ = 0;
+    Unlocked unlocked;
+    program_.pass_on();
+  }
+
+  void end() {
+    require(going_ && !program_.is_waiting(), "no run is under way, or it waits for experts");
+    {
+      Unlocked unlocked;
+      program_.end();
+    }
+    going_.reset();
   }
 
  private:
@@ -258,13 +345,51 @@ class Recorder {
     }
   };
 
-  void run_unlocked(const Request& request) {
-    bool complete = false;
-    {
-      Unlocked unlocked;
-      complete = program_.run(request);
-    }
-    if (!complete) throw nb::python_error();
+  // A run in pieces, and what it reads and writes.
+  struct Going {
+    Going(nb::handle memory, nb::handle source, nb::handle out)
+        : memory(nb::borrow(memory)), in(source, "source", "fi"), out(out, "out", kFloat, Access::write) {}
+
+    nb::object memory;
+    View in, out;
+    Request request{};
+    Patience patience;
+  };
+
+  Request checked_request(const KvMemory* memory, const View& in, size_t start, size_t first, size_t last, int want_,
+                          const View& out) const {
+    require(program_.finished(), "the program is not finished");
+    require(want_ >= 0 && want_ <= 2, "no such result");
+    const Want want = Want(want_);
+    const bool is_ids = in.type() == kInt[0];
+    in.of_ndim(is_ids ? 1 : 2).contiguous();
+    out.of_ndim(2).contiguous();
+    Request request{};
+    request.num_tokens = in.dim(0);
+    require(request.num_tokens > 0, "there are no tokens");
+    require(first <= last && last <= program_.num_layers(), "there are no such layers");
+    require(!is_ids || (first == 0 && num_embeddings_), "tokens enter before the first layer, where they are embedded");
+    require(want == Want::hidden || last == program_.num_layers(), "logits need the last layer");
+    require(is_ids || in.dim(1) == program_.hidden_width(), "hidden states have another width");
+    if (is_ids)
+      check_ids(request.ids = in.data<const int32_t>(), request.num_tokens);
+    else
+      request.x = in.data<const float>();
+    require(out.dim(0) == (want == Want::last ? 1 : request.num_tokens) &&
+                out.dim(1) == (want == Want::hidden ? program_.hidden_width() : program_.logits_width()),
+            "out has the wrong shape");
+    request.out = out.data<float>();
+    request.start = start;
+    request.first = first;
+    request.last = last;
+    request.want = want;
+    if (first < last) request.caches = checked(memory, start, request.num_tokens);
+    return request;
+  }
+
+  ExpertInput waiting_input() const {
+    require(going_ && program_.is_waiting(), "the program does not wait for experts");
+    return program_.expert_input();
   }
 
   void require_open() const { require(!program_.finished(), "the program is finished"); }
@@ -342,6 +467,9 @@ class Recorder {
 
   Program program_;
   std::vector<std::unique_ptr<View>> kept_;
+  std::vector<nb::object> tables_;
+  std::unique_ptr<Going> going_;
+  uint32_t next_expert_ = 0;   // of many tokens
   std::vector<size_t> pairs_;  // of each rotary
   size_t num_embeddings_ = 0;
 };
@@ -354,6 +482,7 @@ void bind_program(nb::module_& m) {
   nb::class_<Recorder>(m, "Program", "A forward pass, recorded step by step, then run in one call.")
       .def(nb::init<const std::string&, unsigned, bool>(), nb::arg("isa"), nb::arg("threads"), nb::arg("exact"))
       .def("embed", &Recorder::embed)
+      .def("input", &Recorder::input)
       .def("rms_norm", &Recorder::rms_norm)
       .def("add", &Recorder::add, nb::arg("x"), nb::arg("y"), nb::arg("scale"), nb::arg("weight").none(),
            nb::arg("eps"))
@@ -370,12 +499,22 @@ void bind_program(nb::module_& m) {
            nb::arg("scale"), nb::arg("window"), nb::arg("softcap"), nb::arg("sinks").none())
       .def("route", &Recorder::route, nb::arg("logits"), nb::arg("bias").none(), nb::arg("top_k"), nb::arg("score"),
            nb::arg("normalize"), nb::arg("scale"), nb::arg("num_groups"), nb::arg("top_groups"), nb::arg("top2_groups"))
-      .def("experts", &Recorder::experts)
+      .def("experts", &Recorder::experts, nb::arg("x"), nb::arg("ids"), nb::arg("weights"), nb::arg("gate"),
+           nb::arg("up"), nb::arg("down"), nb::arg("kind"), nb::arg("table").none())
       .def("mark", &Recorder::mark)
       .def("finish", &Recorder::finish)
       .def_prop_ro("nbytes_per_token", &Recorder::nbytes_per_token)
       .def("run", &Recorder::run, nb::arg("memory").none(), nb::arg("source"), nb::arg("start"), nb::arg("first"),
-           nb::arg("last"), nb::arg("want"), nb::arg("out"));
+           nb::arg("last"), nb::arg("want"), nb::arg("out"))
+      .def_prop_ro("nbytes_carried", &Recorder::nbytes_carried)
+      .def("begin", &Recorder::begin, nb::arg("memory").none(), nb::arg("source"), nb::arg("start"), nb::arg("first"),
+           nb::arg("last"), nb::arg("want"), nb::arg("out"), nb::arg("chunk"))
+      .def("advance", &Recorder::advance)
+      .def("chosen", &Recorder::chosen)
+      .def("router_view", &Recorder::router_view)
+      .def("apply", &Recorder::apply)
+      .def("pass_on", &Recorder::pass_on)
+      .def("end", &Recorder::end);
 }
 
 }  // namespace apportion

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "arguments.h"
+#include "arrange.h"
 #include "embed.h"
 #include "pages.h"
 #include "unlocked.h"
@@ -39,22 +40,11 @@ void interleave_rows(int ggml_type, nb::handle data_, unsigned threads) {
   const View data(data_, "data", kByte, Access::write);
   data.of_ndim(2).contiguous();
   const Format& format = format_of(ggml_type);
-  const size_t rows = data.dim(0), row_nbytes = data.dim(1), num_blocks = row_nbytes / format.block_nbytes;
+  const size_t rows = data.dim(0), row_nbytes = data.dim(1);
   require(rows % kPanelRows == 0, "rows must be a multiple of 16");
   require(row_nbytes % format.block_nbytes == 0, "rows must be whole blocks");
   Unlocked unlocked;
-  Workspace work;
-  const std::span<uint8_t> room = work.take<uint8_t>(threads * kPanelRows * row_nbytes);
-  Pool::shared().run(rows / kPanelRows, 1, threads, [&](size_t begin, size_t end, unsigned worker) {
-    uint8_t* copy = room.data() + worker * kPanelRows * row_nbytes;
-    const uint8_t* from[kPanelRows];
-    for (size_t r = 0; r < kPanelRows; ++r) from[r] = copy + r * row_nbytes;
-    for (size_t panel = begin; panel < end; ++panel) {
-      uint8_t* place = data.data<uint8_t>() + panel * kPanelRows * row_nbytes;
-      std::copy_n(place, kPanelRows * row_nbytes, copy);
-      interleave(format, from, 0, num_blocks, place);
-    }
-  });
+  interleave_in_place(format, data.data<uint8_t>(), rows, row_nbytes, threads);
 }
 
 nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>> allocate(size_t nbytes) {

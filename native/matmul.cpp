@@ -44,8 +44,8 @@ Activations activations_for(const Context& context, Arithmetic arithmetic) {
   }
 }
 
-std::span<Token> prepare_tokens(const Context& context, Workspace& work, const float* x, size_t num_tokens,
-                                size_t stride, size_t num_cols, const Format& format) {
+std::span<Token> prepare_tokens(const Context& context, Scratch& work, const float* x, size_t num_tokens, size_t stride,
+                                size_t num_cols, const Format& format) {
   const Activations kind = activations_for(context, format.arithmetic);
   const std::span<Token> tokens = work.take<Token>(num_tokens);
   if (kind == Activations::floats) {

@@ -23,8 +23,8 @@ struct Matrix {
 Activations activations_for(const Context& context, Arithmetic arithmetic);
 
 // Rows x[t * stride ..] as the products with this format want them.
-std::span<Token> prepare_tokens(const Context& context, Workspace& work, const float* x, size_t num_tokens,
-                                size_t stride, size_t num_cols, const Format& format);
+std::span<Token> prepare_tokens(const Context& context, Scratch& work, const float* x, size_t num_tokens, size_t stride,
+                                size_t num_cols, const Format& format);
 
 // sums[t][16] = tokens . the matrix's rows 16 * panel .. (of rows past the end, the last row again).
 void multiply_panel(const Context& context, const Matrix& matrix, size_t panel, std::span<const Token> tokens,

@@ -8,6 +8,7 @@
 
 #include "arguments.h"
 #include "attend.h"
+#include "bind_expert_table.h"
 #include "bind_limits.h"
 #include "bind_memory.h"
 #include "bind_program.h"
@@ -212,7 +213,7 @@ class Core {
                           gate.bias.data(), up.bias.data(), down.bias.data()};
     const GateKind known = gate_kind(kind);
     Unlocked unlocked;
-    apply_experts(context_, x.data<const float>(), chosen, weights.data<const float>(), T, R, experts, known,
+    apply_experts(context_, {x.data<const float>(), chosen, weights.data<const float>(), T, R}, experts, known,
                   out.data<float>());
   }
 
@@ -243,6 +244,7 @@ NB_MODULE(_native, m) {
   bind_weights(m);
   bind_memory(m);
   bind_limits(m);
+  bind_expert_table(m);
   bind_program(m);
   bind_sampling(m);
   nb::class_<Core>(m, "Core", "Computes the operations of kernels/ops.py into arrays that the caller gives.")

@@ -34,6 +34,8 @@ void Program::add(Step step, std::initializer_list<Buffer> touched) {
   for (Buffer buffer : touched) touch(buffer);
   if (const auto* project = std::get_if<ProjectStep>(&step))
     for (const ProjectStep::Part& part : project->parts) touch(part.out);
+  if (const auto* experts = std::get_if<ExpertsStep>(&step); experts && experts->experts.places)
+    stops_.push_back(steps_.size());
   steps_.push_back(std::move(step));
 }
 
@@ -54,6 +56,34 @@ bool Program::passes_marks_alone() const {
   return true;
 }
 
+bool Program::passes_a_stop(Buffer buffer) const {
+  const Lifetime& life = buffers_[buffer];
+  return std::ranges::any_of(stops_, [&](size_t stop) { return life.first <= stop && life.last >= stop; });
+}
+
+void Program::find_carried() {
+  carried_.resize(buffers_.size());
+  for (Buffer b = 0; b < buffers_.size(); ++b) carried_[b] = buffers_[b].first != kUnused && passes_a_stop(b);
+  for (const Mark& mark : marks_) carried_[mark.hidden] = true;
+  for (const Rotary& rotary : rotaries_) carried_[rotary.angles] = true;
+  carried_[positions_] = true;
+}
+
+// Gives places to the buffers that are carried, or to the others; numbers per token that they need together.
+size_t Program::place(bool carried) {
+  // Logits go straight to the caller, and what is never touched needs no place either.
+  std::vector<Lifetime> placed;
+  std::vector<Buffer> order;
+  for (Buffer b = 0; b < buffers_.size(); ++b)
+    if (b != logits_ && buffers_[b].first != kUnused && carried_[b] == carried) {
+      placed.push_back(buffers_[b]);
+      order.push_back(b);
+    }
+  const size_t numbers = place_buffers(placed);
+  for (size_t i = 0; i < order.size(); ++i) buffers_[order[i]].offset = placed[i].offset;
+  return numbers;
+}
+
 bool Program::finish(Buffer logits) {
   if (!passes_marks_alone()) return false;
   logits_ = logits;
@@ -64,78 +94,129 @@ bool Program::finish(Buffer logits) {
   positions_ = make(1);
   keep(positions_);
   for (const Rotary& rotary : rotaries_) keep(rotary.angles);
-  // Logits go straight to the caller, and what is never touched needs no place either.
-  std::vector<Lifetime> placed;
-  std::vector<Buffer> order;
-  for (Buffer b = 0; b < buffers_.size(); ++b)
-    if (b != logits_ && buffers_[b].first != kUnused) {
-      placed.push_back(buffers_[b]);
-      order.push_back(b);
-    }
-  numbers_per_token_ = place_buffers(placed);
-  for (size_t i = 0; i < order.size(); ++i) buffers_[order[i]].offset = placed[i].offset;
+  find_carried();
+  chunk_numbers_ = place(false);
+  carried_numbers_ = place(true);
   addresses_.resize(buffers_.size());
   return finished_ = true;
 }
 
-void Program::reserve(size_t num_tokens) {
-  if (num_tokens <= arena_tokens_) return;
+size_t Program::chunk_tokens() const {
+  const size_t num_tokens = request_->num_tokens;
+  return request_->chunk ? std::min(request_->chunk, num_tokens) : num_tokens;
+}
+
+void Program::reserve() {
+  const size_t numbers = carried_numbers_ * request_->num_tokens + chunk_numbers_ * chunk_tokens();
+  const size_t nbytes = numbers * sizeof(float);
+  if (nbytes <= arena_nbytes_) return;
   arena_.reset();
-  arena_tokens_ = 0;
-  arena_ = allocate_pages(num_tokens * numbers_per_token_ * sizeof(float));
-  arena_tokens_ = num_tokens;
+  arena_nbytes_ = 0;
+  arena_ = allocate_pages(nbytes);
+  arena_nbytes_ = nbytes;
 }
 
-void Program::find_buffers(size_t num_tokens) {
-  float* arena = reinterpret_cast<float*>(arena_.get());
-  for (size_t b = 0; b < buffers_.size(); ++b) addresses_[b] = arena + buffers_[b].offset * num_tokens;
+void Program::find_buffers(size_t first_token, size_t num_tokens) {
+  const size_t all = request_->num_tokens;
+  float* const carried = reinterpret_cast<float*>(arena_.get());
+  float* const chunk = carried + carried_numbers_ * all;
+  for (size_t b = 0; b < buffers_.size(); ++b)
+    addresses_[b] = carried_[b] ? carried + buffers_[b].offset * all + buffers_[b].width * first_token
+                                : chunk + buffers_[b].offset * num_tokens;
+  found_first_ = first_token;
+  found_count_ = num_tokens;
 }
 
-void Program::make_positions(const Scene& scene) {
-  int32_t* positions = reinterpret_cast<int32_t*>(scene.at(positions_));
-  for (size_t t = 0; t < scene.num_tokens; ++t) positions[t] = int32_t(scene.start + t);
+// The buffers of some tokens: the carried ones where these tokens have their rows.
+Scene Program::scene(size_t first_token, size_t num_tokens) {
+  if (found_first_ != first_token || found_count_ != num_tokens) find_buffers(first_token, num_tokens);
+  const int32_t* ids = request_->ids ? request_->ids + first_token : nullptr;
+  return {context_, addresses_, rotaries_, request_->caches, ids, num_tokens, request_->start + first_token};
+}
+
+void Program::make_positions() {
+  const Scene all = whole();
+  int32_t* positions = reinterpret_cast<int32_t*>(all.at(positions_));
+  for (size_t t = 0; t < all.num_tokens; ++t) positions[t] = int32_t(all.start + t);
   for (const Rotary& rotary : rotaries_)
-    make_angles(context_, {positions, scene.num_tokens}, rotary.inv_freq, rotary.scale, scene.at(rotary.angles));
+    make_angles(context_, {positions, all.num_tokens}, rotary.inv_freq, rotary.scale, all.at(rotary.angles));
 }
 
-void Program::run_steps(const Scene& scene, size_t begin, size_t end) const {
-  for (size_t i = begin; i < end; ++i) run_step(scene, steps_[i]);
-}
-
-bool Program::run_layers(const Scene& scene, const Request& request) const {
-  for (size_t layer = request.first; layer < request.last; ++layer) {
-    if (request.should_stop && request.should_stop(request.stop_context)) return false;
-    run_steps(scene, marks_[layer].step, marks_[layer + 1].step);
+void Program::run_steps(size_t begin, size_t end) {
+  const size_t step = chunk_tokens(), num_tokens = request_->num_tokens;
+  for (size_t token = 0; token < num_tokens; token += step) {
+    const Scene some = scene(token, std::min(step, num_tokens - token));
+    for (size_t i = begin; i < end; ++i) run_step(some, steps_[i]);
   }
-  return true;
 }
 
-void Program::run_head(Scene scene, const Request& request) {
-  addresses_[logits_] = request.out;
-  if (request.want == Want::last) {
-    const Buffer hidden = marks_.back().hidden;
-    addresses_[hidden] += (scene.num_tokens - 1) * width(hidden);
-    scene.num_tokens = 1;
+bool Program::begin(const Request& request) {
+  request_ = &request;
+  is_waiting_ = false;
+  found_count_ = 0;
+  reserve();
+  next_ = marks_[request.first].step;
+  if (request.ids)
+    run_steps(0, next_);
+  else
+    std::memcpy(whole().at(marks_[request.first].hidden), request.x,
+                request.num_tokens * hidden_width() * sizeof(float));
+  if (request.first < request.last) make_positions();
+  return !should_stop();
+}
+
+Program::Pause Program::advance(size_t layer) {
+  while (next_ < marks_[layer].step) {
+    const size_t mark = std::ranges::upper_bound(marks_, next_, {}, &Mark::step)->step;
+    const auto stop = std::ranges::lower_bound(stops_, next_);
+    const size_t until = stop == stops_.end() ? mark : std::min(mark, *stop);
+    if (should_stop()) return Pause::stopped;
+    run_steps(next_, until);
+    next_ = until;
+    if (stop != stops_.end() && until == *stop) {
+      const ExpertsStep& step = waiting_for();
+      const Scene all = whole();
+      experts_.begin(context_, input_of(all, step), step.experts, step.kind, all.at(step.out));
+      is_waiting_ = true;
+      return Pause::experts;
+    }
   }
-  run_steps(scene, marks_.back().step, steps_.size());
+  return Pause::layer;
+}
+
+const ExpertsStep& Program::waiting_for() const { return std::get<ExpertsStep>(steps_[next_]); }
+
+ExpertInput Program::expert_input() const { return experts_.input(); }
+
+void Program::pass_on() {
+  experts_.end();
+  is_waiting_ = false;
+  ++next_;
+}
+
+void Program::end() {
+  if (request_->want == Want::hidden)
+    std::memcpy(request_->out, whole().at(marks_[request_->last].hidden),
+                request_->num_tokens * hidden_width() * sizeof(float));
+  else
+    run_head();
+}
+
+void Program::run_head() {
+  const bool last_only = request_->want == Want::last;
+  const size_t num_tokens = request_->num_tokens, step = last_only ? 1 : chunk_tokens();
+  for (size_t token = last_only ? num_tokens - 1 : 0; token < num_tokens; token += step) {
+    const size_t count = std::min(step, num_tokens - token);
+    const Scene some = scene(token, count);
+    addresses_[logits_] = request_->out + (last_only ? 0 : token * logits_width());
+    for (size_t i = marks_.back().step; i < steps_.size(); ++i) run_step(some, steps_[i]);
+  }
 }
 
 bool Program::run(const Request& request) {
   const std::lock_guard lock(in_use_);
-  reserve(request.num_tokens);
-  find_buffers(request.num_tokens);
-  const Scene scene{context_, addresses_, rotaries_, request.caches, request.ids, request.num_tokens, request.start};
-  const size_t hidden_nbytes = request.num_tokens * hidden_width() * sizeof(float);
-  if (request.ids)
-    run_steps(scene, 0, marks_[0].step);
-  else
-    std::memcpy(scene.at(marks_[request.first].hidden), request.x, hidden_nbytes);
-  if (request.first < request.last) make_positions(scene);
-  if (!run_layers(scene, request)) return false;
-  if (request.want == Want::hidden)
-    std::memcpy(request.out, scene.at(marks_[request.last].hidden), hidden_nbytes);
-  else
-    run_head(scene, request);
+  if (!begin(request) || advance(request.last) != Pause::layer) return false;
+  end();
   return true;
 }
 

@@ -4,6 +4,14 @@
 //           ^ mark 0: layer 0                                             ^ mark 1            ^ mark L: the head
 //
 // Only one buffer, the hidden states, passes a mark, so a run may start and stop there.
+//
+// Where experts come and go, the program stops at their step until the caller has had all of them applied. The tokens
+// of a run may pass in chunks; all of them pass one stop, and one mark, before the next:
+//
+//   tokens 0..511    embed .. route |              | add .. route |              | .. head
+//   tokens 512..     embed .. route | experts of 0 | add .. route | experts of 1 | .. head
+//
+// Buffers that pass a stop or a mark are *carried*: they have room for all tokens, all others for one chunk.
 #pragma once
 
 #include <mutex>
@@ -27,7 +35,8 @@ struct Request {
   size_t first, last;
   Want want;
   std::span<const LayerCache> caches;
-  float* out;  // [T, H], [1, V] or [T, V]
+  float* out;        // [T, H], [1, V] or [T, V]
+  size_t chunk = 0;  // tokens that pass at a time; 0: all
   // Asked before each layer; the run ends early if it says so. May be null.
   bool (*should_stop)(void* context) = nullptr;
   void* stop_context = nullptr;
@@ -54,14 +63,31 @@ class Program {
   bool finish(Buffer logits);
 
   bool finished() const { return finished_; }
+  bool has_stops() const { return !stops_.empty(); }
   size_t num_layers() const { return marks_.size() - 1; }
   size_t hidden_width() const { return width(marks_[0].hidden); }
   size_t logits_width() const { return width(logits_); }
-  size_t nbytes_per_token() const { return numbers_per_token_ * sizeof(float); }
+  // For each token of a chunk, and for each token of a run.
+  size_t nbytes_per_token() const { return chunk_numbers_ * sizeof(float); }
+  size_t nbytes_carried() const { return carried_numbers_ * sizeof(float); }
   std::span<const CacheShape> cache_shapes() const { return cache_shapes_; }
 
-  // False: it was stopped. Runs wait for one another: they share the buffers.
+  // False: it was stopped. Runs wait for one another: they share the buffers. For programs without stops.
   bool run(const Request& request);
+
+  // The same in pieces, for one caller at a time. The request must stay until the last piece.
+  enum class Pause { experts, layer, stopped };
+  bool begin(const Request& request);
+  // Runs to the next stop, or to layer `layer` if that comes first.
+  Pause advance(size_t layer);
+  // The experts that the program waits for.
+  const ExpertsStep& waiting_for() const;
+  ExpertInput expert_input() const;
+  bool is_waiting() const { return is_waiting_; }
+  void apply(std::span<const uint32_t> experts) { experts_.apply(experts); }
+  void pass_on();
+  // At layer `last` of the request.
+  void end();
 
  private:
   struct Mark {
@@ -71,26 +97,42 @@ class Program {
 
   void touch(Buffer buffer);
   bool passes_marks_alone() const;
-  void reserve(size_t num_tokens);
-  void find_buffers(size_t num_tokens);
-  void make_positions(const Scene& scene);
-  void run_steps(const Scene& scene, size_t begin, size_t end) const;
-  bool run_layers(const Scene& scene, const Request& request) const;
-  void run_head(Scene scene, const Request& request);
+  bool passes_a_stop(Buffer buffer) const;
+  void find_carried();
+  size_t place(bool carried);
+  size_t chunk_tokens() const;
+  void reserve();
+  void find_buffers(size_t first_token, size_t num_tokens);
+  Scene scene(size_t first_token, size_t num_tokens);
+  Scene whole() { return scene(0, request_->num_tokens); }
+  void make_positions();
+  bool should_stop() const { return request_->should_stop && request_->should_stop(request_->stop_context); }
+  void run_steps(size_t begin, size_t end);
+  void run_head();
 
   Context context_;
   std::vector<Step> steps_;
   std::vector<Mark> marks_;
+  std::vector<size_t> stops_;
   std::vector<Rotary> rotaries_;
   std::vector<CacheShape> cache_shapes_;
   std::vector<Lifetime> buffers_;
+  std::vector<bool> carried_;
   Buffer positions_ = 0, logits_ = 0;
+  size_t chunk_numbers_ = 0, carried_numbers_ = 0;
   bool finished_ = false;
 
   std::mutex in_use_;
   Pages arena_;
-  size_t arena_tokens_ = 0, numbers_per_token_ = 0;
-  std::vector<float*> addresses_;  // of the buffers, in the run at hand
+  size_t arena_nbytes_ = 0;
+  std::vector<float*> addresses_;  // of the buffers, for the tokens that were found last
+  size_t found_first_ = 0, found_count_ = 0;
+
+  // The run at hand.
+  const Request* request_ = nullptr;
+  size_t next_ = 0;  // step
+  bool is_waiting_ = false;
+  ExpertPass experts_;
 };
 
 }  // namespace apportion

@@ -112,11 +112,14 @@ void run(const Scene& scene, const RouteStep& s) {
 }
 
 void run(const Scene& scene, const ExpertsStep& s) {
-  apply_experts(scene.context, scene.at(s.x), ids_at(scene, s.ids), scene.at(s.weights), scene.num_tokens, s.per_token,
-                s.experts, s.kind, scene.at(s.out));
+  apply_experts(scene.context, input_of(scene, s), s.experts, s.kind, scene.at(s.out));
 }
 
 }  // namespace
+
+ExpertInput input_of(const Scene& scene, const ExpertsStep& s) {
+  return {scene.at(s.x), ids_at(scene, s.ids), scene.at(s.weights), scene.num_tokens, s.per_token};
+}
 
 void run_step(const Scene& scene, const Step& step) {
   std::visit([&](const auto& known) { run(scene, known); }, step);

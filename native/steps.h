@@ -99,6 +99,7 @@ struct RouteStep {
   Routing routing;
 };
 
+// Where its experts come and go, a program stops at this step for them (program.h).
 struct ExpertsStep {
   Buffer x, ids, weights, out;
   size_t per_token;
@@ -135,5 +136,7 @@ struct Scene {
 };
 
 void run_step(const Scene& scene, const Step& step);
+
+ExpertInput input_of(const Scene& scene, const ExpertsStep& step);
 
 }  // namespace apportion

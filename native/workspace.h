@@ -1,5 +1,4 @@
-// Scratch memory of one call. It belongs to the calling thread and is kept for its next call, so that steady work
-// allocates nothing.
+// Scratch memory, which is kept for the next time it is needed, so that steady work allocates nothing.
 #pragma once
 
 #include <cstddef>
@@ -10,13 +9,16 @@
 
 namespace apportion {
 
-class Workspace {
+// Pieces are valid until the next reset.
+class Scratch {
  public:
-  Workspace() { buffers().used = 0; }
-  Workspace(const Workspace&) = delete;
-  Workspace& operator=(const Workspace&) = delete;
+  Scratch() = default;
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
 
-  // Uninitialized, aligned to 64 bytes, valid until the thread's next Workspace.
+  void reset() { used_ = 0; }
+
+  // Uninitialized, aligned to 64 bytes.
   template <class T>
   std::span<T> take(size_t count) {
     return {static_cast<T*>(take_bytes(count * sizeof(T))), count};
@@ -27,20 +29,10 @@ class Workspace {
     Pages memory;
     size_t nbytes = 0;
   };
-  struct Buffers {
-    std::vector<Buffer> list;
-    size_t used = 0;
-  };
 
-  static Buffers& buffers() {
-    thread_local Buffers own;
-    return own;
-  }
-
-  static void* take_bytes(size_t nbytes) {
-    Buffers& own = buffers();
-    if (own.used == own.list.size()) own.list.emplace_back();
-    Buffer& buffer = own.list[own.used++];
+  void* take_bytes(size_t nbytes) {
+    if (used_ == list_.size()) list_.emplace_back();
+    Buffer& buffer = list_[used_++];
     if (buffer.nbytes < nbytes || !buffer.memory) {
       buffer.memory.reset();
       buffer.nbytes = 0;
@@ -49,6 +41,32 @@ class Workspace {
     }
     return buffer.memory.get();
   }
+
+  std::vector<Buffer> list_;
+  size_t used_ = 0;
+};
+
+// The scratch of one call. It belongs to the calling thread, and is valid until the thread's next Workspace.
+class Workspace {
+ public:
+  Workspace() : own_(of_thread()) { own_.reset(); }
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  template <class T>
+  std::span<T> take(size_t count) {
+    return own_.take<T>(count);
+  }
+
+  operator Scratch&() { return own_; }
+
+ private:
+  static Scratch& of_thread() {
+    thread_local Scratch own;
+    return own;
+  }
+
+  Scratch& own_;
 };
 
 }  // namespace apportion

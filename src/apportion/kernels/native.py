@@ -17,7 +17,9 @@ from apportion.core.settings import ISA, get
 from apportion.formats.block import Floats
 from apportion.kernels.ops import Cache, ExpertWeights, Gate, Ints, RopeStyle, Routing
 from apportion.kernels.record import GATES, SCORES, NativeProgram
+from apportion.kernels.residency import Residency
 from apportion.kernels.steps import Forward
+from apportion.kernels.streamed import StreamedProgram
 from apportion.kernels.weight import Weight
 
 
@@ -46,7 +48,9 @@ class NativeOps:
         self.exact = exact
         self.isa = self._core.isa
 
-    def program(self, forward: Forward) -> NativeProgram:
+    def program(self, forward: Forward, residency: Residency | None = None) -> NativeProgram:
+        if residency is not None:
+            return StreamedProgram(forward, self.isa, self.threads, self.exact, residency)
         return NativeProgram(forward, self.isa, self.threads, self.exact)
 
     def prepare(self, weight: Weight) -> Weight:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from apportion._native import ExpertTable
 from apportion.formats.block import Floats
 from apportion.kernels.weight import Weight
 
 if TYPE_CHECKING:
+    from apportion.kernels.residency import Residency
     from apportion.kernels.steps import Forward, Program
 
 Ints: TypeAlias = NDArray[np.int32]
@@ -50,7 +52,11 @@ class Routing:
 
 @dataclass(frozen=True, slots=True)
 class ExpertWeights:
-    """One layer's experts: stacks gate and up [E, F, H], down [E, H, F]; biases [E, F], [E, F], [E, H]."""
+    """One layer's experts: stacks gate and up [E, F, H], down [E, H, F]; biases [E, F], [E, F], [E, H].
+
+    Attributes:
+        table: where each expert is, for experts that come and go: the stacks then have no data.
+    """
 
     gate: Weight
     up: Weight
@@ -58,13 +64,21 @@ class ExpertWeights:
     gate_bias: Floats | None = None
     up_bias: Floats | None = None
     down_bias: Floats | None = None
+    table: ExpertTable | None = None
 
 
 class Ops(Protocol):
     """What a backend computes."""
 
-    def program(self, forward: Forward) -> Program:
-        """A forward pass, ready to run on this backend."""
+    def program(self, forward: Forward, residency: Residency | None = None) -> Program:
+        """A forward pass, ready to run on this backend.
+
+        Args:
+            residency: brings the weights that do not stay in memory; None where all of them do.
+
+        Raises:
+            Unsupported: this backend has all weights in memory, or none.
+        """
 
     def prepare(self, weight: Weight) -> Weight:
         """A freshly loaded weight in the layout that this backend's products like best.

@@ -32,17 +32,31 @@ class NativeProgram:
         self._hidden_size = forward.hidden_size
         self._vocab_size = forward.vocab_size
         steps = Recorder(self._native)
-        x = forward.embed(steps)
+        x = self._enter(forward, steps)
         for layer in range(forward.num_layers):
             steps.mark(x)
             x = forward.layer(steps, layer, x)
         steps.mark(x)
         steps.finish(forward.head(steps, x))
 
+    def _enter(self, forward: Forward, steps: Recorder) -> Value:
+        """Hidden states before the first layer."""
+        return forward.embed(steps)
+
     @property
     def nbytes_per_token(self) -> int:
-        """Bytes of buffers for each token of a run."""
+        """Bytes of buffers for each token that passes at a time."""
         return self._native.nbytes_per_token
+
+    @property
+    def nbytes_carried(self) -> int:
+        """Bytes of buffers for each token of a run."""
+        return self._native.nbytes_carried
+
+    def _room(self, num_tokens: int, want: Want) -> Floats:
+        """For a run's result."""
+        num_rows = 1 if want == "last" else num_tokens
+        return np.empty((num_rows, self._hidden_size if want == "hidden" else self._vocab_size), np.float32)
 
     def run(
         self,
@@ -53,8 +67,7 @@ class NativeProgram:
         last: int | None = None,
         want: Want = "last",
     ) -> Floats:
-        num_rows = 1 if want == "last" else len(source)
-        out = np.empty((num_rows, self._hidden_size if want == "hidden" else self._vocab_size), np.float32)
+        out = self._room(len(source), want)
         native = None if memory is None else memory.native
         last = self._num_layers if last is None else last
         self._native.run(native, source, start, first, last, WANTS[want], out)
@@ -98,6 +111,10 @@ class Recorder:
 
     def embed(self, table: Weight, scale: float = 1.0) -> Value:
         return Value(self._native.embed(parts(table), scale))
+
+    def input(self, width: int) -> Value:
+        """Hidden states that runs are given, in place of `embed`."""
+        return Value(self._native.input(width))
 
     def rms_norm(self, x: Value, weight: Floats, eps: float) -> Value:
         return Value(self._native.rms_norm(x.buffer, weight, eps))
@@ -161,7 +178,8 @@ class Recorder:
         gate = parts(experts.gate, experts.gate_bias)
         up = parts(experts.up, experts.up_bias)
         down = parts(experts.down, experts.down_bias)
-        mixed = self._native.experts(x.buffer, ids.buffer, weights.buffer, gate, up, down, GATES[kind])
+        table = experts.table
+        mixed = self._native.experts(x.buffer, ids.buffer, weights.buffer, gate, up, down, GATES[kind], table)
         return Value(mixed)
 
     def add(

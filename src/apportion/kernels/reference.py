@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from apportion.core.errors import Unsupported
 from apportion.formats.block import Floats
 from apportion.kernels.eager import EagerProgram
 from apportion.kernels.ops import Cache, ExpertWeights, Gate, Ints, RopeStyle, Routing
+from apportion.kernels.residency import Residency
 from apportion.kernels.steps import Forward
 from apportion.kernels.weight import Weight
 
@@ -20,7 +22,12 @@ NUMBERS_AT_A_TIME = 1 << 22  # a large matrix is decoded in runs of rows of abou
 class ReferenceOps:
     """`kernels.ops.Ops` in NumPy; shapes and meanings stand there."""
 
-    def program(self, forward: Forward) -> EagerProgram:
+    def program(self, forward: Forward, residency: Residency | None = None) -> EagerProgram:
+        if residency is not None:
+            raise Unsupported(
+                "the reference has all weights in memory",
+                hint="run it without a budget, or with the C++ core",
+            )
         return EagerProgram(self, forward)
 
     def prepare(self, weight: Weight) -> Weight:

@@ -26,6 +26,19 @@ class Slot:
     required: bool = True
 
 
+def layer_of(name: str) -> tuple[int | None, str]:
+    """The layer that a canonical tensor belongs to, and its name there; None where it belongs to none."""
+    if not name.startswith("blk."):
+        return None, name
+    _, layer, local = name.split(".", 2)
+    return int(layer), local
+
+
+def is_expert_matrix(local: str) -> bool:
+    """Whether this is a stack of matrices, one for each expert of a layer."""
+    return local.endswith("_exps.weight")
+
+
 def canonical_slots(config: ModelConfig) -> list[Slot]:
     """Every tensor that a model of this configuration can have, in layer order."""
     hidden, pairs = config.hidden_size, config.rope.dims // 2

@@ -11,10 +11,11 @@ from apportion.formats.blocks import load_as
 from apportion.formats.checkpoint import Checkpoint
 from apportion.kernels.memory import Region
 from apportion.kernels.ops import Ops
+from apportion.kernels.residency import Residency
 from apportion.kernels.weight import Weight
 from apportion.models.config import ModelConfig
 from apportion.models.family import FAMILIES, family_of, text_config
-from apportion.models.layout import Slot
+from apportion.models.layout import Slot, is_expert_matrix, layer_of
 from apportion.models.model import Model
 from apportion.models.read_gguf import read_gguf
 from apportion.models.read_hf import read_hf
@@ -39,12 +40,19 @@ def config_from_checkpoint(checkpoint: Checkpoint) -> ModelConfig:
     return read_hf(name, family, text_config(checkpoint.metadata))
 
 
-def load_model(checkpoint: Checkpoint, ops: Ops, *, on_progress: OnProgress | None = None) -> Model:
-    """Read all weights into one region of memory that is ours.
+def load_model(
+    checkpoint: Checkpoint,
+    ops: Ops,
+    *,
+    residency: Residency | None = None,
+    on_progress: OnProgress | None = None,
+) -> Model:
+    """Read the weights that stay in memory into one region that is ours.
 
     Args:
         checkpoint: opened; it can be closed afterwards.
         ops: what the model computes with.
+        residency: has the places of the weights that come and go; None where all stay.
         on_progress: called with bytes done and bytes in all.
 
     Raises:
@@ -54,24 +62,17 @@ def load_model(checkpoint: Checkpoint, ops: Ops, *, on_progress: OnProgress | No
     """
     config = config_from_checkpoint(checkpoint)
     resolution = resolve(config, checkpoint.tensors)
-    sizes = {
-        slot: stored_nbytes(slot, recipe.format(checkpoint.tensors))
-        for slot, recipe in resolution.recipes.items()
-    }
-    progress = _Progress(sum(sizes.values()), on_progress)
+    elsewhere = _elsewhere(resolution.recipes, checkpoint, residency)
+    recipes = {slot: recipe for slot, recipe in resolution.recipes.items() if slot.name not in elsewhere}
+    formats = {slot: recipe.format(checkpoint.tensors) for slot, recipe in recipes.items()}
+    progress = _Progress(sum(stored_nbytes(slot, formats[slot]) for slot in recipes), on_progress)
     reader = Reader(checkpoint, progress.add)
-    region = Region(
-        sum(
-            Region.room(kept_nbytes(slot, recipe.format(checkpoint.tensors)))
-            for slot, recipe in resolution.recipes.items()
-        )
-    )
     looked_up = looked_up_only(resolution.recipes)
-    matrices: dict[str, Weight] = {}
+    region = Region(sum(Region.room(kept_nbytes(slot, formats[slot])) for slot in recipes))
+    matrices: dict[str, Weight] = dict(elsewhere)
     vectors: dict[str, Floats] = {}
-    notes = list(resolution.notes)
-    for slot, recipe in resolution.recipes.items():
-        progress.begin(sizes[slot])
+    for slot, recipe in recipes.items():
+        progress.begin(stored_nbytes(slot, formats[slot]))
         if slot.kind == "vector":
             vectors[slot.name] = _load_vector(slot, recipe, reader, region)
         else:
@@ -79,8 +80,32 @@ def load_model(checkpoint: Checkpoint, ops: Ops, *, on_progress: OnProgress | No
             as_it_lies = slot.name == looked_up and not weight.interleaved
             matrices[slot.name] = weight if as_it_lies else ops.prepare(weight)
         progress.finish()
-    notes += _decoding_notes(resolution.recipes, checkpoint)
-    return Model(config, assemble(config, Tensors(matrices, vectors)), ops, tuple(notes))
+    notes = (*resolution.notes, *_decoding_notes(recipes, checkpoint))
+    weights = assemble(config, Tensors(matrices, vectors), residency)
+    return Model(config, weights, ops, notes, residency)
+
+
+def _elsewhere(
+    recipes: Mapping[Slot, Recipe], checkpoint: Checkpoint, residency: Residency | None
+) -> dict[str, Weight]:
+    """The matrices that come and go, by name: their places, or only what they are where they have none."""
+    found: dict[str, Weight] = {}
+    if residency is None:
+        return found
+    for slot, recipe in recipes.items():
+        layer, local = layer_of(slot.name)
+        if layer is None:
+            away = slot.name == "token_embd.weight" and residency.reads_embedding
+        elif is_expert_matrix(local):
+            away = residency.expert_table(layer) is not None
+        else:
+            places = residency.dense_weights(layer)
+            away = False
+            if places is not None and local in places:
+                found[slot.name] = places[local]
+        if away:
+            found[slot.name] = Weight(recipe.format(checkpoint.tensors), slot.shape, np.empty(0, np.uint8))
+    return found
 
 
 def looked_up_only(slots: Iterable[Slot]) -> str:

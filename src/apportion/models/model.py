@@ -13,6 +13,7 @@ from apportion.core.errors import UsageError
 from apportion.formats.block import Floats
 from apportion.kernels.eager import EagerProgram, RouteObserver
 from apportion.kernels.ops import ExpertWeights, Ints, Ops
+from apportion.kernels.residency import Residency
 from apportion.kernels.steps import Program
 from apportion.models.cache import KvCache
 from apportion.models.config import ModelConfig
@@ -27,15 +28,22 @@ class Model:
 
     Attributes:
         notes: what loading found worth saying (tensors that were left out, formats that were decoded).
+        residency: brings the weights that do not stay in memory; None where all of them do.
     """
 
     def __init__(
-        self, config: ModelConfig, weights: ModelWeights, ops: Ops, notes: tuple[str, ...] = ()
+        self,
+        config: ModelConfig,
+        weights: ModelWeights,
+        ops: Ops,
+        notes: tuple[str, ...] = (),
+        residency: Residency | None = None,
     ) -> None:
         self.config = config
         self.weights = weights
         self.ops = ops
         self.notes = notes
+        self.residency = residency
         scaling = config.rope.scaling
         is_longrope = scaling.kind == "longrope"
         # Caches of more positions than this are for a program of their own.
@@ -111,7 +119,7 @@ class Model:
     def _make_program(self, is_long: bool) -> Program:
         with self._making:
             if is_long not in self._programs:
-                self._programs[is_long] = self.ops.program(self._passes[is_long])
+                self._programs[is_long] = self.ops.program(self._passes[is_long], self.residency)
             return self._programs[is_long]
 
     def _checked(self, ids: ArrayLike) -> Ints:

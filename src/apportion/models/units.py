@@ -18,12 +18,11 @@ from apportion.formats.checkpoint import TensorInfo
 from apportion.memory.reader import BLOCK_NBYTES, room_for
 from apportion.models.config import ModelConfig
 from apportion.models.footprint import loaded_nbytes
-from apportion.models.layout import Slot
+from apportion.models.layout import Slot, is_expert_matrix, layer_of
 from apportion.models.recipes import Each, Recipe, Run, Stack, Whole, item_nbytes
 from apportion.models.resolve import resolve
 
 Tensors = Mapping[str, TensorInfo]
-EXPERT_MATRICES = ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +151,8 @@ def model_units(config: ModelConfig, tensors: Tensors) -> ModelUnits:
 def _layer(survey: _Survey, layer: int, sizes: Mapping[Slot, int]) -> LayerUnits:
     prefix = f"blk.{layer}."
     matrices = [slot for slot in sizes if slot.kind == "matrix" and slot.name.startswith(prefix)]
-    experts = [slot for slot in matrices if _is_expert(slot)]
-    dense = [slot for slot in matrices if not _is_expert(slot)]
+    experts = [slot for slot in matrices if is_expert_matrix(slot.name)]
+    dense = [slot for slot in matrices if not is_expert_matrix(slot.name)]
     count = experts[0].shape[0] if experts else 0
     units = survey.experts(experts, count)
     return LayerUnits(
@@ -165,10 +164,6 @@ def _layer(survey: _Survey, layer: int, sizes: Mapping[Slot, int]) -> LayerUnits
         experts=units,
         slot_nbytes=max((unit.slot_nbytes for unit in units), default=0),
     )
-
-
-def _is_expert(slot: Slot) -> bool:
-    return slot.name.split(".")[-2] in EXPERT_MATRICES
 
 
 class _Survey:
@@ -235,8 +230,8 @@ def _unit_of(
         else:
             stretches.append(stretch)
         start = stretch.offset - stretches[-1].offset
-        panels = in_panels(slot)
-        members.append(Member(_local(slot.name), kept, shape, len(stretches) - 1, start, panels))
+        name, panels = layer_of(slot.name)[1], in_panels(slot)
+        members.append(Member(name, kept, shape, len(stretches) - 1, start, panels))
     return Unit(tuple(stretches), tuple(members))
 
 
@@ -249,11 +244,6 @@ def _touch(before: Stretch, after: Stretch) -> bool:
 def _order(placed: tuple[Slot, tuple[int, ...], BlockFormat | None, Stretch | None]) -> tuple[int, int]:
     stretch = placed[3]
     return (0, 0) if stretch is None else (stretch.file, stretch.offset)
-
-
-def _local(name: str) -> str:
-    """A canonical name without its layer."""
-    return name.split(".", 2)[2] if name.startswith("blk.") else name
 
 
 def _stretch(recipe: Recipe, tensors: Tensors, index: int | None) -> Stretch | None:

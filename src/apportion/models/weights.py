@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from apportion._native import ExpertTable
 from apportion.formats.block import Floats
 from apportion.kernels.ops import ExpertWeights
+from apportion.kernels.residency import Residency
 from apportion.kernels.weight import Weight
 from apportion.models.config import ModelConfig
 
@@ -118,27 +120,32 @@ class Tensors:
         return self._vectors.get(f"{self._prefix}{name}.bias")
 
 
-def assemble(config: ModelConfig, tensors: Tensors) -> ModelWeights:
-    """Put loaded tensors to their places; all required ones are there."""
+def assemble(config: ModelConfig, tensors: Tensors, residency: Residency | None = None) -> ModelWeights:
+    """Put loaded tensors to their places; all required ones are there.
+
+    Args:
+        residency: knows where the experts are that come and go.
+    """
+    tables = [None if residency is None else residency.expert_table(i) for i in range(config.num_layers)]
     embedding = tensors.matrix("token_embd")
     names = {"freqs": "rope_freqs", "short": "rope_factors_short", "long": "rope_factors_long"}
     divisors = {key: tensors.maybe_vector(name) for key, name in names.items()}
     return ModelWeights(
         embedding=embedding,
-        layers=tuple(_layer(config, tensors.layer(i), i) for i in range(config.num_layers)),
+        layers=tuple(_layer(config, tensors.layer(i), i, table) for i, table in enumerate(tables)),
         output_norm=tensors.vector("output_norm"),
         head=tensors.maybe_matrix("output") or embedding,
         rope_divisors={key: value for key, value in divisors.items() if value is not None},
     )
 
 
-def _layer(config: ModelConfig, tensors: Tensors, layer: int) -> LayerWeights:
+def _layer(config: ModelConfig, tensors: Tensors, layer: int, table: ExpertTable | None) -> LayerWeights:
     latent = config.latent is not None
     return LayerWeights(
         attn_norm=tensors.vector("attn_norm"),
         attention=_latent(tensors) if latent else _attention(tensors),
         ffn_norm=tensors.vector("ffn_norm"),
-        feed_forward=_moe(tensors) if config.has_experts(layer) else _dense(tensors, ""),
+        feed_forward=_moe(tensors, table) if config.has_experts(layer) else _dense(tensors, ""),
         post_attention_norm=tensors.maybe_vector("post_attention_norm"),
         post_ffn_norm=tensors.maybe_vector("post_ffw_norm"),
     )
@@ -179,13 +186,13 @@ def _dense(tensors: Tensors, suffix: str) -> DenseWeights:
     return DenseWeights(gate, up, down)
 
 
-def _moe(tensors: Tensors) -> MoeWeights:
+def _moe(tensors: Tensors, table: ExpertTable | None) -> MoeWeights:
     gate, up, down = (tensors.matrix(f"ffn_{name}_exps") for name in ("gate", "up", "down"))
-    biases = (tensors.bias(f"ffn_{name}_exps") for name in ("gate", "up", "down"))
+    gate_bias, up_bias, down_bias = (tensors.bias(f"ffn_{name}_exps") for name in ("gate", "up", "down"))
     shared = tensors.maybe_matrix("ffn_gate_shexp") is not None
     return MoeWeights(
         router=tensors.matrix("ffn_gate_inp"),
-        experts=ExpertWeights(gate, up, down, *biases),
+        experts=ExpertWeights(gate, up, down, gate_bias, up_bias, down_bias, table),
         router_bias=tensors.bias("ffn_gate_inp"),
         choice_bias=tensors.bias("exp_probs_b"),
         shared=_dense(tensors, "_shexp") if shared else None,

@@ -1,0 +1,59 @@
+"""What a program that does not have all its weights in memory asks for while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from apportion._native import ExpertTable
+from apportion.formats.block import Floats
+from apportion.kernels.ops import Ints
+from apportion.kernels.weight import Weight
+
+
+class Residency(Protocol):
+    """Who brings the weights that come and go.
+
+    Attributes:
+        streamed_layers: layers whose dense part does not stay in memory, in order.
+        chunk: tokens that pass a layer at a time.
+        experts_per_token: how many experts a token is routed to; 0 where there are none.
+        reads_embedding: the embedding is read row by row, with `embed`.
+    """
+
+    @property
+    def streamed_layers(self) -> Sequence[int]: ...
+
+    @property
+    def chunk(self) -> int: ...
+
+    @property
+    def experts_per_token(self) -> int: ...
+
+    @property
+    def reads_embedding(self) -> bool: ...
+
+    def expert_table(self, layer: int) -> ExpertTable | None:
+        """Where the experts of a layer are; None where all of them stay in memory."""
+
+    def dense_weights(self, layer: int) -> Mapping[str, Weight] | None:
+        """The places of a streamed layer's matrices, by local name; None where they stay in memory."""
+
+    def require(self, layer: int) -> None:
+        """Return when the dense part of a streamed layer is in its place. What was required before is not
+        needed any more.
+
+        Raises:
+            ApportionError: reading failed.
+        """
+
+    def acquire(self, layer: int, ids: Ints) -> Iterator[Sequence[int]]:
+        """Experts of a layer that tokens chose, `ids` [T, R], as they come to memory: each once, and of
+        several tokens in the order of their numbers. Those of a part are needed until the next is asked for.
+
+        Raises:
+            ApportionError: reading failed.
+        """
+
+    def embed(self, ids: Ints) -> Floats:
+        """Tokens -> hidden states [T, H], where the embedding is read row by row."""

@@ -1,0 +1,78 @@
+"""Programs whose weights come and go: run in pieces, with a word from the residency where one ends."""
+
+from __future__ import annotations
+
+from threading import Lock
+
+import numpy as np
+
+from apportion.formats.block import Floats
+from apportion.kernels.memory import KvMemory
+from apportion.kernels.ops import Ints
+from apportion.kernels.record import WANTS, NativeProgram, Recorder, Value
+from apportion.kernels.residency import Residency
+from apportion.kernels.steps import Forward, Want
+
+
+class StreamedProgram(NativeProgram):
+    """`kernels.steps.Program` on the core, one layer after the other for all tokens of a run.
+
+    Raises, beside what programs raise: ApportionError where a weight could not be read. The run has then
+    written some keys and values; another run can follow.
+    """
+
+    def __init__(self, forward: Forward, isa: str, threads: int, exact: bool, residency: Residency) -> None:
+        self._residency = residency
+        self._running = Lock()
+        super().__init__(forward, isa, threads, exact)
+        tables = [residency.expert_table(layer) for layer in range(forward.num_layers)]
+        self._routed = [layer for layer, table in enumerate(tables) if table is not None]
+        self._per_token = residency.experts_per_token
+
+    def _enter(self, forward: Forward, steps: Recorder) -> Value:
+        if self._residency.reads_embedding:
+            return steps.input(forward.hidden_size)
+        return forward.embed(steps)
+
+    def run(
+        self,
+        source: Ints | Floats,
+        memory: KvMemory | None,
+        start: int,
+        first: int = 0,
+        last: int | None = None,
+        want: Want = "last",
+    ) -> Floats:
+        last = self._num_layers if last is None else last
+        out = self._room(len(source), want)
+        native = None if memory is None else memory.native
+        with self._running:
+            if source.ndim == 1 and self._residency.reads_embedding:
+                source = self._residency.embed(source)
+            self._native.begin(native, source, start, first, last, WANTS[want], out, self._residency.chunk)
+            self._pass_layers(len(source), first, last)
+            self._native.end()
+        return out
+
+    def _entering(self, source: Ints | Floats) -> Ints | Floats:
+        """What the core takes for tokens or hidden states."""
+        if self._residency.reads_embedding and source.ndim == 1:
+            return self._residency.embed(np.asarray(source, np.int32))
+        return source
+
+    def _pass_layers(self, num_tokens: int, first: int, last: int) -> None:
+        routed = iter([layer for layer in self._routed if first <= layer < last])
+        chosen = np.empty((num_tokens, self._per_token), np.int32)
+        for layer in (*self._residency.streamed_layers, last):
+            if not first <= layer <= last:
+                continue
+            while self._native.advance(layer):
+                self._mix_experts(next(routed), chosen)
+            if layer < last:
+                self._residency.require(layer)
+
+    def _mix_experts(self, layer: int, chosen: Ints) -> None:
+        self._native.chosen(chosen)
+        for experts in self._residency.acquire(layer, chosen):
+            self._native.apply(experts)
+        self._native.pass_on()

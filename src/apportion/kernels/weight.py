@@ -46,12 +46,17 @@ class Weight:
         _native.dequantize(self.storage, rows, out.reshape(-1, self.shape[-1]))
         return out
 
+    @property
+    def can_interleave(self) -> bool:
+        """Whether rows can be rearranged into panels, or are: whole panels, of a format with kernels."""
+        return self.format.native and self.shape[-2] % _native.PANEL_ROWS == 0
+
     def interleave(self, threads: int = 1) -> Weight:
         """The same numbers, rearranged in the memory of `data`.
 
         Itself where the rows are not a multiple of 16, or the core has no kernels for the format.
         """
-        if self.interleaved or not self.format.native or self.shape[-2] % _native.PANEL_ROWS:
+        if self.interleaved or not self.can_interleave:
             return self
         _native.interleave_rows(self.format.ggml_type, self.data.reshape(-1, self.data.shape[-1]), threads)
         return Weight(self.format, self.shape, self.data, interleaved=True)

@@ -1,0 +1,149 @@
+"""Layers that do not stay in memory: their dense parts pass through a ring of buffers, read ahead.
+
+Layer number i of those that stream always lands in buffer i mod n, so that a program knows its addresses:
+
+    buffer 0   | layer 3 computes | layer 5 is read  ...
+    buffer 1   | layer 4 is read  | layer 4 computes ...
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from apportion.core.claim import Kind
+from apportion.core.errors import ApportionError
+from apportion.engine.residency.counters import Counters
+from apportion.formats.block import Bytes
+from apportion.kernels.weight import Weight
+from apportion.memory import Arena, Ledger, Part, Reader, Slot, Ticket, parts_in_a_row
+from apportion.models.units import LayerUnits, Member
+
+
+class LayerRing:
+    """The streamed layers' dense parts, in the order in which passes need them. One thread at a time.
+
+    Args:
+        layers: at least one, all of which can stream.
+        num_buffers: at least 2.
+        files: the reader's numbers of the checkpoint's files.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[LayerUnits],
+        num_buffers: int,
+        ledger: Ledger,
+        reader: Reader,
+        files: Sequence[int],
+        counters: Counters,
+        threads: int,
+    ) -> None:
+        num_buffers = min(num_buffers, len(layers))
+        self._arena = Arena(
+            ledger, Kind.IO_BUFFERS, max(layer.dense_slot_nbytes for layer in layers), num_buffers
+        )
+        self._slots = [_taken(self._arena) for _ in range(num_buffers)]
+        self._inside: list[int | None] = [None] * num_buffers  # which number is complete in each buffer
+        self._arriving: dict[int, Ticket] = {}  # by buffer
+        self._aimed: list[int | None] = [None] * num_buffers  # which number is read into each buffer
+        self._stuck: dict[int, tuple[Ticket, ApportionError]] = {}
+        self._reader = reader
+        self._counters = counters
+        self._threads = threads
+        self._numbers = {units.layer: number for number, units in enumerate(layers)}
+        self._parts: list[tuple[Part, ...]] = []
+        self._weights: list[dict[str, Weight]] = []
+        for number, units in enumerate(layers):
+            assert units.dense is not None
+            parts = parts_in_a_row((files[s.file], s.offset, s.nbytes) for s in units.dense.stretches)
+            view = self._arena.view(self._slots[number % num_buffers])
+            self._parts.append(parts)
+            self._weights.append(
+                {
+                    member.name: _as_read(member, view[parts[member.stretch].first + member.start :])
+                    for member in units.dense.members
+                }
+            )
+
+    @property
+    def nbytes(self) -> int:
+        return self._arena.nbytes
+
+    def weights(self, layer: int) -> Mapping[str, Weight] | None:
+        """The matrices of a layer as they are once it was required; None where it does not stream."""
+        number = self._numbers.get(layer)
+        if number is None:
+            return None
+        return {name: _as_used(weight) for name, weight in self._weights[number].items()}
+
+    def require(self, layer: int) -> None:
+        """Return when the layer is in its buffer, and begin to read those that come next."""
+        number = self._numbers[layer]
+        buffer = number % len(self._slots)
+        self._start(number)
+        if self._inside[buffer] != number:
+            began = time.perf_counter()
+            self._finish(buffer)
+            if self._inside[buffer] != number:  # it was on its way to another layer
+                self._start(number)
+                self._finish(buffer)
+            self._counters.stall_s += time.perf_counter() - began
+        for ahead in range(1, len(self._slots)):
+            following = (number + ahead) % len(self._parts)
+            if following % len(self._slots) != buffer:
+                self._start(following)
+
+    def _start(self, number: int) -> None:
+        buffer = number % len(self._slots)
+        if self._inside[buffer] == number or buffer in self._arriving:
+            return
+        if buffer in self._stuck:  # it may still be written to
+            ticket, error = self._stuck[buffer]
+            if not self._reader.settled(ticket):
+                raise error
+            del self._stuck[buffer]
+        self._inside[buffer] = None
+        self._aimed[buffer] = number
+        self._arriving[buffer] = self._reader.submit(self._arena, self._slots[buffer], self._parts[number])
+        self._counters.layer_reads += 1
+
+    def _finish(self, buffer: int) -> None:
+        ticket = self._arriving.pop(buffer)
+        number = self._aimed[buffer]
+        try:
+            self._reader.wait(ticket)
+        except ApportionError as error:
+            self._stuck[buffer] = (ticket, error)
+            raise
+        assert number is not None
+        for weight in self._weights[number].values():
+            weight.interleave(self._threads)
+        self._inside[buffer] = number
+
+    def close(self) -> None:
+        """Wait for reads. The memory goes with the last of the arrays in it: a model's weights are some."""
+        for ticket in self._arriving.values():
+            with suppress(ApportionError):  # nobody asks for it any more
+                self._reader.wait(ticket)
+        self._arriving.clear()
+        self._weights.clear()
+        with suppress(BufferError):
+            self._arena.close()
+
+
+def _taken(arena: Arena) -> Slot:
+    slot = arena.take()
+    assert slot is not None
+    return slot
+
+
+def _as_read(member: Member, place: Bytes) -> Weight:
+    rows = place[: member.nbytes].reshape(*member.shape[:-1], -1)
+    return Weight(member.format, member.shape, rows, member.interleaved)
+
+
+def _as_used(weight: Weight) -> Weight:
+    """What `Weight.interleave` gives for it, without touching its bytes."""
+    return Weight(weight.format, weight.shape, weight.data, weight.interleaved or weight.can_interleave)

@@ -1,0 +1,73 @@
+"""The embedding row by row, where it does not stay in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from apportion import _native
+from apportion.core.claim import Kind
+from apportion.formats.block import Floats
+from apportion.kernels.ops import Ints
+from apportion.memory import Arena, Ledger, Part, Reader, room_for
+from apportion.models.units import Unit
+
+BUFFER_NBYTES = 1 << 20
+
+
+class EmbeddingRows:
+    """Reads the rows that tokens name.
+
+    Args:
+        unit: the embedding, its rows as files have them.
+        file: the reader's number of its file.
+        scale: factor on the rows.
+    """
+
+    def __init__(self, unit: Unit, file: int, scale: float, ledger: Ledger, reader: Reader) -> None:
+        (table,) = unit.members
+        assert not table.interleaved
+        self._format = table.format
+        self._width = table.shape[1]
+        self._row_nbytes = table.format.row_nbytes(self._width)
+        self._file = file
+        self._offset = unit.stretches[table.stretch].offset + table.start
+        self._scale = np.float32(scale)
+        self._reader = reader
+        self._arena = Arena(ledger, Kind.IO_BUFFERS, max(BUFFER_NBYTES, room_for(4095, self._row_nbytes)), 1)
+        slot = self._arena.take()
+        assert slot is not None
+        self._slot = slot
+
+    @property
+    def nbytes(self) -> int:
+        return self._arena.nbytes
+
+    def read(self, ids: Ints) -> Floats:
+        """Tokens [T] -> hidden states [T, H]."""
+        rows, places = np.unique(ids, return_inverse=True)
+        stored = np.empty((len(rows), self._row_nbytes), np.uint8)
+        done = 0
+        while done < len(rows):
+            done += self._fill(rows[done:], stored[done:])
+        decoded = np.empty((len(rows), self._width), np.float32)
+        _native.dequantize(self._format.ggml_type, stored, decoded)
+        return np.ascontiguousarray(decoded[places.reshape(-1)] * self._scale)
+
+    def _fill(self, rows: Ints, out: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> int:
+        """Read as many rows as the buffer has room for; how many."""
+        parts: list[Part] = []
+        place = 0
+        for row in rows.tolist():
+            part = Part(self._file, self._offset + row * self._row_nbytes, self._row_nbytes, place)
+            if place + part.room > self._arena.slot_nbytes:
+                break
+            parts.append(part)
+            place += part.room
+        self._reader.wait(self._reader.submit(self._arena, self._slot, parts))
+        view = self._arena.view(self._slot)
+        for part, line in zip(parts, out, strict=False):
+            line[:] = view[part.first : part.first + self._row_nbytes]
+        return len(parts)
+
+    def close(self) -> None:
+        self._arena.close()

@@ -287,6 +287,26 @@ class Recorder {
     std::copy_n(input.ids, ids.size(), ids.data<int32_t>());
   }
 
+  // Other experts in their place: routes that were recorded, with the weights of those that the router chose.
+  void choose(nb::handle ids_) {
+    const ExpertInput input = waiting_input();
+    const View ids(ids_, "ids", kInt);
+    ids.of_ndim(2).contiguous();
+    require(ids.dim(0) == input.num_tokens && ids.dim(1) == input.per_token, "ids have the wrong shape");
+    const int32_t* chosen = ids.data<const int32_t>();
+    for (size_t i = 0; i < ids.size(); ++i)
+      require(chosen[i] >= 0 && size_t(chosen[i]) < program_.waiting_for().experts.count, "no such expert");
+    std::copy_n(chosen, ids.size(), const_cast<int32_t*>(input.ids));
+  }
+
+  // The choice is made: experts may be applied.
+  void start_experts() {
+    waiting_input();
+    next_expert_ = 0;
+    Unlocked unlocked;
+    program_.start_experts();
+  }
+
   // What the router saw: the experts' input [T, H], and the weights of the chosen [T, R].
   void router_view(nb::handle x_, nb::handle weights_) {
     const ExpertInput input = waiting_input();
@@ -315,7 +335,6 @@ class Recorder {
   // All experts that the tokens chose were applied.
   void pass_on() {
     waiting_input();
-    next_expert_ = 0;
     Unlocked unlocked;
     program_.pass_on();
   }
@@ -387,7 +406,7 @@ class Recorder {
     return request;
   }
 
-  ExpertInput waiting_input() const {
+  ExpertInput waiting_input() {
     require(going_ && program_.is_waiting(), "the program does not wait for experts");
     return program_.expert_input();
   }
@@ -511,6 +530,8 @@ void bind_program(nb::module_& m) {
            nb::arg("last"), nb::arg("want"), nb::arg("out"), nb::arg("chunk"))
       .def("advance", &Recorder::advance)
       .def("chosen", &Recorder::chosen)
+      .def("choose", &Recorder::choose)
+      .def("start_experts", &Recorder::start_experts)
       .def("router_view", &Recorder::router_view)
       .def("apply", &Recorder::apply)
       .def("pass_on", &Recorder::pass_on)

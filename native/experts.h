@@ -39,8 +39,6 @@ class ExpertPass {
 
   void end();
 
-  const ExpertInput& input() const { return input_; }
-
  private:
   // Tokens of an expert: places begin .. end - 1 of lists that are sorted by expert. `at` counts the part's places.
   struct Piece {

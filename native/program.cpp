@@ -174,9 +174,6 @@ Program::Pause Program::advance(size_t layer) {
     run_steps(next_, until);
     next_ = until;
     if (stop != stops_.end() && until == *stop) {
-      const ExpertsStep& step = waiting_for();
-      const Scene all = whole();
-      experts_.begin(context_, input_of(all, step), step.experts, step.kind, all.at(step.out));
       is_waiting_ = true;
       return Pause::experts;
     }
@@ -186,7 +183,13 @@ Program::Pause Program::advance(size_t layer) {
 
 const ExpertsStep& Program::waiting_for() const { return std::get<ExpertsStep>(steps_[next_]); }
 
-ExpertInput Program::expert_input() const { return experts_.input(); }
+ExpertInput Program::expert_input() { return input_of(whole(), waiting_for()); }
+
+void Program::start_experts() {
+  const ExpertsStep& step = waiting_for();
+  const Scene all = whole();
+  experts_.begin(context_, input_of(all, step), step.experts, step.kind, all.at(step.out));
+}
 
 void Program::pass_on() {
   experts_.end();

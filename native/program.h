@@ -80,10 +80,11 @@ class Program {
   bool begin(const Request& request);
   // Runs to the next stop, or to layer `layer` if that comes first.
   Pause advance(size_t layer);
-  // The experts that the program waits for.
+  // The experts that the program waits for, and what enters them. After start_experts() it is not to change.
   const ExpertsStep& waiting_for() const;
-  ExpertInput expert_input() const;
+  ExpertInput expert_input();
   bool is_waiting() const { return is_waiting_; }
+  void start_experts();
   void apply(std::span<const uint32_t> experts) { experts_.apply(experts); }
   void pass_on();
   // At layer `last` of the request.

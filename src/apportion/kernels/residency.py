@@ -47,6 +47,11 @@ class Residency(Protocol):
             ApportionError: reading failed.
         """
 
+    def route(self, layer: int, ids: Ints) -> Ints | None:
+        """Told the experts of a layer that tokens chose, `ids` [T, R]; others to be used in their place, or
+        None.
+        """
+
     def acquire(self, layer: int, ids: Ints) -> Iterator[Sequence[int]]:
         """Experts of a layer that tokens chose, `ids` [T, R], as they come to memory: each once, and of
         several tokens in the order of their numbers. Those of a part are needed until the next is asked for.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from threading import Lock
+from typing import cast
 
 import numpy as np
 
@@ -47,9 +48,8 @@ class StreamedProgram(NativeProgram):
         out = self._room(len(source), want)
         native = None if memory is None else memory.native
         with self._running:
-            if source.ndim == 1 and self._residency.reads_embedding:
-                source = self._residency.embed(source)
-            self._native.begin(native, source, start, first, last, WANTS[want], out, self._residency.chunk)
+            x = self._entering(source)
+            self._native.begin(native, x, start, first, last, WANTS[want], out, self._residency.chunk)
             self._pass_layers(len(source), first, last)
             self._native.end()
         return out
@@ -57,7 +57,7 @@ class StreamedProgram(NativeProgram):
     def _entering(self, source: Ints | Floats) -> Ints | Floats:
         """What the core takes for tokens or hidden states."""
         if self._residency.reads_embedding and source.ndim == 1:
-            return self._residency.embed(np.asarray(source, np.int32))
+            return self._residency.embed(cast("Ints", source))
         return source
 
     def _pass_layers(self, num_tokens: int, first: int, last: int) -> None:
@@ -73,6 +73,11 @@ class StreamedProgram(NativeProgram):
 
     def _mix_experts(self, layer: int, chosen: Ints) -> None:
         self._native.chosen(chosen)
+        others = self._residency.route(layer, chosen)
+        if others is not None:
+            self._native.choose(others)
+            chosen = others
+        self._native.start_experts()
         for experts in self._residency.acquire(layer, chosen):
             self._native.apply(experts)
         self._native.pass_on()

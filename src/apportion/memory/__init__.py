@@ -6,7 +6,16 @@ from apportion.memory.account import Account, Demand, TierAccount
 from apportion.memory.arena import Arena, Slot
 from apportion.memory.faults import ReadFault
 from apportion.memory.ledger import Lease, Ledger
-from apportion.memory.reader import OpenedFile, Part, Reader, ReadStats, Ticket, parts_in_a_row, room_for
+from apportion.memory.reader import (
+    OpenedFile,
+    Part,
+    Priority,
+    Reader,
+    ReadStats,
+    Ticket,
+    parts_in_a_row,
+    room_for,
+)
 
 __all__ = [
     "Account",
@@ -16,6 +25,7 @@ __all__ = [
     "Ledger",
     "OpenedFile",
     "Part",
+    "Priority",
     "ReadFault",
     "ReadStats",
     "Reader",

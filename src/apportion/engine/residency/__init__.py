@@ -1,4 +1,4 @@
-"""Which weights are in memory, and how the others get there: expert slots, streamed layers, embedding rows."""
+"""Which weights are in memory, and how the others get there."""
 
 from apportion.engine.residency.counters import Counters
 from apportion.engine.residency.residency import Residency

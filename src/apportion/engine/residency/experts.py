@@ -13,7 +13,7 @@ from apportion._native import INTERLEAVED, ExpertTable
 from apportion.core.errors import ApportionError
 from apportion.engine.residency.counters import Counters
 from apportion.kernels.ops import Ints
-from apportion.memory import Arena, Part, Reader, Slot, Ticket, parts_in_a_row
+from apportion.memory import Arena, Part, Priority, Reader, Slot, Ticket, parts_in_a_row
 from apportion.models.units import LayerUnits, Unit
 from apportion.policies.expert_cache import ExpertCache
 from apportion.policies.load_order import LoadOrder
@@ -156,7 +156,7 @@ class ExpertSlots:
         if slot is None:
             return False
         self._slots[expert] = slot
-        priority = "prefetch" if is_prefetch else "demand"
+        priority: Priority = "prefetch" if is_prefetch else "demand"
         self._arriving[expert] = self._reader.submit(self._arena, slot, self._parts[expert], priority)
         return True
 

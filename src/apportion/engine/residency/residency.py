@@ -17,7 +17,7 @@ from apportion.engine.residency.rows import EmbeddingRows
 from apportion.formats.block import Floats
 from apportion.kernels.ops import Ints
 from apportion.kernels.weight import Weight
-from apportion.memory import Arena, Demand, Ledger, ReadFault, Reader
+from apportion.memory import Arena, Demand, Ledger, Reader, ReadFault
 from apportion.models.config import ModelConfig
 from apportion.models.units import LayerUnits, ModelUnits
 from apportion.plan import Plan
@@ -25,8 +25,8 @@ from apportion.policies import EXPERT_CACHES, LOAD_ORDERS, PREDICTIONS
 
 CHUNK = 512  # tokens that pass a layer at a time; beyond it products gain little
 
-OnRoute: TypeAlias = Callable[[int, Ints], None]
-"""Told a layer and the experts that tokens chose there, ids [T, R]."""
+OnRoute: TypeAlias = Callable[[int, Ints], Ints | None]
+"""Told a layer and the experts that tokens chose there, ids [T, R]; gives others in their place, or None."""
 
 
 class Residency:
@@ -160,9 +160,10 @@ class Residency:
         assert self._ring is not None
         self._ring.require(layer)
 
+    def route(self, layer: int, ids: Ints) -> Ints | None:
+        return None if self.on_route is None else self.on_route(layer, ids)
+
     def acquire(self, layer: int, ids: Ints) -> Iterator[Sequence[int]]:
-        if self.on_route is not None:
-            self.on_route(layer, ids)
         parts = self._experts[layer].acquire(ids)
         if self._predicts:
             parts = self._reading_ahead(layer, ids, parts)

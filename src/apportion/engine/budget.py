@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apportion.core.claim import Claim, Kind, Tier
-from apportion.core.errors import ApportionError
-from apportion.core.keys import dense_key
+from apportion.core.errors import ApportionError, UsageError
 from apportion.core.resident import rss_bytes
 from apportion.engine.residency import Residency
+from apportion.hardware.budget import parse_budget
+from apportion.hardware.memory import memory_limits
 from apportion.hardware.profile import Profile, load_profile
 from apportion.hardware.storage import file_system
 from apportion.memory import Ledger, ReadFault
 from apportion.models.config import ModelConfig
 from apportion.models.units import ModelUnits, model_units
-from apportion.plan import Plan, PolicyNames
-from apportion.plan.planner import make_plan
-from apportion.policies import PLACEMENTS
-from apportion.policies.placement import PlacedUnit
+from apportion.plan import Plan, PolicyNames, make_plan, read_plan
+from apportion.plan.adopt import adopt_plan
 
 if TYPE_CHECKING:
     from apportion.formats.checkpoint import Checkpoint
-    from apportion.plan.plan import KvType
+    from apportion.plan.plan import KvType, PrefillOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,8 @@ class Budget:
         ram: bytes of RAM that the whole process may take.
         ctx: positions of the context; None lets the budget decide.
         policies: that decide; the baselines unless chosen.
-        plan: carried out in place of one made here; the other fields then say nothing.
+        prefill: all of a prompt's tokens pass a layer before the next, or chunk after chunk all layers.
+        plan: carried out in place of one made here; the fields above then say nothing.
         faults: for tests: which reads of streamed weights go wrong.
         stuck_after_s: a read that takes longer fails.
     """
@@ -44,6 +44,7 @@ class Budget:
     ctx: int | None = None
     kv: KvType = "f16"
     policies: PolicyNames = field(default_factory=PolicyNames)
+    prefill: PrefillOrder = "layer_major"
     plan: Plan | None = None
     faults: Sequence[ReadFault] = ()
     stuck_after_s: float = 30.0
@@ -68,6 +69,36 @@ class Apportioned:
             self.residency.close()
 
 
+def budget_of(
+    ram: int | str | None,
+    plan: Plan | str | Path | None,
+    *,
+    ctx: int | None = None,
+    kv: KvType = "f16",
+    policies: PolicyNames | None = None,
+    prefill: PrefillOrder = "layer_major",
+) -> Budget | None:
+    """The budget that is meant; None where neither a size nor a plan is given.
+
+    Raises:
+        UsageError: both are given, or the size is none.
+        NotFound, BadFile: the plan's file cannot be read.
+    """
+    if plan is not None:
+        if ram is not None:
+            raise UsageError("a plan and a budget exclude each other", "the plan states its own budget")
+        known = plan if isinstance(plan, Plan) else read_plan(Path(plan))
+        return Budget(known.ram, plan=known)
+    if ram is None:
+        return None
+    return Budget(ram_bytes(ram), ctx, kv, policies or PolicyNames(), prefill)
+
+
+def ram_bytes(ram: int | str) -> int:
+    """A budget as a number, or as people write it: `4GiB`, `50%`, `auto`."""
+    return ram if isinstance(ram, int) else parse_budget(ram, memory_limits())
+
+
 def apportion(
     checkpoint: Checkpoint, config: ModelConfig, budget: Budget, threads: int, name: str = ""
 ) -> Apportioned:
@@ -79,21 +110,24 @@ def apportion(
     """
     units = model_units(config, checkpoint.tensors)
     runtime = rss_bytes()
-    plan = budget.plan or make_plan(
-        config,
-        units,
-        budget.ram,
-        runtime_nbytes=runtime,
-        threads=threads,
-        model=name,
-        ctx=budget.ctx,
-        kv=budget.kv,
-        profile=profile_for(checkpoint.files[0]),
-        policies=budget.policies,
-        place=lambda layers, nbytes: placed(budget.policies.placement, layers, nbytes),
-    )
+    profile = profile_for(checkpoint.files[0])
+    if budget.plan is not None:
+        plan = adopt_plan(budget.plan, config, units, runtime_nbytes=runtime, profile=profile)
+    else:
+        plan = make_plan(
+            config,
+            units,
+            budget.ram,
+            runtime_nbytes=runtime,
+            threads=threads,
+            model=name,
+            ctx=budget.ctx,
+            kv=budget.kv,
+            profile=profile,
+            policies=budget.policies,
+        )
+        plan = replace(plan, prefill=budget.prefill)
     num_experts = [layer.num_experts for layer in units.layers]
-    plan.require_suits(num_experts)
     ledger = Ledger({Tier.RAM: plan.ram})
     ledger.reserve(*kept_claims(units, plan, runtime))
     if plan.is_resident(num_experts):
@@ -124,12 +158,6 @@ def kept_claims(units: ModelUnits, plan: Plan, runtime: int) -> tuple[Claim, ...
         Claim(Kind.EXPERT_SLOTS, experts),
         *(Claim(kind, plan.nbytes.get(kind, 0)) for kind in kinds),
     )
-
-
-def placed(policy: str, layers: Sequence[tuple[int, int]], nbytes: int) -> Collection[int]:
-    """The layers whose dense parts stay, by a placement policy; of (layer, bytes), within so many bytes."""
-    units = [PlacedUnit(dense_key(layer), size) for layer, size in layers]
-    return [key.layer for key in PLACEMENTS.choose(policy).choose(units, nbytes)]
 
 
 def profile_for(file: Path) -> Profile | None:

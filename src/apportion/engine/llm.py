@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Literal, cast, overload
 
 import numpy as np
 
+from apportion.core.claim import Tier
 from apportion.core.errors import UsageError
 from apportion.core.settings import THREADS, get
+from apportion.engine.budget import budget_of, ram_bytes
 from apportion.engine.completion import Completion
 from apportion.engine.loading import LoadedModel, load
 from apportion.engine.params import SamplingParams
 from apportion.engine.prompts import Message, Prompt, Prompts, chat_ids, is_one_prompt, prompt_ids, required
-from apportion.engine.runner import Runner
+from apportion.engine.runner import PREFILL_CHUNK, Runner
 from apportion.engine.sequence import Sequence as TokenSequence
 from apportion.engine.stream import Progress, Stream
 from apportion.kernels import NativeOps
@@ -23,7 +25,10 @@ from apportion.kernels.ops import Ints
 
 if TYPE_CHECKING:
     from apportion.kernels import Ops
+    from apportion.memory import Ledger
     from apportion.models import Model
+    from apportion.plan import Plan, PolicyNames
+    from apportion.plan.plan import PrefillOrder
     from apportion.text.chat_template import ChatTemplate
     from apportion.text.tokenizer import Tokenizer
 
@@ -50,8 +55,16 @@ class LLM:
         on_progress: called with (phase, done, total) while pulling and loading, in bytes, and while reading a
             prompt, in tokens.
         ops: what computes, in place of the C++ core; `threads` and `exact` then say nothing.
+        ram: what the whole process may take, as bytes, `4GiB`, `50%` or `auto`; None loads all weights
+            whatever they take. Within it the most useful weights stay in memory and the others are read when
+            they are needed; the answers are the same.
+        plan: how to divide it, made before (`apportion plan --out`), in place of `ram`, `ctx` and `kv`.
+        policies: which policies divide it.
+        prefill: where weights come and go, `layer_major` has all of a prompt pass a layer before the next;
+            `chunked` runs chunk after chunk through all layers, and is there to compare.
 
     Raises:
+        DoesNotFit: the budget is too small; the error names the smallest that would do.
         NotFound, SourceError: the reference names nothing that can be had.
         BadFile, Unsupported: the checkpoint cannot be read or run.
         UsageError: an argument is out of range.
@@ -68,12 +81,18 @@ class LLM:
         offline: bool = False,
         on_progress: Progress | None = None,
         ops: Ops | None = None,
+        ram: int | str | None = None,
+        plan: Plan | str | Path | None = None,
+        policies: PolicyNames | None = None,
+        prefill: PrefillOrder = "layer_major",
     ) -> None:
         if kv not in KV_TYPES:
             raise UsageError(f"unknown KV type {kv!r}", hint="choose f16 or f32")
         if ops is None:
             ops = NativeOps(threads=get(THREADS) if threads is None else threads, exact=exact)
-        self._attach(load(model, ops, offline=offline, on_progress=on_progress), ctx, kv, on_progress)
+        budget = budget_of(ram, plan, ctx=ctx, kv=kv, policies=policies, prefill=prefill)
+        loaded = load(model, ops, budget=budget, offline=offline, on_progress=on_progress)
+        self._attach(loaded, ctx, kv, on_progress)
 
     @classmethod
     def from_loaded(
@@ -92,8 +111,11 @@ class LLM:
     def _attach(self, loaded: LoadedModel, ctx: int | None, kv: str, on_progress: Progress | None) -> None:
         self._loaded = loaded
         self._on_progress = on_progress
+        if loaded.apportioned is not None:
+            plan = loaded.apportioned.plan
+            ctx, kv = plan.ctx, plan.kv
         self.ctx = context_length(ctx, loaded.model.config.context_length)
-        self._runner = Runner(loaded.model, self.ctx, KV_TYPES[kv])
+        self._runner = Runner(loaded.model, self.ctx, KV_TYPES[kv], tokens_per_pass(loaded, self.ctx))
 
     @property
     def name(self) -> str:
@@ -123,6 +145,30 @@ class LLM:
     @property
     def loaded(self) -> LoadedModel:
         return self._loaded
+
+    @property
+    def plan(self) -> Plan | None:
+        """How memory is divided; None where no budget was stated."""
+        return None if self._loaded.apportioned is None else self._loaded.apportioned.plan
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """The account of the budget; None where none was stated."""
+        return None if self._loaded.apportioned is None else self._loaded.apportioned.ledger
+
+    def set_ram(self, ram: int | str) -> int:
+        """Change the budget while the model is loaded: expert slots are given back, at least 2 of each layer
+        stay. Not while an answer is computed.
+
+        Returns:
+            The bytes that are leased beyond the new budget still; 0 where it holds.
+
+        Raises:
+            UsageError: no budget was stated at the beginning.
+        """
+        if self.ledger is None:
+            raise UsageError("no budget was stated", hint="load the model with ram")
+        return self._runner.between_steps(lambda: set_limit(self.ledger, ram))
 
     @overload
     def generate(self, prompt: Prompt, params: SamplingParams | None = None) -> Completion: ...
@@ -175,7 +221,7 @@ class LLM:
 
     def close(self) -> None:
         """Close the checkpoint's files; the memory goes with the object."""
-        self._loaded.checkpoint.close()
+        self._loaded.close()
 
     def __enter__(self) -> LLM:
         return self
@@ -184,6 +230,18 @@ class LLM:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def tokens_per_pass(loaded: LoadedModel, ctx: int) -> int:
+    """The most tokens of a prompt that are computed at once."""
+    if loaded.model.residency is None or loaded.apportioned is None:
+        return PREFILL_CHUNK
+    return ctx if loaded.apportioned.plan.prefill == "layer_major" else PREFILL_CHUNK
+
+
+def set_limit(ledger: Ledger | None, ram: int | str) -> int:
+    assert ledger is not None
+    return ledger.set_limit(Tier.RAM, ram_bytes(ram))
 
 
 def context_length(wanted: int | None, trained: int) -> int:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apportion.core.errors import ApportionError
+from apportion.engine.budget import Apportioned, Budget, apportion
 from apportion.engine.params import GENERATION_CONFIG_KEYS, GGUF_KEYS, SamplingParams, recommended_params
 from apportion.engine.stream import Progress
 from apportion.formats import open_checkpoint
 from apportion.formats.side_files import SideFiles
-from apportion.models import load_model
+from apportion.models import config_from_checkpoint, load_model
 from apportion.sources import resolve
 from apportion.text.chat_template import ChatTemplate, chat_template_from_folder, chat_template_from_gguf
 from apportion.text.loading import tokenizer_from_folder, tokenizer_from_gguf
@@ -29,7 +30,11 @@ MAX_GENERATION_CONFIG = 1 << 20  # bytes; real ones have a few hundred
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model in memory and what belongs to it."""
+    """A model in memory and what belongs to it.
+
+    Attributes:
+        apportioned: the plan in force; None where no budget was stated.
+    """
 
     name: str
     model: Model
@@ -37,14 +42,30 @@ class LoadedModel:
     template: ChatTemplate | None
     recommended: SamplingParams
     checkpoint: Checkpoint
+    apportioned: Apportioned | None = None
+
+    def close(self) -> None:
+        """Close the checkpoint's files, and give back what comes and goes."""
+        self.checkpoint.close()
+        if self.apportioned is not None:
+            self.apportioned.close()
 
 
 def load(
-    reference: str | Path, ops: Ops, *, offline: bool = False, on_progress: Progress | None = None
+    reference: str | Path,
+    ops: Ops,
+    *,
+    budget: Budget | None = None,
+    offline: bool = False,
+    on_progress: Progress | None = None,
 ) -> LoadedModel:
     """Resolve, open and load a model.
 
+    Args:
+        budget: what the process may take; None loads all weights.
+
     Raises:
+        DoesNotFit: the budget is too small; the error names the smallest that would do.
         NotFound, SourceError: the reference names nothing that can be had.
         BadFile, Unsupported: the checkpoint cannot be read or run.
     """
@@ -54,11 +75,26 @@ def load(
     checkpoint = open_checkpoint(resolved.path)
     try:
         tokenizer, template, recommended = text_parts(checkpoint)
-        model = load_model(checkpoint, ops, on_progress=loading)
+        apportioned = None
+        if budget is not None:
+            config = config_from_checkpoint(checkpoint)
+            apportioned = apportion(checkpoint, config, budget, threads_of(ops), resolved.name)
+        residency = apportioned.residency if apportioned is not None else None
+        try:
+            model = load_model(checkpoint, ops, residency=residency, on_progress=loading)
+        except BaseException:
+            if apportioned is not None:
+                apportioned.close()
+            raise
     except BaseException:
         checkpoint.close()
         raise
-    return LoadedModel(resolved.name, model, tokenizer, template, recommended, checkpoint)
+    return LoadedModel(resolved.name, model, tokenizer, template, recommended, checkpoint, apportioned)
+
+
+def threads_of(ops: Ops) -> int:
+    """How many threads compute; the reference has one."""
+    return getattr(ops, "threads", 1)
 
 
 def text_parts(checkpoint: Checkpoint) -> tuple[Tokenizer, ChatTemplate | None, SamplingParams]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from apportion.kernels.ops import Ints
 
 if TYPE_CHECKING:
     from apportion.models import Model
+
+T = TypeVar("T")
 
 PREFILL_CHUNK = 512  # tokens per pass; beyond it products gain little, and a cancel waits longer
 
@@ -26,11 +29,20 @@ class Runner:
     Args:
         capacity: positions of the KV cache.
         kv: number type of the KV cache.
+        tokens_per_pass: the most that are computed at once. Where weights come and go, all of a prompt: each
+            weight is then read once for it.
     """
 
-    def __init__(self, model: Model, capacity: int, kv: type[np.float16] | type[np.float32]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        capacity: int,
+        kv: type[np.float16] | type[np.float32],
+        tokens_per_pass: int = PREFILL_CHUNK,
+    ) -> None:
         self.model = model
         self.capacity = capacity
+        self.tokens_per_pass = tokens_per_pass
         self._cache = model.new_cache(capacity, kv)
         self._owner: Sequence | None = None  # whose first tokens the cache holds
         self._lock = Lock()
@@ -46,11 +58,16 @@ class Runner:
             self._owner = sequence
             ids = sequence.ids
             try:
-                logits = self.model.forward(ids[start : start + PREFILL_CHUNK], self._cache)
+                logits = self.model.forward(ids[start : start + self.tokens_per_pass], self._cache)
             except BaseException:  # Ctrl-C included: layers may have appended, but the run is not in
                 self._cache.truncate(start)
                 raise
             return logits[-1] if self._cache.length == len(ids) else None
+
+    def between_steps(self, act: Callable[[], T]) -> T:
+        """Call `act` while no step runs."""
+        with self._lock:
+            return act()
 
     def num_shared(self, sequence: Sequence) -> int:
         """How many leading tokens of the sequence need no computing.

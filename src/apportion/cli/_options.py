@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 from apportion.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from apportion.engine.budget import Budget
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -81,6 +84,30 @@ class EngineOptions:
     offline: bool
 
 
+@dataclass(frozen=True, slots=True)
+class BudgetOptions:
+    """What a model may take, and how that is to be divided."""
+
+    ram: str | None
+    plan: Path | None
+    placement: str
+    expert_cache: str
+    prediction: str
+    load_order: str
+    prefill_order: Literal["layer-major", "chunked"]
+
+    def budget(self, ctx: int | None, kv: Literal["f16", "f32"] = "f16") -> Budget | None:
+        """For the engine; None where nothing was stated."""
+        from apportion.engine.budget import budget_of
+        from apportion.plan import PolicyNames
+
+        policies = PolicyNames(self.placement, self.expert_cache, self.prediction, self.load_order)
+        prefill: Literal["layer_major", "chunked"] = (
+            "chunked" if self.prefill_order == "chunked" else "layer_major"
+        )
+        return budget_of(self.ram, self.plan, ctx=ctx, kv=kv, policies=policies, prefill=prefill)
+
+
 def compose(*options: Callable[[Any], Any]) -> Callable[[F], F]:
     """Several options as one decorator, shown in `--help` in the given order."""
 
@@ -99,6 +126,18 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def call(threads: int | None, kv: Literal["f16", "f32"], exact: bool, offline: bool, **rest: Any) -> Any:
         return function(engine=EngineOptions(threads, kv, exact, offline), **rest)
+
+    return call
+
+
+def budget_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The fields of `BudgetOptions`; the verb gets them as `budget`."""
+
+    @BUDGET_OPTIONS
+    @wraps(function)
+    def call(**values: Any) -> Any:
+        chosen = {field.name: values.pop(field.name) for field in fields(BudgetOptions)}
+        return function(budget=BudgetOptions(**chosen), **values)
 
     return call
 
@@ -139,6 +178,54 @@ ENGINE_OPTIONS = compose(
     ),
     click.option("--exact", is_flag=True, help="Compute in float32 throughout: slower, nothing rounded."),
     offline_option,
+)
+
+BUDGET_OPTIONS = compose(
+    click.option(
+        "--ram",
+        metavar="SIZE|PERCENT|auto",
+        help="What the whole process may take, as 4GiB or 50%; auto takes what is free [default: no limit].",
+    ),
+    click.option(
+        "--plan",
+        type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
+        help="Divide memory as this file says, which `apportion plan --out` wrote.",
+    ),
+    click.option(
+        "--placement",
+        metavar="POLICY",
+        default="layer_order",
+        show_default=True,
+        help="Under --ram: which layers stay where not all can.",
+    ),
+    click.option(
+        "--expert-cache",
+        metavar="POLICY",
+        default="lru",
+        show_default=True,
+        help="Under --ram: which expert gives up its slot.",
+    ),
+    click.option(
+        "--prediction",
+        metavar="POLICY",
+        default="none",
+        show_default=True,
+        help="Under --ram: which experts are read ahead.",
+    ),
+    click.option(
+        "--load-order",
+        metavar="POLICY",
+        default="demand",
+        show_default=True,
+        help="Under --ram: in which order missing experts are read.",
+    ),
+    click.option(
+        "--prefill-order",
+        type=click.Choice(["layer-major", "chunked"]),
+        default="layer-major",
+        show_default=True,
+        help="Under --ram: all of a prompt through a layer before the next, or chunk after chunk.",
+    ),
 )
 
 SAMPLING_NAMES = (

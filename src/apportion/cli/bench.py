@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from apportion.cli._loading import load_alone
-from apportion.cli._options import Counts, json_option, model_argument, offline_option
+from apportion.cli._options import (
+    BudgetOptions,
+    Counts,
+    budget_options,
+    json_option,
+    model_argument,
+    offline_option,
+)
 from apportion.cli._output import print_object
 from apportion.cli._progress import PhaseBars
 from apportion.core.errors import UsageError
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
     "--repetitions", type=click.IntRange(min=1), default=5, show_default=True, help="Runs that count."
 )
 @click.option("--exact", is_flag=True, help="Compute in float32 throughout.")
+@budget_options
 @offline_option
 @json_option
 def command(
@@ -46,6 +54,7 @@ def command(
     threads: tuple[int, ...],
     repetitions: int,
     exact: bool,
+    budget: BudgetOptions,
     offline: bool,
     as_json: bool,
 ) -> None:
@@ -73,8 +82,9 @@ def command(
     if not lines:
         raise UsageError("there is nothing to measure", hint="give --prompt or --decode a length")
     with PhaseBars() as bars:
-        loaded = load_alone(model, ops, offline, bars)
-        require_context(max(line.end for line in lines), loaded.model)
+        longest = max(line.end for line in lines)
+        loaded = load_alone(model, ops, offline, bars, budget.budget(longest))
+        require_context(longest, loaded.model)
         report = measure(
             partial(with_threads, loaded.model, exact),
             lines,
@@ -104,9 +114,8 @@ def bytes_of(loaded: LoadedModel, line: Line) -> float:
 def with_threads(model: Model, exact: bool, threads: int) -> Model:
     """The same weights, computed by so many threads."""
     from apportion.kernels import NativeOps
-    from apportion.models import Model
 
-    return Model(model.config, model.weights, NativeOps(threads=threads, exact=exact), model.notes)
+    return model.computed_by(NativeOps(threads=threads, exact=exact))
 
 
 def require_context(tokens: int, model: Model) -> None:

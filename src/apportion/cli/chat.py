@@ -14,7 +14,9 @@ from apportion.cli._failures import print_text
 from apportion.cli._lines import LineReader, history_file
 from apportion.cli._loading import load_llm
 from apportion.cli._options import (
+    BudgetOptions,
     EngineOptions,
+    budget_options,
     ctx_option,
     engine_options,
     json_option,
@@ -45,6 +47,7 @@ Ctrl-C stops an answer. A backslash at a line's end continues it; """ opens and 
 @click.option("--system", help="The system message.")
 @sampling_options
 @ctx_option
+@budget_options
 @engine_options
 @json_option
 def command(
@@ -52,6 +55,7 @@ def command(
     system: str | None,
     params: SamplingParams,
     ctx: int | None,
+    budget: BudgetOptions,
     engine: EngineOptions,
     as_json: bool,
 ) -> None:
@@ -63,7 +67,7 @@ def command(
     from apportion.core.resident import peak_rss_bytes
 
     with PhaseBars() as bars:
-        llm = load_llm(model, engine, ctx, bars)
+        llm = load_llm(model, engine, budget, ctx, bars)
         llm.require_template()
         chat = Chat(llm, Conversation(system), params, silent=as_json)
         chat.loop()

@@ -12,7 +12,9 @@ import click
 
 from apportion.cli._loading import load_alone
 from apportion.cli._options import (
+    BudgetOptions,
     EngineOptions,
+    budget_options,
     compose,
     engine_options,
     json_option,
@@ -54,6 +56,7 @@ window_options = compose(
 @text_file_argument
 @window_options
 @click.option("--reference", is_flag=True, help="Compute with the NumPy reference: very slow.")
+@budget_options
 @engine_options
 @json_option
 def perplexity(
@@ -62,6 +65,7 @@ def perplexity(
     ctx: int,
     limit_windows: int | None,
     reference: bool,
+    budget: BudgetOptions,
     engine: EngineOptions,
     as_json: bool,
 ) -> None:
@@ -72,7 +76,8 @@ def perplexity(
 
     text = read_text(file)
     with PhaseBars() as bars:
-        loaded = load_alone(model, ops_of(engine, reference), engine.offline, bars)
+        allowed = budget.budget(ctx, engine.kv)
+        loaded = load_alone(model, ops_of(engine, reference), engine.offline, bars, allowed)
         windows = text_windows(text, loaded.tokenizer, ctx, limit_windows)
         on_window = partial(show_window, bars, "perplexity")
         result = score(
@@ -95,6 +100,7 @@ def perplexity(
     help="Judge this setting's default against its lossless value: float activations, an f32 KV cache, or "
     "both [default without --against: all].",
 )
+@budget_options
 @engine_options
 @json_option
 def kld(
@@ -104,6 +110,7 @@ def kld(
     limit_windows: int | None,
     against: str | None,
     setting: Literal["exact", "kv", "all"] | None,
+    budget: BudgetOptions,
     engine: EngineOptions,
     as_json: bool,
 ) -> None:
@@ -117,9 +124,13 @@ def kld(
 
     if against and setting:
         raise UsageError("--against and --setting exclude each other")
+    if against and (budget.ram or budget.plan):
+        raise UsageError(
+            "a budget cannot be divided among two models", hint="judge a setting, or leave --ram out"
+        )
     text = read_text(file)
     with PhaseBars() as bars:
-        judged = load_alone(model, ops_of(engine), engine.offline, bars)
+        judged = load_alone(model, ops_of(engine), engine.offline, bars, budget.budget(ctx, engine.kv))
         base = load_alone(against, ops_of(engine), engine.offline, bars) if against else judged
         windows = text_windows(text, judged.tokenizer, ctx, limit_windows)
         if against:
@@ -170,12 +181,11 @@ def sides_of(
 
     from apportion.bench.divergence import Side
     from apportion.engine.llm import KV_TYPES
-    from apportion.models import Model
 
     ours = Side(judged.model, KV_TYPES[engine.kv])
     model, kv = base.model, ours.kv
     if setting in ("exact", "all"):
-        model = Model(model.config, model.weights, ops_of(replace(engine, exact=True)), model.notes)
+        model = model.computed_by(ops_of(replace(engine, exact=True)))
     if setting in ("kv", "all"):
         kv = np.float32
     return ours, Side(model, kv)

@@ -10,7 +10,9 @@ import click
 from apportion.cli._failures import INTERRUPTED
 from apportion.cli._loading import load_llm
 from apportion.cli._options import (
+    BudgetOptions,
     EngineOptions,
+    budget_options,
     ctx_option,
     engine_options,
     json_option,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without the chat template.")
 @sampling_options
 @ctx_option
+@budget_options
 @engine_options
 @json_option
 def command(
@@ -41,6 +44,7 @@ def command(
     raw: bool,
     params: SamplingParams,
     ctx: int | None,
+    budget: BudgetOptions,
     engine: EngineOptions,
     as_json: bool,
 ) -> int:
@@ -54,7 +58,7 @@ def command(
         raise UsageError("--system needs the chat template that --raw leaves out")
     text = read_prompt(prompt)
     with PhaseBars() as bars:
-        llm = load_llm(model, engine, ctx, bars)
+        llm = load_llm(model, engine, budget, ctx, bars)
         stream = start(llm, text, system, raw, params)
         interrupted = follow(stream, silent=as_json)
     if as_json:

@@ -234,7 +234,7 @@ class LLM:
 
 def tokens_per_pass(loaded: LoadedModel, ctx: int) -> int:
     """The most tokens of a prompt that are computed at once."""
-    if loaded.model.residency is None or loaded.apportioned is None:
+    if loaded.apportioned is None or loaded.apportioned.residency is None:
         return PREFILL_CHUNK
     return ctx if loaded.apportioned.plan.prefill == "layer_major" else PREFILL_CHUNK
 

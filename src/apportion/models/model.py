@@ -55,6 +55,10 @@ class Model:
         self._programs: dict[bool, Program] = {}
         self._making = Lock()
 
+    def computed_by(self, ops: Ops) -> Model:
+        """The same weights, computed by other operations."""
+        return Model(self.config, self.weights, ops, self.notes, self.residency)
+
     def new_cache(self, capacity: int, dtype: np.dtype[np.floating] | type = np.float16) -> KvCache:
         """An empty KV cache for one sequence of at most `capacity` positions.
 

@@ -101,8 +101,7 @@ class ExpertSlots:
     def _by_number(self, num_tokens: int, chosen: Sequence[int]) -> Iterator[Sequence[int]]:
         """Every expert is read at most once: what is needed still is given up only to make way at first."""
         self._settle()
-        hits = [expert for expert in chosen if expert in self._slots]
-        self._make_way(hits, len(chosen))
+        self._make_way(chosen)
         missing = deque(expert for expert in chosen if expert not in self._slots)
         self._counters.count(num_tokens, len(chosen) - len(missing), len(missing))
         needed, coming = set(chosen), deque(chosen)
@@ -115,12 +114,14 @@ class ExpertSlots:
             yield part
             needed.difference_update(part)
 
-    def _make_way(self, hits: list[int], num_chosen: int) -> None:
-        """Keep some slots for what is read, where hits fill all of them."""
-        if len(hits) == num_chosen:
+    def _make_way(self, chosen: Sequence[int]) -> None:
+        """Keep some slots for what is to be read, where what is needed fills all of them."""
+        held = [expert for expert in chosen if expert in self._slots]
+        if len(held) == len(chosen):
             return
+        hits = [expert for expert in held if expert not in self._arriving]
         way = min(LONGEST_PART, max(2, self.num_slots // 4))
-        while len(hits) > self.num_slots - way:
+        for _ in range(min(len(hits), len(held) + way - self.num_slots)):
             expert = self._state.victim(hits)
             hits.remove(expert)
             self._give_up(expert)
@@ -170,6 +171,7 @@ class ExpertSlots:
         return self._arena.take()
 
     def _give_up(self, expert: int) -> None:
+        assert expert not in self._arriving, "it is being written to"
         self.table.clear(expert)
         self._state.forget(expert)
         self._arena.release(self._slots.pop(expert))
@@ -187,8 +189,6 @@ class ExpertSlots:
         arrived += [
             self._wait({ticket: expert}) for ticket, expert in waiting.items() if self._is_ready(ticket)
         ]
-        for expert in arrived:
-            self.table.put(expert, self._arena.view(self._slots[expert]), *self._starts[expert])
         return arrived
 
     def _is_ready(self, ticket: Ticket) -> bool:
@@ -204,6 +204,7 @@ class ExpertSlots:
             raise
         assert ticket is not None
         expert = waiting[ticket]
+        self.table.put(expert, self._arena.view(self._slots[expert]), *self._starts[expert])
         del self._arriving[expert]
         return expert
 

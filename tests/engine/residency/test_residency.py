@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import errno
+import gc
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.engine.residency.conftest import Load, logits_of, whole
+from tests.models.tiny import IN_GGUF, tiny_gguf
+
+from apportion.core.claim import Kind, Tier
+from apportion.core.errors import ApportionError, DiskFault, DiskStuck
+from apportion.memory import ReadFault
+from apportion.plan import PolicyNames
+from apportion.policies import EXPERT_CACHES, LOAD_ORDERS
+
+LIVE_CACHES = [name for name in EXPERT_CACHES if not EXPERT_CACHES.get(name).oracle]
+
+
+@pytest.mark.parametrize("block_format", ["f32", "q8_0", "q4_0"])
+@pytest.mark.parametrize("name", IN_GGUF)
+def test_a_model_that_streams_whatever_it_can_computes_the_same_numbers(
+    load: Load, name: str, block_format: str, tmp_path: Path
+) -> None:
+    path = tiny_gguf(name, tmp_path, block_format=block_format)
+    streamed = load(path, 3, range(3), buffers=2)
+    np.testing.assert_array_equal(logits_of(streamed.model), logits_of(whole(path)))
+    assert streamed.residency.counters.layer_reads >= 3
+
+
+@pytest.mark.parametrize("slots", [2, 3, 5, 7])
+def test_every_number_of_slots_gives_the_same_numbers(load: Load, moe: Path, slots: int) -> None:
+    streamed = load(moe, slots)
+    np.testing.assert_array_equal(logits_of(streamed.model), logits_of(whole(moe)))
+    counters = streamed.residency.counters
+    assert counters.misses > 0
+    assert all(len(experts) <= slots for experts in streamed.residency.resident_experts().values())
+
+
+@pytest.mark.parametrize("load_order", LOAD_ORDERS)
+@pytest.mark.parametrize("cache", LIVE_CACHES)
+def test_no_policy_changes_a_number(load: Load, moe: Path, cache: str, load_order: str) -> None:
+    policies = PolicyNames(expert_cache=cache, load_order=load_order)
+    streamed = load(moe, 3, policies=policies)
+    np.testing.assert_array_equal(logits_of(streamed.model), logits_of(whole(moe)))
+
+
+@pytest.mark.parametrize("buffers", [2, 3, 5])
+def test_layers_pass_through_any_number_of_buffers(load: Load, dense: Path, buffers: int) -> None:
+    streamed = load(dense, None, (0, 1, 2), buffers=buffers)
+    expected = logits_of(whole(dense))
+    np.testing.assert_array_equal(logits_of(streamed.model), expected)
+    np.testing.assert_array_equal(logits_of(streamed.model), expected)
+
+
+def test_layers_that_all_have_a_buffer_are_read_once(load: Load, dense: Path) -> None:
+    streamed = load(dense, None, (1, 2), buffers=2)
+    logits_of(streamed.model)
+    assert streamed.residency.counters.layer_reads == 2
+
+
+def test_the_embedding_is_read_row_by_row(load: Load, dense: Path) -> None:
+    streamed = load(dense, None, (), embedding="rows")
+    np.testing.assert_array_equal(logits_of(streamed.model), logits_of(whole(dense)))
+
+
+def test_a_prompt_that_passes_in_chunks_computes_the_same_numbers(load: Load, moe: Path) -> None:
+    streamed = load(moe, 3, (1,), embedding="rows")
+    streamed.residency.chunk = 7
+    np.testing.assert_array_equal(logits_of(streamed.model), logits_of(whole(moe)))
+
+
+def test_a_prompt_reads_each_expert_once_at_most(load: Load, moe: Path) -> None:
+    streamed = load(moe, 3)
+    model, counters = streamed.model, streamed.residency.counters
+    ids = np.random.default_rng(3).integers(0, model.config.vocab_size, 60).astype(np.int32)
+    for _ in range(3):
+        before = counters.prefill_misses
+        model.forward(ids, model.new_cache(60))
+        assert counters.prefill_misses - before <= 3 * 8
+    assert counters.prefill_hits > 0
+
+
+def test_what_was_used_last_is_found_in_its_slot(load: Load, moe: Path) -> None:
+    streamed = load(moe, 6)
+    model = streamed.model
+    for _ in range(4):
+        model.forward(np.array([7], np.int32), model.new_cache(1))
+    counters = streamed.residency.counters
+    assert (counters.hits, counters.misses) == (3 * 3 * 3, 3 * 3)  # repetitions, layers, experts per token
+    assert counters.hit_rate == pytest.approx(0.75)
+
+
+def test_the_ledger_has_the_slots_to_the_byte(load: Load, moe: Path) -> None:
+    streamed = load(moe, 3, (0, 1, 2), embedding="rows")
+    by_kind = streamed.ledger.account().tiers[Tier.RAM].by_kind
+    slot = max(layer.slot_nbytes for layer in units_of(moe).layers)
+    assert by_kind[Kind.EXPERT_SLOTS] == 3 * 3 * slot
+    assert by_kind[Kind.IO_BUFFERS] > 0
+    streamed.residency.close()
+    held = streamed.ledger.account().tiers[Tier.RAM].by_kind
+    assert Kind.EXPERT_SLOTS not in held
+
+
+def test_slots_are_given_back_when_the_limit_is_lowered(load: Load, moe: Path) -> None:
+    streamed = load(moe, 6)
+    expected = logits_of(streamed.model)
+    used = streamed.ledger.account().tiers[Tier.RAM].used
+    assert streamed.ledger.set_limit(Tier.RAM, used // 2) == 0
+    assert streamed.ledger.account().tiers[Tier.RAM].used <= used // 2
+    np.testing.assert_array_equal(logits_of(streamed.model), expected)
+    assert streamed.ledger.set_limit(Tier.RAM, 0) > 0, "two slots of each layer stay"
+    np.testing.assert_array_equal(logits_of(streamed.model), expected)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ReadFault(2, errno=errno.EIO),
+        ReadFault(0, 40, short=True),
+        ReadFault(5, 3, delay_s=0.02),
+    ],
+    ids=["one error", "short reads", "slow reads"],
+)
+def test_faults_that_pass_change_no_number(load: Load, moe: Path, fault: ReadFault) -> None:
+    streamed = load(moe, 3, (1,), faults=[fault])
+    np.testing.assert_array_equal(logits_of(streamed.model), logits_of(whole(moe)))
+
+
+def test_after_a_read_that_fails_for_good_the_next_run_is_right(load: Load, moe: Path) -> None:
+    streamed = load(moe, 3, (1,), faults=[ReadFault(9, 30, errno=errno.EIO)])
+    with pytest.raises(DiskFault) as caught:
+        logits_of(streamed.model)
+    assert str(moe) in str(caught.value)
+    for _ in range(8):  # what failed may have been read ahead for the next run
+        try:
+            found = logits_of(streamed.model)
+            break
+        except ApportionError:
+            continue
+    np.testing.assert_array_equal(found, logits_of(whole(moe)))
+
+
+def test_a_read_that_is_stuck_is_an_error_and_not_a_hang(load: Load, moe: Path) -> None:
+    fault = ReadFault(4, delay_s=0.5)
+    streamed = load(moe, 3, faults=[fault], stuck_after_s=0.1)
+    with pytest.raises(DiskStuck):
+        logits_of(streamed.model)
+    time.sleep(0.6)  # the read returns after all
+    np.testing.assert_array_equal(logits_of(streamed.model), logits_of(whole(moe)))
+
+
+def test_routes_can_be_told_and_replaced(load: Load, moe: Path) -> None:
+    streamed = load(moe, 4)
+    seen: list[tuple[int, list[int]]] = []
+
+    def always(layer: int, ids: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        seen.append((layer, ids[0].tolist()))
+        return np.tile(np.arange(3, dtype=np.int32), (len(ids), 1))
+
+    streamed.residency.on_route = always
+    model = streamed.model
+    for _ in range(3):
+        model.forward(np.array([3], np.int32), model.new_cache(1))
+    assert [layer for layer, _ in seen] == [0, 1, 2] * 3
+    assert streamed.residency.counters.misses == 3 * 3
+    assert set(streamed.residency.resident_experts()[1]) == {0, 1, 2}
+
+
+def test_closing_twice_and_dropping_the_model_gives_all_memory_back(load: Load, dense: Path) -> None:
+    streamed = load(dense, None, (0, 1, 2))
+    logits_of(streamed.model)
+    streamed.residency.close()
+    streamed.residency.close()
+    gc.collect()
+
+
+def units_of(path: Path):  # type: ignore[no-untyped-def]
+    from apportion.formats import open_checkpoint
+    from apportion.models import config_from_checkpoint
+    from apportion.models.units import model_units
+
+    with open_checkpoint(path) as checkpoint:  # type: ignore[attr-defined]
+        return model_units(config_from_checkpoint(checkpoint), checkpoint.tensors)

@@ -178,6 +178,18 @@ def test_a_model_is_recorded_while_it_reads(apportion, moe_path: Path, tmp_path:
     assert apportion("trace", "replay", tmp_path / "x").status == 0
 
 
+def test_a_model_under_a_budget_is_recorded_alike(apportion, moe_path: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("The routes of a tiny model that reads a short text.\n" * 4)
+    words = ["--text", text, "--limit-tokens", 60, "--threads", 1, "--inputs"]
+    assert apportion("trace", "record", moe_path, tmp_path / "whole", *words).status == 0
+    budget = ["--ram", "4GiB", "--ctx", 64]
+    outcome = apportion("trace", "record", moe_path, tmp_path / "budget", *words, *budget)
+    assert outcome.status == 0, outcome.err
+    assert "expect" in outcome.err
+    assert (tmp_path / "whole").read_bytes() == (tmp_path / "budget").read_bytes()
+
+
 def test_what_cannot_be_recorded_is_refused_and_leaves_no_file(
     apportion, moe_path: Path, tiny_path: Path, tmp_path: Path
 ) -> None:

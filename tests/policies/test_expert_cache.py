@@ -56,6 +56,21 @@ def test_the_same_routes_give_the_same_victims(text: str, routes: list[list[int]
 
 
 @pytest.mark.parametrize("text", TEXTS)
+@given(routes=ROUTES, residents=st.permutations(range(NUM_EXPERTS)), count=st.integers(1, NUM_EXPERTS))
+def test_the_order_in_which_residents_are_named_says_nothing(
+    text: str, routes: list[list[int]], residents: list[int], count: int
+) -> None:
+    policy = EXPERT_CACHES.choose(text).knowing(routes)
+    states = [policy.state(NUM_EXPERTS, 4) for _ in range(2)]
+    for experts in routes:
+        for state in states:
+            state.touch(experts)
+            state.forget(experts[0])
+    named = residents[:count]
+    assert states[0].victim(named) == states[1].victim(sorted(named))
+
+
+@pytest.mark.parametrize("text", TEXTS)
 @given(routes=ROUTES, num_slots=SLOTS)
 def test_no_policy_has_more_hits_than_the_oracle(text: str, routes: list[list[int]], num_slots: int) -> None:
     hits, _ = run(EXPERT_CACHES.choose(text), routes, num_slots)

@@ -69,9 +69,20 @@ def test_how_a_text_is_cut_into_passes_changes_nothing(
 ) -> None:
     model = tiny_model("mixtral", tmp_path)
     _, whole = recorded(model, tmp_path, [IDS])
-    monkeypatch.setattr(record, "CHUNK", 7)
+    monkeypatch.setattr(record, "HELD_NBYTES", 7 * (whole_record(model) + 4 * 64))
     _, pieces = recorded(model, tmp_path, [IDS])
     assert (whole.experts == pieces.experts).mean() > 0.98
+
+
+def whole_record(model: Model) -> int:
+    return shape_of(model, "tiny", inputs=True).record.itemsize
+
+
+def test_what_a_pass_holds_is_bounded_and_a_token_passes_in_any_case(tmp_path: Path) -> None:
+    model = tiny_model("mixtral", tmp_path)
+    small, large = shape_of(model, "tiny", inputs=False), RoutesShape("x", (0,), 4, 2, hidden=1 << 17)
+    wide = RoutesShape("x", tuple(range(64)), 4, 2, hidden=1 << 17)
+    assert [record.tokens_per_pass(model, shape) for shape in (small, large, wide)] == [256, 3, 1]
 
 
 def test_each_window_begins_anew(tmp_path: Path) -> None:

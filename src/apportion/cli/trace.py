@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from apportion.cli._options import EngineOptions, engine_options, json_option, model_argument
+from apportion.cli._options import (
+    BudgetOptions,
+    EngineOptions,
+    budget_options,
+    engine_options,
+    json_option,
+    model_argument,
+)
 from apportion.cli._output import print_object
 from apportion.cli._progress import PhaseBars
 from apportion.cli._routes import (
@@ -23,10 +31,12 @@ from apportion.cli._routes import (
 from apportion.core.errors import UsageError, unknown
 
 if TYPE_CHECKING:
+    from apportion.engine.loading import LoadedModel
     from apportion.policies.expert_cache import ExpertCache
     from apportion.simulate.generate import LruCurve
 
 QUARTERS = (0.25, 0.5, 0.75)
+USUAL_CTX = 2048
 
 routes_argument = click.argument(
     "file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
@@ -155,29 +165,32 @@ def generate(
 @click.option(
     "--ctx",
     type=click.IntRange(min=2),
-    default=2048,
-    show_default=True,
-    help="Tokens after which the model begins anew, or fewer if it has not so many positions.",
+    help="Tokens after which the model begins anew [default: 2048, or what model and budget allow].",
 )
 @click.option("--limit-tokens", type=click.IntRange(min=1), help="Read only the first tokens of the text.")
 @click.option("--inputs", is_flag=True, help="Record what the routers see, too: much larger.")
 @engine_options
+@budget_options
 @json_option
 def record(
     model: str,
     out: Path,
     text: Path,
-    ctx: int,
+    ctx: int | None,
     limit_tokens: int | None,
     inputs: bool,
     engine: EngineOptions,
+    budget: BudgetOptions,
     as_json: bool,
 ) -> None:
     """Record the routes of a model that reads a text.
 
-    The model computes one operation after the other here, more slowly than in `apportion run`. What is
-    recorded when the recording is interrupted can be used.
+    Without --ram the model computes one operation after the other here, more slowly than in `apportion run`.
+    What is recorded when the recording is interrupted can be used.
     """
+    from contextlib import closing
+    from dataclasses import replace
+
     from apportion.cli._loading import load_alone
     from apportion.cli.eval import bos_of, ops_of, read_text
     from apportion.engine.llm import KV_TYPES
@@ -185,26 +198,34 @@ def record(
     from apportion.simulate.record import record_routes, shape_of, windows_of
 
     words = read_text(text)
-    with PhaseBars() as bars:
-        loaded = load_alone(model, ops_of(engine), engine.offline, bars)
+    stated = budget.budget(ctx, engine.kv)
+    told = None if stated is None else replace(stated, tells_routes=True)
+    with (
+        PhaseBars() as bars,
+        closing(load_alone(model, ops_of(engine), engine.offline, bars, told)) as loaded,
+    ):
         shape = shape_of(loaded.model, loaded.name, inputs)
         ids = loaded.tokenizer.encode(words, add_special=False, parse_special=False)[:limit_tokens]
         if not ids:
             raise UsageError(f"{text.name} holds no text", hint="give a text that is worth reading")
-        positions = min(ctx, loaded.model.config.context_length)
+        positions, kv = context_of(loaded, ctx, engine.kv)
         windows = windows_of(ids, positions, bos_of(loaded.tokenizer))
         total = sum(len(window) for window in windows)
         with RoutesWriter(out, shape) as writer:
-            record_routes(
-                loaded.model,
-                windows,
-                writer,
-                KV_TYPES[engine.kv],
-                lambda done: bars("record", done, total),
-            )
+            on_tokens = partial(bars, "record", total=total)
+            record_routes(loaded.model, windows, writer, KV_TYPES[kv], on_tokens)
     with RoutesFile(out) as routes:
         facts = facts_of(routes, 0)
     print_object(facts) if as_json else print_facts(facts)
+
+
+def context_of(loaded: LoadedModel, ctx: int | None, kv: Literal["f16", "f32"]) -> tuple[int, str]:
+    """Positions of a window, and the number type of its keys and values; a plan that is in force has both."""
+    positions = min(ctx or USUAL_CTX, loaded.model.config.context_length)
+    if loaded.apportioned is None:
+        return positions, kv
+    plan = loaded.apportioned.plan
+    return min(positions, plan.ctx), plan.kv
 
 
 def asked_curve(words: str, num_experts: int, top_k: int) -> LruCurve:

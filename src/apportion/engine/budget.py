@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apportion.core.claim import Claim, Kind, Tier
-from apportion.core.errors import ApportionError, UsageError
+from apportion.core.errors import ApportionError, Unsupported, UsageError
 from apportion.core.resident import rss_bytes
 from apportion.engine.residency import Residency
 from apportion.hardware.budget import parse_budget
@@ -36,6 +36,7 @@ class Budget:
         policies: that decide; the baselines unless chosen.
         prefill: all of a prompt's tokens pass a layer before the next, or chunk after chunk all layers.
         plan: carried out in place of one made here; the fields above then say nothing.
+        tells_routes: in every layer some expert has no slot, so that the routes of all layers are told.
         faults: for tests: which reads of streamed weights go wrong.
         stuck_after_s: a read that takes longer fails.
     """
@@ -46,6 +47,7 @@ class Budget:
     policies: PolicyNames = field(default_factory=PolicyNames)
     prefill: PrefillOrder = "layer_major"
     plan: Plan | None = None
+    tells_routes: bool = False
     faults: Sequence[ReadFault] = ()
     stuck_after_s: float = 30.0
 
@@ -127,6 +129,8 @@ def apportion(
             policies=budget.policies,
         )
         plan = replace(plan, prefill=budget.prefill)
+    if budget.tells_routes:
+        plan = with_routes_told(plan, units)
     num_experts = [layer.num_experts for layer in units.layers]
     ledger = Ledger({Tier.RAM: plan.ram})
     ledger.reserve(*kept_claims(units, plan, runtime))
@@ -143,6 +147,28 @@ def apportion(
         stuck_after_s=budget.stuck_after_s,
     )
     return Apportioned(plan, ledger, residency)
+
+
+def with_routes_told(plan: Plan, units: ModelUnits) -> Plan:
+    """The plan with slots for fewer than all where a layer's experts would stay; they take no more room.
+
+    Raises:
+        Unsupported: a layer's experts cannot be read as they lie.
+    """
+    for layer in units.layers:
+        if layer.num_experts and not layer.experts:
+            raise Unsupported(
+                f"the routes of layer {layer.layer} cannot be told under a budget",
+                units.why_not[0] if units.why_not else "its experts cannot be read as they lie",
+                "leave the budget out, or pack the model first",
+            )
+    most = [
+        min(layer.num_experts - 1, layer.num_experts * layer.expert_nbytes // layer.slot_nbytes)
+        if layer.num_experts
+        else 0
+        for layer in units.layers
+    ]
+    return replace(plan, expert_slots=tuple(map(min, plan.expert_slots, most)))
 
 
 def kept_claims(units: ModelUnits, plan: Plan, runtime: int) -> tuple[Claim, ...]:

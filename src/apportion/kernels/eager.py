@@ -19,6 +19,7 @@ from apportion.kernels.weight import Weight
 
 Array: TypeAlias = NDArray[Any]  # a value of a step: floats, or the ids of experts
 # Told of each layer's routes: the layer, ids and weights of its experts [T, R], what its router saw [T, H].
+# The arrays hold for the call alone.
 RouteObserver: TypeAlias = Callable[[int, Ints, Floats, Floats], None]
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Lock
 from typing import cast
 
 import numpy as np
 
 from apportion.formats.block import Floats
+from apportion.kernels.eager import RouteObserver
 from apportion.kernels.memory import KvMemory
 from apportion.kernels.ops import Ints
 from apportion.kernels.record import WANTS, NativeProgram, Recorder, Value
@@ -25,6 +28,7 @@ class StreamedProgram(NativeProgram):
     def __init__(self, forward: Forward, isa: str, threads: int, exact: bool, residency: Residency) -> None:
         self._residency = residency
         self._running = Lock()
+        self._observe: RouteObserver | None = None
         super().__init__(forward, isa, threads, exact)
         tables = [residency.expert_table(layer) for layer in range(forward.num_layers)]
         self._routed = [layer for layer, table in enumerate(tables) if table is not None]
@@ -54,6 +58,15 @@ class StreamedProgram(NativeProgram):
             self._native.end()
         return out
 
+    @contextmanager
+    def observed_by(self, observe: RouteObserver) -> Iterator[None]:
+        """Runs inside the block tell the routes of layers whose experts come and go; one block at a time."""
+        self._observe = observe
+        try:
+            yield
+        finally:
+            self._observe = None
+
     def _entering(self, source: Ints | Floats) -> Ints | Floats:
         """What the core takes for tokens or hidden states."""
         if self._residency.reads_embedding and source.ndim == 1:
@@ -73,6 +86,11 @@ class StreamedProgram(NativeProgram):
 
     def _mix_experts(self, layer: int, chosen: Ints) -> None:
         self._native.chosen(chosen)
+        if self._observe is not None:
+            seen = np.empty((len(chosen), self._hidden_size), np.float32)
+            weights = np.empty(chosen.shape, np.float32)
+            self._native.router_view(seen, weights)
+            self._observe(layer, chosen, weights, seen)
         others = self._residency.route(layer, chosen)
         if others is not None:
             self._native.choose(others)

@@ -15,6 +15,7 @@ from apportion.kernels.eager import EagerProgram, RouteObserver
 from apportion.kernels.ops import ExpertWeights, Ints, Ops
 from apportion.kernels.residency import Residency
 from apportion.kernels.steps import Program
+from apportion.kernels.streamed import StreamedProgram
 from apportion.models.cache import KvCache
 from apportion.models.config import ModelConfig
 from apportion.models.forward import ForwardPass
@@ -81,14 +82,20 @@ class Model:
         return out
 
     def forward_observed(self, ids: ArrayLike, cache: KvCache, observe: RouteObserver) -> None:
-        """Append tokens [T] as `forward` does, one operation after the other, and tell each layer's routes.
+        """Append tokens [T] as `forward` does, and tell the routes of each layer. Where all weights stay in
+        memory, operations are done one after the other; else only layers whose experts come and go tell.
 
         Raises what `forward` raises.
         """
         tokens = self._checked(ids)
         cache.require_room(len(tokens))
-        forward = self._passes[-1 if cache.capacity > self._short_context else 0]
-        EagerProgram(self.ops, forward, observe).run(tokens, cache.memory, cache.length, want="hidden")
+        program = self._program(cache.capacity)
+        if isinstance(program, StreamedProgram):
+            with program.observed_by(observe):
+                program.run(tokens, cache.memory, cache.length, want="hidden")
+        else:
+            forward = self._passes[-1 if cache.capacity > self._short_context else 0]
+            EagerProgram(self.ops, forward, observe).run(tokens, cache.memory, cache.length, want="hidden")
         cache.advance(len(tokens))
 
     def embed(self, ids: Ints) -> Floats:

@@ -15,7 +15,8 @@ from apportion.kernels.ops import Ints
 if TYPE_CHECKING:
     from apportion.models import Model
 
-CHUNK = 256  # tokens per pass: what is recorded of them is held until all layers are through
+MOST_TOKENS = 256  # per pass
+HELD_NBYTES = 1 << 20  # of what a pass shows, until all layers are through; so little needs no lease
 F16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -55,6 +56,7 @@ def record_routes(
 
     Raises:
         DiskFault: the operating system failed a write; what was written before can be read.
+        Unsupported: a layer's experts stay in memory under a budget that does not tell routes.
     """
     for window in windows:
         for routes in _routes_of(model, window, writer.shape, kv):
@@ -66,11 +68,24 @@ def _routes_of(
     model: Model, window: Ints, shape: RoutesShape, kv: type[np.float16] | type[np.float32]
 ) -> Iterator[Routes]:
     cache = model.new_cache(len(window), kv)
-    for start in range(0, len(window), CHUNK):
-        tokens = window[start : start + CHUNK]
+    step = tokens_per_pass(model, shape)
+    for start in range(0, len(window), step):
+        tokens = window[start : start + step]
         seen = Seen(shape, len(tokens))
         model.forward_observed(tokens, cache, seen.take)
+        if seen.missing:
+            raise Unsupported(
+                f"the routes of layer {min(seen.missing)} are not told",
+                "its experts stay in memory while other weights come and go",
+                "load the model without a budget, or with one that tells routes",
+            )
         yield seen.routes
+
+
+def tokens_per_pass(model: Model, shape: RoutesShape) -> int:
+    """As many as may be held: records, and the router inputs of one layer."""
+    nbytes_per_token = shape.record.itemsize + 4 * model.config.hidden_size
+    return max(1, min(MOST_TOKENS, HELD_NBYTES // nbytes_per_token))
 
 
 class Seen:
@@ -78,6 +93,7 @@ class Seen:
 
     def __init__(self, shape: RoutesShape, num_tokens: int) -> None:
         self._place = {layer: place for place, layer in enumerate(shape.layers)}
+        self.missing = set(shape.layers)
         choices = (num_tokens, len(shape.layers), shape.top_k)
         inputs = np.zeros((*choices[:2], shape.hidden), np.float16) if shape.hidden else None
         self.routes = Routes(np.zeros(choices, np.uint16), np.zeros(choices, np.float16), inputs)
@@ -85,6 +101,7 @@ class Seen:
     def take(self, layer: int, ids: Ints, weights: Floats, inputs: Floats) -> None:
         """A layer's routes; the strongest choice of a token is written first."""
         place = self._place[layer]
+        self.missing.discard(layer)
         order = np.argsort(-weights, axis=-1, kind="stable")
         self.routes.experts[:, place] = np.take_along_axis(ids, order, axis=-1)
         assert self.routes.gates is not None

@@ -21,7 +21,9 @@ class CacheState(Protocol):
         """
 
     def victim(self, residents: Sequence[int]) -> int:
-        """The one of `residents` to give up; the step needs none of them, and there is at least one."""
+        """The one of `residents` to give up, whatever their order; the step needs none of them, and there is
+        at least one.
+        """
 
     def forget(self, expert: int) -> None:
         """It is resident no more: it was given up, its slot was taken away, or its read failed."""

@@ -54,7 +54,7 @@ class BeladyState:
             self._next_use[expert] = self._uses[expert][-1]
 
     def victim(self, residents: Sequence[int]) -> int:
-        return max(residents, key=self._next_use.__getitem__)
+        return max(sorted(residents), key=self._next_use.__getitem__)
 
     def forget(self, expert: int) -> None:
         """Its next use stays when it is."""

@@ -32,7 +32,7 @@ class LfuState:
 
     def __init__(self, num_experts: int, while_resident: bool) -> None:
         self._uses = [0] * num_experts
-        self._rank = [0] * num_experts
+        self._rank = list(range(-num_experts, 0))
         self._clock = 0
         self._while_resident = while_resident
 
@@ -47,7 +47,8 @@ class LfuState:
 
     def forget(self, expert: int) -> None:
         if self._while_resident:
-            self._uses[expert] = self._rank[expert] = 0
+            self._uses[expert] = 0
+            self._rank[expert] = expert - len(self._rank)
 
 
 POLICY = Lfu()

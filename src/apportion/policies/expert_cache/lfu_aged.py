@@ -49,7 +49,7 @@ class LfuAgedState:
             self._uses[expert] += self._weight
 
     def victim(self, residents: Sequence[int]) -> int:
-        return min(residents, key=self._uses.__getitem__)
+        return min(sorted(residents), key=self._uses.__getitem__)
 
     def forget(self, expert: int) -> None:
         """Its uses fade by themselves."""

@@ -21,10 +21,10 @@ class Lru(ExpertCache):
 
 
 class LruState:
-    """When each expert was last used; 0: never."""
+    """When each expert was last used; below 0: never."""
 
     def __init__(self, num_experts: int) -> None:
-        self._last_use = [0] * num_experts
+        self._last_use = list(range(-num_experts, 0))
         self._clock = 0
 
     def touch(self, experts: Sequence[int]) -> None:

@@ -33,7 +33,7 @@ class RandomState:
         """What was used says nothing here."""
 
     def victim(self, residents: Sequence[int]) -> int:
-        return residents[int(self._draw() * len(residents))]
+        return sorted(residents)[int(self._draw() * len(residents))]
 
     def forget(self, expert: int) -> None:
         """There is nothing to forget."""

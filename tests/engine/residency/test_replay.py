@@ -10,6 +10,7 @@ from tests.engine.residency.conftest import Load, whole
 
 from apportion.core.errors import Unsupported
 from apportion.formats.routes import RoutesWriter
+from apportion.models import Model
 from apportion.plan import PolicyNames
 from apportion.policies import EXPERT_CACHES
 from apportion.simulate.record import record_routes, shape_of
@@ -34,19 +35,23 @@ def test_decode_has_the_hits_that_replay_counts(load: Load, moe: Path, cache: st
     assert counters.hit_rate == pytest.approx(found.hit_rate)
 
 
+def observed(model: Model, ids: np.ndarray) -> list[tuple[int, list[np.ndarray]]]:
+    """What is told of a pass, layer by layer."""
+    told: list[tuple[int, list[np.ndarray]]] = []
+    model.forward_observed(
+        ids,
+        model.new_cache(len(ids)),
+        lambda layer, *parts: told.append((layer, [part.copy() for part in parts])),
+    )
+    return told
+
+
 def test_routes_are_told_with_what_the_routers_saw(load: Load, moe: Path) -> None:
-    streamed = load(moe, 4)
     ids = np.random.default_rng(3).integers(0, 300, 30).astype(np.int32)
-    seen: list[list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]] = []
-    for model in (streamed.model, whole(moe)):
-        seen.append([])
-        keep = seen[-1].append
-        model.forward_observed(
-            ids, model.new_cache(30), lambda layer, *parts: keep((layer, *(part.copy() for part in parts)))
-        )
-    assert [layer for layer, *_ in seen[0]] == [layer for layer, *_ in seen[1]] == [0, 1, 2]
-    for ours, theirs in zip(*seen, strict=True):
-        for mine, other in zip(ours[1:], theirs[1:], strict=True):
+    streamed, resident = observed(load(moe, 4).model, ids), observed(whole(moe), ids)
+    assert [layer for layer, _ in streamed] == [layer for layer, _ in resident] == [0, 1, 2]
+    for (_, ours), (_, theirs) in zip(streamed, resident, strict=True):
+        for mine, other in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(mine, other)
 
 

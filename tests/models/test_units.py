@@ -76,3 +76,25 @@ def test_what_is_decoded_while_loading_cannot_stream(tmp_path: Path) -> None:
         units = model_units(config, tensors)
     assert all(not layer.experts and layer.num_experts == 8 for layer in units.layers)
     assert units.why_not == ("q8_1 is kept in memory as q8_0",)
+
+
+def test_an_embedding_in_panels_is_not_read_by_rows(tmp_path: Path) -> None:
+    for name, can_stream in (("llama", False), ("llama-tied", True)):
+        with open_gguf(tiny_gguf(name, tmp_path)) as checkpoint:
+            config = config_from_checkpoint(checkpoint)
+            tensors = dict(checkpoint.tensors)
+            tensors["token_embd.weight"] = replace(tensors["token_embd.weight"], interleaved=True)
+            embedding = model_units(config, tensors).embedding
+        assert (embedding is not None) == can_stream
+        assert embedding is None or embedding.members[0].interleaved
+
+
+def test_entries_of_a_stack_with_a_stride_lie_a_stride_apart(tmp_path: Path) -> None:
+    with open_gguf(tiny_gguf("olmoe", tmp_path)) as checkpoint:
+        config = config_from_checkpoint(checkpoint)
+        name = "blk.1.ffn_up_exps.weight"
+        tensors = {**checkpoint.tensors, name: replace(checkpoint.tensors[name], stride=1 << 20)}
+        experts = model_units(config, tensors).layers[1].experts
+    for number, unit in enumerate(experts):
+        (up,) = (member for member in unit.members if member.name == "ffn_up_exps.weight")
+        assert unit.stretches[up.stretch].offset + up.start == tensors[name].offset + number * (1 << 20)

@@ -105,7 +105,8 @@ class ModelUnits:
 
     Attributes:
         head_nbytes: 0 where the embedding is the head.
-        embedding, head: None where they cannot stream; `head` also where the embedding is the head.
+        embedding, head: None where they cannot stream; `head` also where the embedding is the head. An
+            embedding that is looked up streams by rows: it cannot where its rows lie in panels.
         why_not: what keeps units from streaming, one line for each cause.
     """
 
@@ -139,7 +140,7 @@ def model_units(config: ModelConfig, tensors: Tensors) -> ModelUnits:
     layers = tuple(_layer(survey, layer, sizes) for layer in range(config.num_layers))
     return ModelUnits(
         embedding_nbytes=sizes[embedding],
-        embedding=survey.unit([embedding]),
+        embedding=None if head is not None and survey.in_panels(embedding) else survey.unit([embedding]),
         head_nbytes=0 if head is None else sizes[head],
         head=None if head is None else survey.unit([head]),
         vectors_nbytes=sum(nbytes for slot, nbytes in sizes.items() if slot.kind == "vector"),
@@ -178,7 +179,7 @@ class _Survey:
         """The matrices as one unit; None where one cannot be read as it lies."""
         formats = [self._kept_as_stored(slot) for slot in slots]
         stretches = [self._stretch(slot, None) for slot in slots]
-        return _unit_of(slots, [slot.shape for slot in slots], formats, stretches, self._in_panels)
+        return _unit_of(slots, [slot.shape for slot in slots], formats, stretches, self.in_panels)
 
     def experts(self, slots: Sequence[Slot], count: int) -> tuple[Unit, ...]:
         """One unit for each expert; none where one cannot be read as it lies."""
@@ -187,7 +188,7 @@ class _Survey:
         units: list[Unit] = []
         for expert in range(count):
             stretches = [self._stretch(slot, expert) for slot in slots]
-            unit = _unit_of(slots, shapes, formats, stretches, self._in_panels)
+            unit = _unit_of(slots, shapes, formats, stretches, self.in_panels)
             if unit is None:
                 return ()
             units.append(unit)
@@ -201,7 +202,7 @@ class _Survey:
         self.why_not[f"{stored.name} is kept in memory as {kept.name}"] = None
         return None
 
-    def _in_panels(self, slot: Slot) -> bool:
+    def in_panels(self, slot: Slot) -> bool:
         return any(self._tensors[name].interleaved for name in self._recipes[slot].sources)
 
     def _stretch(self, slot: Slot, index: int | None) -> Stretch | None:

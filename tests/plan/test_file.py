@@ -84,7 +84,7 @@ def drop(*path: str) -> Callable[[Told], None]:
         (put("model", value=3), "model: it must be a text"),
         (put("expert_slots", value=3), "expert_slots: it must be a list"),
         (put("expert_slots", value=[3, "x"]), "expert_slots: it must be a whole number"),
-        (put("expert_slots", value=[2] * 2000), "expert_slots: it has 2000 items"),
+        (put("expert_slots", value=[2] * 9000), "expert_slots: it has 9000 items"),
         (put("streamed_layers", value=[1, 0]), "each layer once, in order"),
         (put("streamed_layers", value=[1, 1]), "each layer once, in order"),
         (put("stream_buffers", value=1), "two buffers at least"),

@@ -40,7 +40,7 @@ def slots_of(plan: Plan) -> int:
 
 
 @pytest.mark.parametrize("name", TINY)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     ctx=st.none() | st.integers(1, 48),
     kv=st.sampled_from(["f16", "f32"]),

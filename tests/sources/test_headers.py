@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.models.tiny import tiny_gguf
+from tests.sources import fake_hub as fake
 
 from apportion.core.errors import BadFile, NotFound, Offline, SourceError
 from apportion.formats import open_checkpoint
 from apportion.formats.gguf import cursor
 from apportion.sources import headers, resolve
 from apportion.sources.headers import open_headers
-
-
-def load_fake_hub() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fake_hub", Path(__file__).with_name("fake_hub.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault("fake_hub", module)
-    spec.loader.exec_module(module)
-    return module
-
-
-fake = load_fake_hub()
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def format_bytes(nbytes: int) -> str:
         return f"{sign}{value} B"
     units = ((KiB, "KiB"), (MiB, "MiB"), (GiB, "GiB"))
     unit, name = next((pair for pair in units if value < 999.5 * pair[0]), (TiB, "TiB"))
-    return f"{sign}{_three_digits(value / unit)} {name}"
+    return f"{sign}{three_digits(value / unit)} {name}"
 
 
 def parse_duration(text: str) -> float:
@@ -116,8 +116,8 @@ def format_duration(seconds: float) -> str:
         return "never" if seconds > 0 else "unknown"
     for name, unit in (("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3)):
         if seconds < 999.5 * unit:
-            return f"{_three_digits(seconds / unit)}{name}" if seconds else "0s"
-    return f"{_three_digits(seconds)}s" if seconds < 59.95 else _clock_text(round(seconds))
+            return f"{three_digits(seconds / unit)}{name}" if seconds else "0s"
+    return f"{three_digits(seconds)}s" if seconds < 59.95 else _clock_text(round(seconds))
 
 
 def _clock_text(seconds: int) -> str:
@@ -130,7 +130,8 @@ def _clock_text(seconds: int) -> str:
     return "".join(f"{count}{name}" for count, name in parts[first : first + 2] if count)
 
 
-def _three_digits(value: float) -> str:
+def three_digits(value: float) -> str:
+    """A number that is not negative with about three significant digits: `0.12`, `9.1`, `14.8`, `1594`."""
     decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
     text = f"{value:.{decimals}f}"
     return text.rstrip("0").rstrip(".") if decimals else text

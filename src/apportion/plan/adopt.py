@@ -8,63 +8,51 @@ from dataclasses import replace
 from apportion.core.claim import Kind
 from apportion.core.errors import DoesNotFit, UsageError
 from apportion.core.units import format_bytes
-from apportion.hardware.profile import Profile
-from apportion.models.config import ModelConfig
 from apportion.models.units import ModelUnits
-from apportion.plan.arrangement import Workspace
-from apportion.plan.hit_rate import HitRates
 from apportion.plan.plan import Plan
 from apportion.plan.planner import Planner
 
 
-def adopt_plan(
-    plan: Plan,
-    config: ModelConfig,
-    units: ModelUnits,
-    *,
-    runtime_nbytes: int,
-    profile: Profile | None = None,
-    disk_rate: float | None = None,
-    workspace: Workspace | None = None,
-    hit_rates: HitRates | None = None,
-) -> Plan:
-    """The plan with bytes and forecast as its choices make them here; the arguments are those of `Planner`.
+def planner_of(plan: Plan, planner: Planner) -> Planner:
+    """A planner that has the plan's wishes in place of its own: context, KV, threads, prompt and policies."""
+    return replace(
+        planner,
+        threads=plan.threads,
+        model=plan.model,
+        ctx=plan.ctx,
+        kv=plan.kv,
+        concurrency=plan.concurrency,
+        prompt_tokens=plan.forecast.prompt_tokens,
+        policies=plan.policies,
+        tokens_per_pass=plan.tokens_per_pass,
+    )
+
+
+def adopt_plan(plan: Plan, planner: Planner) -> Plan:
+    """The plan with bytes, forecast and advice as its choices make them here.
 
     Where the process takes more than was reckoned with, the reserve pays.
+
+    Args:
+        planner: knows model, machine and process; the plan's own wishes come before the planner's.
 
     Raises:
         UsageError: the choices cannot be carried out with this model.
         NotFound: there is no policy of a name.
         DoesNotFit: they take more than the plan's budget.
     """
-    counts = [layer.num_experts for layer in units.layers]
-    plan.require_suits(counts)
+    units = planner.units
+    plan.require_suits([layer.num_experts for layer in units.layers])
     plan.policies.require_known()
     _require_streamable(plan, units)
-    planner = Planner(
-        config=config,
-        units=units,
-        runtime_nbytes=runtime_nbytes,
-        threads=plan.threads,
-        model=plan.model,
-        ctx=plan.ctx,
-        kv=plan.kv,
-        profile=profile,
-        disk_rate=disk_rate,
-        concurrency=plan.concurrency,
-        workspace=workspace,
-        hit_rates=hit_rates,
-        prompt_tokens=plan.forecast.prompt_tokens,
-        policies=plan.policies,
-        tokens_per_pass=plan.tokens_per_pass,
-    )
+    planner = planner_of(plan, planner)
     found = planner.arranger.chosen(plan)
     needed = found.total_nbytes - found.nbytes[Kind.RESERVE]
     if needed > plan.ram:
         raise _too_large(plan, found.nbytes, needed)
     reserve = min(found.nbytes[Kind.RESERVE], plan.ram - needed)
     found = replace(found, nbytes={**found.nbytes, Kind.RESERVE: reserve})
-    return replace(planner.told(found, plan.ram), advice=plan.advice)
+    return planner.told(found, plan.ram)
 
 
 def _require_streamable(plan: Plan, units: ModelUnits) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from apportion.core.units import MiB, format_bytes
+from apportion.core.units import MiB, format_bytes, three_digits
 from apportion.models.units import LayerUnits, ModelUnits, Stretch, Unit
 from apportion.plan.arrangement import Arrangement
 
@@ -65,7 +65,7 @@ def _memory(planner: Planner, ram: int, speed: float) -> Iterator[str]:
 
 
 def _line(words: str, before: float, after: float) -> str:
-    return f"{words}: {before:.3g} -> {after:.3g} tok/s"
+    return f"{words}: {three_digits(before)} -> {three_digits(after)} tok/s"
 
 
 def _num_reads(layer: LayerUnits) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from apportion.core.errors import DoesNotFit, UsageError
-from apportion.core.units import MiB, format_bytes
+from apportion.core.units import MiB, format_bytes, three_digits
 from apportion.hardware.profile import Profile
 from apportion.models.config import ModelConfig
 from apportion.models.units import ModelUnits
@@ -93,7 +93,7 @@ class Planner:
         found = self.arranged(ram)
         if found is None:
             raise self._refused(ram)
-        return replace(self.told(found, ram), advice=advice(self, found, ram))
+        return self.told(found, ram)
 
     @cached_property
     def smallest_budget(self) -> int:
@@ -115,7 +115,7 @@ class Planner:
         return None if ctx is None else self.arranger.arrange(ram, ctx)
 
     def told(self, found: Arrangement, ram: int) -> Plan:
-        """An arrangement with all that follows from it but advice."""
+        """An arrangement with all that follows from it."""
         return Plan(
             model=self.model,
             ram=ram,
@@ -136,6 +136,7 @@ class Planner:
             disk_bytes_per_token=self.cost.disk_nbytes_per_token(found),
             forecast=self.forecast(found),
             policies=self.policies,
+            advice=advice(self, found, ram),
         )
 
     def forecast(self, found: Arrangement) -> Forecast:
@@ -241,7 +242,7 @@ class Planner:
         assert least is not None
         speed = self.decode_tok_s(least)
         enough = f"{-(-smallest // MiB)}MiB"
-        hint = f"--ram {enough} would do, with a context of {least.ctx} at about {speed:.3g} tok/s"
+        hint = f"--ram {enough} would do, with a context of {least.ctx} at about {three_digits(speed)} tok/s"
         shorter = replace(self, ctx=None) if self.ctx is not None else self
         if shorter.smallest_budget <= ram:
             fits = shorter.arranged(ram)

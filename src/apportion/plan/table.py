@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 from apportion.core.errors import ApportionError, BadFile, closest
 from apportion.core.units import parse_bytes
 
-MAX_ITEMS = 1 << 10
+MAX_ITEMS = 1 << 13  # as many as a layer may have experts
 MAX_COUNT = (1 << 63) - 1
 HINTS = {"plan": "correct the file, or make a new plan with: apportion plan MODEL --out FILE"}
 

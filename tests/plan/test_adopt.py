@@ -20,7 +20,7 @@ def made(shape: Any, ram: int = 500 * MiB, **wishes: Any) -> Plan:
 
 
 def adopted(plan: Plan, shape: Any, runtime: int = RUNTIME) -> Plan:
-    return adopt_plan(plan, Planner(shape.config, shape.units, runtime, 16))
+    return adopt_plan(plan, shape.config, shape.units, runtime_nbytes=runtime)
 
 
 @pytest.mark.parametrize("kind", ["moe", "dense"])
@@ -70,8 +70,8 @@ def test_choices_that_the_model_does_not_allow_are_refused(moe: Any, dense: Any)
         adopted(unknown, moe)
     stuck = replace(moe.units, layers=tuple(replace(layer, experts=()) for layer in moe.units.layers))
     with pytest.raises(UsageError, match="experts of layer 0 cannot be read as they lie"):
-        adopt_plan(made(moe), Planner(moe.config, stuck, RUNTIME, 2))
+        adopt_plan(made(moe), moe.config, stuck, runtime_nbytes=RUNTIME)
     stuck = replace(dense.units, layers=tuple(replace(layer, dense=None) for layer in dense.units.layers))
     streaming = made(dense, 125 * MiB, ctx=256)
     with pytest.raises(UsageError, match=r"cannot stream.*pack the model first"):
-        adopt_plan(streaming, Planner(dense.config, stuck, RUNTIME, 2))
+        adopt_plan(streaming, dense.config, stuck, runtime_nbytes=RUNTIME)

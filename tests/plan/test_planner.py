@@ -109,6 +109,7 @@ def test_bytes_are_those_of_the_units(moe: Any) -> None:
     assert plan.nbytes[Kind.RESERVE] == 7
     assert plan.nbytes[Kind.KV] == 1000 * kv_bytes_per_token(moe.config)
     assert plan.nbytes[Kind.EXPERT_SLOTS] == slots_of(plan) * units.layers[0].slot_nbytes
+    assert 0 < plan.resident_fraction < 1
     dense = units.vectors_nbytes + units.head_nbytes + units.embedding_nbytes
     assert plan.nbytes[Kind.DENSE_WEIGHTS] == dense + sum(layer.dense_nbytes for layer in units.layers)
 

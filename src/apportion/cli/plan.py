@@ -114,7 +114,7 @@ def command(
         profile = profile_for(found.path)
         planner = planner_for(checkpoint, found.name, wishes, profile)
         if file is not None:
-            plan, planner = adopted(file, planner)
+            plan, planner = reckoned_anew(file, planner)
         else:
             nbytes = budget(ram or "auto")
             try:
@@ -173,14 +173,13 @@ def planner_for(checkpoint: OpenedFiles, name: str, wishes: Wishes, profile: Pro
     )
 
 
-def adopted(file: Path, planner: Planner) -> tuple[Plan, Planner]:
+def reckoned_anew(file: Path, planner: Planner) -> tuple[Plan, Planner]:
     """The plan in a file with what follows from its choices, and the planner that has these."""
     from apportion.plan import read_plan
-    from apportion.plan.adopt import adopt_plan, planner_of
+    from apportion.plan.adopt import adopted, planner_of
 
-    read = read_plan(file)
-    planner = planner_of(read, planner)
-    return adopt_plan(read, planner), planner
+    plan = read_plan(file)
+    return adopted(plan, planner), planner_of(plan, planner)
 
 
 def rate_of(text: str) -> float:

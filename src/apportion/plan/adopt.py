@@ -8,6 +8,8 @@ from dataclasses import replace
 from apportion.core.claim import Kind
 from apportion.core.errors import DoesNotFit, UsageError
 from apportion.core.units import format_bytes
+from apportion.hardware.profile import Profile
+from apportion.models.config import ModelConfig
 from apportion.models.units import ModelUnits
 from apportion.plan.plan import Plan
 from apportion.plan.planner import Planner
@@ -28,7 +30,7 @@ def planner_of(plan: Plan, planner: Planner) -> Planner:
     )
 
 
-def adopt_plan(plan: Plan, planner: Planner) -> Plan:
+def adopted(plan: Plan, planner: Planner) -> Plan:
     """The plan with bytes, forecast and advice as its choices make them here.
 
     Where the process takes more than was reckoned with, the reserve pays.
@@ -53,6 +55,13 @@ def adopt_plan(plan: Plan, planner: Planner) -> Plan:
     reserve = min(found.nbytes[Kind.RESERVE], plan.ram - needed)
     found = replace(found, nbytes={**found.nbytes, Kind.RESERVE: reserve})
     return planner.told(found, plan.ram)
+
+
+def adopt_plan(
+    plan: Plan, config: ModelConfig, units: ModelUnits, *, runtime_nbytes: int, profile: Profile | None = None
+) -> Plan:
+    """`adopted` for a model that is about to run; the arguments are those of `Planner`."""
+    return adopted(plan, Planner(config, units, runtime_nbytes, plan.threads, profile=profile))
 
 
 def _require_streamable(plan: Plan, units: ModelUnits) -> None:

@@ -22,6 +22,7 @@ from apportion.policies.placement import PlacedUnit, Placement
 TOKENS_PER_PASS = 512  # beyond it products gain little
 RESERVE_NBYTES = 16 * MiB  # what allocators and the interpreter round up
 PAGE_NBYTES = 4096
+ROWS_NBYTES = MiB  # rows of the embedding come in turns through this much
 KV_DTYPES = {"f16": "float16", "f32": "float32"}
 
 Workspace: TypeAlias = Callable[[int], int]
@@ -32,7 +33,8 @@ class Arrangement:
     """One way to divide memory; the fields are those of `Plan`.
 
     Args:
-        loaded_nbytes: of weights that are in memory once the model is loaded, filled slots among them.
+        loaded_nbytes: of weights that loading reads.
+        resident_nbytes: of weights that are in memory once slots are filled.
     """
 
     ctx: int
@@ -45,6 +47,7 @@ class Arrangement:
     stream_buffers: int
     nbytes: Mapping[Kind, int]
     loaded_nbytes: int
+    resident_nbytes: int
 
     @property
     def total_nbytes(self) -> int:
@@ -183,14 +186,11 @@ class Arranger:
         buffers: int = STREAM_BUFFERS,
     ) -> Arrangement:
         layers = self.units.layers
-        streams = bool(streamed) or any(s < layer.num_experts for s, layer in zip(slots, layers, strict=True))
+        streams = bool(streamed) or not all(_is_whole(slots, layer) for layer in layers)
         dense = self._dense_nbytes(embedding, frozenset(streamed))
-        experts = sum(
-            count * (layer.slot_nbytes if streams and layer.experts else layer.expert_nbytes)
-            for count, layer in zip(slots, layers, strict=True)
-        )
-        in_slots = sum(count * layer.expert_nbytes for count, layer in zip(slots, layers, strict=True))
-        buffers = buffers if streamed else 0
+        whole = sum(layer.num_experts * layer.expert_nbytes for layer in layers if _is_whole(slots, layer))
+        some = [layer for layer in layers if not _is_whole(slots, layer)]
+        buffers = min(buffers, len(streamed))
         prefill = prefill or ("layer_major" if streams else "chunked")
         at_once = ctx if prefill == "layer_major" else min(ctx, self.tokens_per_pass)
         return Arrangement(
@@ -205,13 +205,14 @@ class Arranger:
             nbytes={
                 Kind.RUNTIME: self.runtime_nbytes,
                 Kind.DENSE_WEIGHTS: dense,
-                Kind.EXPERT_SLOTS: experts,
+                Kind.EXPERT_SLOTS: whole + sum(slots[layer.layer] * layer.slot_nbytes for layer in some),
                 Kind.KV: ctx * self.kv_nbytes_per_position,
                 Kind.WORKSPACE: self.workspace(at_once),
                 Kind.IO_BUFFERS: self._buffers_nbytes(embedding, streamed, buffers),
                 Kind.RESERVE: self.reserve_nbytes,
             },
-            loaded_nbytes=dense + in_slots,
+            loaded_nbytes=dense + whole,
+            resident_nbytes=dense + whole + sum(slots[layer.layer] * layer.expert_nbytes for layer in some),
         )
 
     def _dense_nbytes(self, embedding: Embedding, streamed: Collection[int]) -> int:
@@ -227,7 +228,12 @@ class Arranger:
 
     @cached_property
     def _rows_nbytes(self) -> int:
-        """Room for the embedding's rows of a pass, each in the pages that it lies in."""
+        """Room for rows of the embedding, each in the pages that it lies in."""
         row_nbytes = self.units.embedding_nbytes // self.config.vocab_size
         pages = 1 + -(-row_nbytes // PAGE_NBYTES)
-        return self.tokens_per_pass * pages * PAGE_NBYTES
+        return max(ROWS_NBYTES, pages * PAGE_NBYTES)
+
+
+def _is_whole(slots: Sequence[int], layer: LayerUnits) -> bool:
+    """Whether all of a layer's experts have room: they are loaded with the model, and need no slots."""
+    return slots[layer.layer] == layer.num_experts

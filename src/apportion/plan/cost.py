@@ -38,6 +38,7 @@ START_S = 0.4  # until the first weight is read: imports, header, tokenizer
 KV_SHARE = 0.6  # of the streamed bandwidth that attention over a long context reaches
 ATTENTION_SHARE = 0.45  # of the peak of f32 that attention reaches in prefill
 ROW_NBYTES = 4096  # a row of the embedding comes with the page that it lies in
+MAKE_WAY = 4  # slots that a prompt's reads begin with, at most a quarter of a layer's
 
 
 @dataclass(slots=True)
@@ -101,16 +102,20 @@ class CostModel:
             ended = clocks.compute - began
         return ended
 
-    def prefill_s(self, plan: Arrangement, tokens: int) -> float:
-        """Of reading a prompt: layer by layer all of it, or in runs of `tokens_per_pass`."""
+    def prefill_s(self, plan: Arrangement, tokens: int, *, cold: bool = False) -> float:
+        """Of reading a prompt: layer by layer all of it, or in runs of `tokens_per_pass`.
+
+        Args:
+            cold: no slot is filled yet.
+        """
         clocks = Clocks(0.0, 0.0, [0.0] * max(1, plan.stream_buffers))
         step = tokens if plan.prefill == "layer_major" else plan.tokens_per_pass
         for start in range(0, tokens, step):
-            self._prefill(plan, start, min(step, tokens - start), clocks)
+            self._prefill(plan, start, min(step, tokens - start), clocks, cold=cold and not start)
         return clocks.compute + self._head_s + STEP_S
 
     def load_s(self, plan: Arrangement) -> float:
-        """Of loading what stays in memory; slots of experts are filled, too."""
+        """Of loading what stays in memory; slots are filled later, as experts are needed."""
         return START_S + plan.loaded_nbytes / self._machine.disk.best
 
     @cached_property
@@ -181,7 +186,7 @@ class CostModel:
         # The last to wait for is either the computing of all, or the first read and all misses, or all reads.
         return max(k * each, read + misses * each, misses * read + each)
 
-    def _prefill(self, plan: Arrangement, start: int, tokens: int, clocks: Clocks) -> None:
+    def _prefill(self, plan: Arrangement, start: int, tokens: int, clocks: Clocks, cold: bool) -> None:
         """A run of the prompt through all layers."""
         clocks.compute += self._rows_s(plan, tokens)
         for layer, cost in enumerate(self._layers):
@@ -191,15 +196,18 @@ class CostModel:
             seconds = products + self._attention_s(layer, start, tokens) + LAYER_S * (whole + bool(rest))
             self._dense(plan, layer, seconds, clocks)
             if cost.num_experts:
-                self._touched(plan, layer, tokens, clocks)
+                slots = plan.expert_slots[layer]
+                whole = slots >= cost.num_experts
+                held = 0 if cold else slots - min(MAKE_WAY, max(2, slots // 4))
+                self._touched(layer, cost.num_experts if whole else held, tokens, clocks)
 
-    def _touched(self, plan: Arrangement, layer: int, tokens: int, clocks: Clocks) -> None:
-        """The experts that the tokens touch, each once: those in slots while the others are read."""
-        cost, slots = self._layers[layer], plan.expert_slots[layer]
+    def _touched(self, layer: int, held: int, tokens: int, clocks: Clocks) -> None:
+        """The experts that the tokens touch, each once: the `held` ones while the others are read."""
+        cost = self._layers[layer]
         share = 1 - (1 - self._top_k / cost.num_experts) ** tokens
         touched = cost.num_experts * share
         computing = touched * cost.expert.seconds(self._machine, tokens * self._top_k / touched)
-        read = (cost.num_experts - slots) * share
+        read = (cost.num_experts - held) * share
         if not read:
             clocks.compute += computing
             return
@@ -208,7 +216,7 @@ class CostModel:
         begin = max(clocks.disk, clocks.compute)
         clocks.disk = begin + read * count * nbytes / disk.rate(nbytes, MAX_DEPTH, beside=True)
         # Those in slots, or the first that comes, begin; the last that comes ends.
-        wait = 0.0 if slots else disk.seconds(nbytes, count, beside=True)
+        wait = 0.0 if held else disk.seconds(nbytes, count, beside=True)
         clocks.compute = max(clocks.compute + wait + computing, clocks.disk + computing / touched)
 
     def _attention_s(self, layer: int, start: int, tokens: int) -> float:

@@ -40,8 +40,9 @@ class Forecast:
     """How fast it will be.
 
     Attributes:
-        prompt_tokens: length of the prompt that `prefill_tok_s` and `ttft_s` are for.
-        ttft_s: from a loaded model to the first token of the answer.
+        prefill_tok_s: of a prompt after others: slots are filled.
+        ttft_s: from a loaded model to the first token of the answer to its first prompt: slots are empty.
+        prompt_tokens: length of the prompt that both are for.
         load_s: from the start of loading until a prompt can be read.
         basis: which rates of the machine it is reckoned with.
     """

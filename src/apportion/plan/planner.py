@@ -130,7 +130,7 @@ class Planner:
             streamed_layers=found.streamed_layers,
             stream_buffers=found.stream_buffers,
             nbytes=found.nbytes,
-            resident_fraction=found.loaded_nbytes / self.units.nbytes,
+            resident_fraction=found.resident_nbytes / self.units.nbytes,
             hit_rate=self.cost.hit_rate(found),
             hit_rate_source=self._source(found),
             disk_bytes_per_token=self.cost.disk_nbytes_per_token(found),
@@ -151,7 +151,7 @@ class Planner:
         return Forecast(
             decode_tok_s=estimate(lambda cost: 1 / cost.decode_s(found, prompt)),
             prefill_tok_s=estimate(lambda cost: prompt / cost.prefill_s(found, prompt)),
-            ttft_s=estimate(lambda cost: cost.prefill_s(found, prompt)),
+            ttft_s=estimate(lambda cost: cost.prefill_s(found, prompt, cold=True)),
             load_s=estimate(lambda cost: cost.load_s(found)),
             prompt_tokens=prompt,
             basis=self._machine.basis,

@@ -20,6 +20,7 @@ from apportion.models.config import ModelConfig
 from apportion.models.units import ModelUnits, model_units
 from apportion.plan import Plan, PolicyNames, make_plan, read_plan
 from apportion.plan.adopt import adopt_plan
+from apportion.plan.estimate import runtime_nbytes as estimated_runtime
 
 if TYPE_CHECKING:
     from apportion.formats.checkpoint import Checkpoint
@@ -65,6 +66,10 @@ class Apportioned:
     ledger: Ledger
     residency: Residency | None
 
+    def keep_reserve(self) -> None:
+        """Lease what is kept free, once loading needs it no more for its buffers."""
+        self.ledger.reserve(Claim(Kind.RESERVE, self.plan.nbytes.get(Kind.RESERVE, 0)))
+
     def close(self) -> None:
         """Give everything back."""
         if self.residency is not None:
@@ -101,6 +106,18 @@ def ram_bytes(ram: int | str) -> int:
     return ram if isinstance(ram, int) else parse_budget(ram, memory_limits())
 
 
+def refuse_too_small(checkpoint: Checkpoint, config: ModelConfig, budget: Budget, name: str) -> None:
+    """Refuse a budget that cannot do, by what headers tell, before the tokenizer is made.
+
+    Raises:
+        DoesNotFit: the error names the smallest that would do.
+    """
+    units = model_units(config, checkpoint.tensors)
+    runtime = max(rss_bytes(), estimated_runtime(config, checkpoint.metadata))
+    if budget.plan is None:
+        planned(checkpoint, config, units, budget, runtime, 1, name)
+
+
 def apportion(
     checkpoint: Checkpoint, config: ModelConfig, budget: Budget, threads: int, name: str = ""
 ) -> Apportioned:
@@ -112,23 +129,7 @@ def apportion(
     """
     units = model_units(config, checkpoint.tensors)
     runtime = rss_bytes()
-    profile = profile_for(checkpoint.files[0])
-    if budget.plan is not None:
-        plan = adopt_plan(budget.plan, config, units, runtime_nbytes=runtime, profile=profile)
-    else:
-        plan = make_plan(
-            config,
-            units,
-            budget.ram,
-            runtime_nbytes=runtime,
-            threads=threads,
-            model=name,
-            ctx=budget.ctx,
-            kv=budget.kv,
-            profile=profile,
-            policies=budget.policies,
-        )
-        plan = replace(plan, prefill=budget.prefill)
+    plan = planned(checkpoint, config, units, budget, runtime, threads, name)
     if budget.tells_routes:
         plan = with_routes_told(plan, units)
     num_experts = [layer.num_experts for layer in units.layers]
@@ -171,6 +172,34 @@ def with_routes_told(plan: Plan, units: ModelUnits) -> Plan:
     return replace(plan, expert_slots=tuple(map(min, plan.expert_slots, most)))
 
 
+def planned(
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    units: ModelUnits,
+    budget: Budget,
+    runtime: int,
+    threads: int,
+    name: str,
+) -> Plan:
+    """The plan that was given, adopted, or one made for the budget."""
+    profile = profile_for(checkpoint.files[0])
+    if budget.plan is not None:
+        return adopt_plan(budget.plan, config, units, runtime_nbytes=runtime, profile=profile)
+    plan = make_plan(
+        config,
+        units,
+        budget.ram,
+        runtime_nbytes=runtime,
+        threads=threads,
+        model=name,
+        ctx=budget.ctx,
+        kv=budget.kv,
+        profile=profile,
+        policies=budget.policies,
+    )
+    return replace(plan, prefill=budget.prefill)
+
+
 def kept_claims(units: ModelUnits, plan: Plan, runtime: int) -> tuple[Claim, ...]:
     """What stays leased as long as the model is loaded; slots and buffers lease their own."""
     experts = sum(
@@ -178,7 +207,7 @@ def kept_claims(units: ModelUnits, plan: Plan, runtime: int) -> tuple[Claim, ...
         for layer, slots in zip(units.layers, plan.expert_slots, strict=True)
         if slots == layer.num_experts
     )
-    kinds = (Kind.DENSE_WEIGHTS, Kind.KV, Kind.WORKSPACE, Kind.RESERVE)
+    kinds = (Kind.DENSE_WEIGHTS, Kind.KV, Kind.WORKSPACE)
     return (
         Claim(Kind.RUNTIME, runtime),
         Claim(Kind.EXPERT_SLOTS, experts),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apportion.core.errors import ApportionError
-from apportion.engine.budget import Apportioned, Budget, apportion
+from apportion.engine.budget import Apportioned, Budget, apportion, refuse_too_small
+from apportion.engine.direct import DirectCheckpoint
 from apportion.engine.params import GENERATION_CONFIG_KEYS, GGUF_KEYS, SamplingParams, recommended_params
 from apportion.engine.stream import Progress
 from apportion.formats import open_checkpoint
@@ -74,22 +76,37 @@ def load(
     resolved = resolve(str(reference), offline=offline, on_progress=pull)
     checkpoint = open_checkpoint(resolved.path)
     try:
+        config = config_from_checkpoint(checkpoint)
+        if budget is not None:
+            refuse_too_small(checkpoint, config, budget, resolved.name)
         tokenizer, template, recommended = text_parts(checkpoint)
         apportioned = None
         if budget is not None:
-            config = config_from_checkpoint(checkpoint)
             apportioned = apportion(checkpoint, config, budget, threads_of(ops), resolved.name)
-        residency = apportioned.residency if apportioned is not None else None
-        try:
-            model = load_model(checkpoint, ops, residency=residency, on_progress=loading)
-        except BaseException:
-            if apportioned is not None:
-                apportioned.close()
-            raise
+        model = weights_of(checkpoint, ops, apportioned, loading)
     except BaseException:
         checkpoint.close()
         raise
     return LoadedModel(resolved.name, model, tokenizer, template, recommended, checkpoint, apportioned)
+
+
+def weights_of(
+    checkpoint: Checkpoint,
+    ops: Ops,
+    apportioned: Apportioned | None,
+    on_progress: Callable[[int, int], None] | None,
+) -> Model:
+    """The model with the weights that stay; under a budget they are read past the page cache."""
+    if apportioned is None:
+        return load_model(checkpoint, ops, on_progress=on_progress)
+    try:
+        with DirectCheckpoint(checkpoint, apportioned.ledger) as direct:
+            model = load_model(direct, ops, residency=apportioned.residency, on_progress=on_progress)
+        apportioned.keep_reserve()
+    except BaseException:
+        apportioned.close()
+        raise
+    return model
 
 
 def threads_of(ops: Ops) -> int:

@@ -21,7 +21,7 @@ class Model:
     def __init__(self) -> None:
         self.passes: list[tuple[int, int]] = []
 
-    def new_cache(self, capacity: int) -> Cache:
+    def new_cache(self, capacity: int, dtype: object) -> Cache:
         return Cache(capacity)
 
     def forward(self, ids: np.ndarray, cache: Cache) -> None:

@@ -21,6 +21,7 @@ from apportion.kernels.ops import Ints
 
 if TYPE_CHECKING:
     from apportion.models import KvCache, Model
+    from apportion.plan import Estimate
 
 Phase: TypeAlias = Literal["prefill", "decode"]
 CHUNK = 512  # tokens per prefill pass, as the engine runs it
@@ -53,9 +54,16 @@ class Measurement:
     Attributes:
         bytes_per_token: of weights, and of keys and values at the depth that decode runs at; a prefill pass
             reads the weights once for its up to 512 tokens, and its keys and values are not counted.
-        bandwidth_gb_s: what as many threads stream from memory, in the same seconds.
+        bandwidth_gb_s: what as many threads stream from memory, in the same seconds; None under a budget,
+            which has no room for the buffer that this takes.
         bandwidth_share: the median's bytes per second, by the median of that.
         python_us_per_step: of a pass, what was spent outside of the native core.
+        hit_rate: share of a token's experts that were found in memory; of decode where experts come and go.
+        disk_bytes_per_token, disk_GBps, stall_share: what was read, per token and by the line's seconds, and
+            the share of these in which nothing was computed because a read was not complete; where weights
+            come and go.
+        forecast_tok_s: what the plan says of this line; under a budget.
+        forecast_error: by how much of the measured rate that is above it.
     """
 
     phase: Phase
@@ -64,14 +72,20 @@ class Measurement:
     threads: int
     tok_s: Rates
     bytes_per_token: float
-    bandwidth_gb_s: Rates
-    bandwidth_share: float
+    bandwidth_gb_s: Rates | None
+    bandwidth_share: float | None
     python_us_per_step: float
+    hit_rate: Rates | None = None
+    disk_bytes_per_token: Rates | None = None
+    disk_GBps: Rates | None = None  # noqa: N815
+    stall_share: Rates | None = None
+    forecast_tok_s: Estimate | None = None
+    forecast_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All lines, and the process's peak memory before the buffer for measuring bandwidth."""
+    """All lines, and the process's peak memory, without the buffer for measuring bandwidth."""
 
     results: list[Measurement]
     peak_rss_bytes: int
@@ -125,21 +139,25 @@ def measure(
     return Report(results, peak)
 
 
-def filled_cache(model: Model, capacity: int) -> KvCache:
+def filled_cache(
+    model: Model, capacity: int, kv: type[np.float16] | type[np.float32] = np.float16
+) -> KvCache:
     """A cache with something ordinary at every position: what is there does not change the speed, but
     numbers too small to be normal would.
     """
-    cache = model.new_cache(capacity)
+    cache = model.new_cache(capacity, kv)
     rng = np.random.default_rng(0)
     for rows in (*cache.keys, *cache.values):
         rows[:] = rng.standard_normal((rows.shape[0], 1, rows.shape[2]), dtype=np.float32)
     return cache
 
 
-def run_once(model: Model, cache: KvCache, line: Line, samples: Samples) -> None:
-    """Run a line's passes and note its speed."""
-    ids = random_ids(model, line.tokens)
-    step = CHUNK if line.phase == "prefill" else 1
+def run_once(
+    model: Model, cache: KvCache, line: Line, samples: Samples, chunk: int = CHUNK, seed: int = 0
+) -> None:
+    """Run a line's passes, prompts in chunks, and note its speed."""
+    ids = random_ids(model, line.tokens, seed)
+    step = chunk if line.phase == "prefill" else 1
     passes = [ids[start : start + step] for start in range(0, len(ids), step)]
     cache.truncate(0)
     cache.advance(line.depth)
@@ -168,6 +186,6 @@ def summary(line: Line, samples: Samples, bytes_per_token: float) -> Measurement
     )
 
 
-def random_ids(model: Model, count: int) -> Ints:
-    """The same for every run: speed must not depend on which tokens they are, and must not vary with them."""
-    return np.random.default_rng(0).integers(0, model.config.vocab_size, count, dtype=np.int32)
+def random_ids(model: Model, count: int, seed: int) -> Ints:
+    """The same for every run of a seed: speed must not vary with which tokens they are."""
+    return np.random.default_rng(seed).integers(0, model.config.vocab_size, count, dtype=np.int32)

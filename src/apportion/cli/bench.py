@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from apportion.cli._bench import hit_rates_of, print_report, terms_of
 from apportion.cli._loading import load_alone
 from apportion.cli._options import (
     BudgetOptions,
@@ -22,7 +24,7 @@ from apportion.cli._progress import PhaseBars
 from apportion.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from apportion.bench.speed import Line, Report
+    from apportion.bench.speed import Line
     from apportion.engine.loading import LoadedModel
     from apportion.models import Model
 
@@ -43,6 +45,18 @@ if TYPE_CHECKING:
     "--repetitions", type=click.IntRange(min=1), default=5, show_default=True, help="Runs that count."
 )
 @click.option("--exact", is_flag=True, help="Compute in float32 throughout.")
+@click.option(
+    "--routes",
+    type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
+    help="Under --ram: experts as this routes file names them, in place of the router's.",
+)
+@click.option(
+    "--warmup",
+    metavar="TOKENS",
+    type=click.IntRange(min=0),
+    help="Under --ram: tokens of an answer that are not counted [default: one answer].",
+)
+@click.option("--cold", is_flag=True, help="Under --ram: count from the first token, as --warmup 0.")
 @budget_options
 @offline_option
 @json_option
@@ -54,6 +68,9 @@ def command(
     threads: tuple[int, ...],
     repetitions: int,
     exact: bool,
+    routes: Path | None,
+    warmup: int | None,
+    cold: bool,
     budget: BudgetOptions,
     offline: bool,
     as_json: bool,
@@ -64,7 +81,12 @@ def command(
     stream from memory. The table shows the median with the smallest and the largest rate, the bytes that a
     token reads (weights, and the KV cache at the depth), what share of the streamed bandwidth that makes, and
     the time that a pass spends outside of the native core.
+
+    Under --ram or --plan the lines run one after the other. Beside the median stand its forecast and by how
+    much that is too high, the share of a token's experts that were found in memory, the bytes that a token
+    reads from disk, the disk's rate, and the share of the time in which nothing was computed for its sake.
     """
+    from apportion.bench.budgeted import measure_budgeted
     from apportion.bench.provenance import provenance
     from apportion.bench.speed import Line, measure
     from apportion.core.settings import THREADS, get
@@ -81,21 +103,28 @@ def command(
     ]
     if not lines:
         raise UsageError("there is nothing to measure", hint="give --prompt or --decode a length")
+    if cold and warmup:
+        raise UsageError("--cold and --warmup exclude each other")
+    warmup = 0 if cold else warmup
+    if budget.ram is None and budget.plan is None and (routes is not None or warmup is not None):
+        raise UsageError("--routes, --warmup and --cold need a budget", hint="give one, as --ram 50%")
+    hits = None if routes is None else hit_rates_of(routes)
+    plan = None
     with PhaseBars() as bars:
         longest = max(line.end for line in lines)
         loaded = load_alone(model, ops, offline, bars, budget.budget(longest))
         require_context(longest, loaded.model)
-        report = measure(
-            partial(with_threads, loaded.model, exact),
-            lines,
-            repetitions,
-            partial(bytes_of, loaded),
-            partial(bars, "bench"),
-        )
+        model_of, on_run = partial(with_threads, loaded.model, exact), partial(bars, "bench")
+        if loaded.apportioned is None:
+            report = measure(model_of, lines, repetitions, partial(bytes_of, loaded), on_run)
+        else:
+            plan, terms = terms_of(loaded, lines, repetitions, warmup, routes, hits)
+            report = measure_budgeted(model_of, lines, repetitions, partial(bytes_of, loaded), terms, on_run)
     if as_json:
-        print_object({"model": loaded.name, **asdict(report), "provenance": asdict(provenance())})
+        told = {"plan": None if plan is None else plan.to_dict(), "provenance": asdict(provenance())}
+        print_object({"model": loaded.name, **asdict(report), **told})
     else:
-        print_table(loaded.name, report)
+        print_report(loaded.name, report, plan)
 
 
 def bytes_of(loaded: LoadedModel, line: Line) -> float:
@@ -123,29 +152,3 @@ def require_context(tokens: int, model: Model) -> None:
         raise UsageError(
             "a length is beyond the model's context", tokens=tokens, context=model.config.context_length
         )
-
-
-def print_table(name: str, report: Report) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from apportion.core.units import format_bytes
-
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("phase")
-    for column in ("tokens", "depth", "threads", "tok/s", "min", "max", "a token", "of RAM", "Python"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for one in report.results:
-        rates = one.tok_s
-        table.add_row(
-            one.phase,
-            *(str(count) for count in (one.tokens, one.depth, one.threads)),
-            *(f"{rate:.1f}" for rate in (rates.median, rates.min, rates.max)),
-            format_bytes(round(one.bytes_per_token)),
-            f"{100 * one.bandwidth_share:.1f}%",
-            f"{one.python_us_per_step:.0f} µs",
-        )
-    Console(highlight=False).print(table)
-    streams = {one.threads: one.bandwidth_gb_s.median for one in report.results}
-    read = ", ".join(f"{rate:.1f} GB/s on {threads}" for threads, rate in sorted(streams.items()))
-    click.echo(f"{name}: peak memory {format_bytes(report.peak_rss_bytes)}; memory streams {read} threads")

@@ -130,12 +130,15 @@ class RoutesFile:
             records["inputs"] if self.shape.hidden else None,
         )
 
-    def experts(self) -> NDArray[np.uint8 | np.uint16]:
-        """All tokens' expert ids [tokens, layers, top_k], read piece by piece; raises what `read` raises."""
+    def experts(self, most: int | None = None) -> NDArray[np.uint8 | np.uint16]:
+        """The expert ids of all tokens, or of at most so many at the front, [tokens, layers, top_k], read
+        piece by piece; raises what `read` raises.
+        """
+        stop = self.num_tokens if most is None else min(most, self.num_tokens)
         step = max(1, CHUNK_NBYTES // self.shape.record.itemsize)
         pieces = [
-            self.read(start, min(start + step, self.num_tokens)).experts.copy()  # not the whole record
-            for start in range(0, self.num_tokens, step)
+            self.read(start, min(start + step, stop)).experts.copy()  # not the whole record
+            for start in range(0, stop, step)
         ]
         return np.concatenate(pieces) if pieces else self.read(0, 0).experts
 

@@ -250,6 +250,7 @@ class Recorder {
   void begin(nb::handle memory_, nb::handle source, size_t start, size_t first, size_t last, int want, nb::handle out,
              size_t chunk) {
     going_.reset();
+    started_ = false;
     auto going = std::make_unique<Going>(memory_, source, out);
     const KvMemory* memory = memory_.is_none() ? nullptr : nb::cast<const KvMemory*>(memory_);
     going->request = checked_request(memory, going->in, start, first, last, want, going->out);
@@ -290,6 +291,7 @@ class Recorder {
   // Other experts in their place: routes that were recorded, with the weights of those that the router chose.
   void choose(nb::handle ids_) {
     const ExpertInput input = waiting_input();
+    require(!started_, "the experts have been started");
     const View ids(ids_, "ids", kInt);
     ids.of_ndim(2).contiguous();
     require(ids.dim(0) == input.num_tokens && ids.dim(1) == input.per_token, "ids have the wrong shape");
@@ -303,6 +305,7 @@ class Recorder {
   void start_experts() {
     waiting_input();
     next_expert_ = 0;
+    started_ = true;
     Unlocked unlocked;
     program_.start_experts();
   }
@@ -322,6 +325,7 @@ class Recorder {
 
   void apply(const std::vector<uint32_t>& experts) {
     const ExpertInput input = waiting_input();
+    require(started_, "the experts have not been started");
     const Experts& known = program_.waiting_for().experts;
     for (size_t i = 0; i < experts.size(); ++i) {
       require(experts[i] < known.count && known.places[experts[i]].gate, "the expert is not in memory");
@@ -335,6 +339,8 @@ class Recorder {
   // All experts that the tokens chose were applied.
   void pass_on() {
     waiting_input();
+    require(started_, "the experts have not been started");
+    started_ = false;
     Unlocked unlocked;
     program_.pass_on();
   }

@@ -1,0 +1,226 @@
+"""Programs whose experts come and go against programs that have all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from apportion import _native
+from apportion._native import ExpertTable
+from apportion.formats.block import Floats
+from apportion.formats.blocks import FORMATS
+from apportion.kernels import ExpertWeights, NativeOps, Routing, Weight, weight_from_floats
+from apportion.kernels.ops import Ints
+from apportion.kernels.steps import Product, Steps
+from apportion.kernels.streamed import StreamedProgram
+
+MakeOps = Callable[..., NativeOps]
+HIDDEN, INNER, EXPERTS, PER_TOKEN, VOCAB, LAYERS = 64, 96, 6, 2, 40, 2
+
+
+def weight(name: str, seed: int, *shape: int) -> Weight:
+    values = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    return weight_from_floats(FORMATS[name], values / np.float32(np.sqrt(shape[-1])))
+
+
+@dataclass
+class Pass:
+    """Embed, then layers of experts, then a head."""
+
+    experts: list[ExpertWeights]
+    num_layers: int = LAYERS
+    hidden_size: int = HIDDEN
+    vocab_size: int = VOCAB
+
+    def embed(self, steps: Steps[Any]) -> Any:
+        return steps.embed(weight("f32", 1, VOCAB, HIDDEN))
+
+    def layer(self, steps: Steps[Any], layer: int, x: Any) -> Any:
+        y = steps.rms_norm(x, np.ones(HIDDEN, np.float32), 1e-6)
+        (scores,) = steps.project(y, [Product(weight("f32", 20 + layer, EXPERTS, HIDDEN))])
+        ids, shares = steps.route(scores, Routing(PER_TOKEN))
+        return steps.add(x, steps.experts(y, ids, shares, self.experts[layer], "silu"))
+
+    def head(self, steps: Steps[Any], x: Any) -> Any:
+        (logits,) = steps.project(x, [Product(weight("f32", 3, VOCAB, HIDDEN))])
+        return logits
+
+
+def stacks(layer: int, biased: bool) -> ExpertWeights:
+    gate = weight("q4_0", 30 + layer, EXPERTS, INNER, HIDDEN)
+    up = weight("q8_0", 40 + layer, EXPERTS, INNER, HIDDEN)
+    down = weight("q4_1", 50 + layer, EXPERTS, HIDDEN, INNER)
+    if not biased:
+        return ExpertWeights(gate, up, down)
+    rng = np.random.default_rng(60 + layer)
+    biases = [rng.standard_normal((EXPERTS, rows), dtype=np.float32) for rows in (INNER, INNER, HIDDEN)]
+    return ExpertWeights(gate, up, down, *biases)
+
+
+@dataclass
+class Shelf:
+    """A residency with everything at hand, which gives experts in the order and parts that a test wants."""
+
+    experts: list[ExpertWeights]
+    in_parts: Callable[[list[int]], list[list[int]]] = lambda chosen: [chosen]
+    chunk: int = 512
+    streamed_layers: Sequence[int] = ()
+    experts_per_token: int = PER_TOKEN
+    reads_embedding: bool = False
+    required: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._tables = [self._table(experts) for experts in self.experts]
+
+    def _table(self, experts: ExpertWeights) -> ExpertTable:
+        matrices = (experts.gate, experts.up, experts.down)
+        told = [(one.format.ggml_type, one.shape[1], one.shape[2]) for one in matrices]
+        table = ExpertTable(EXPERTS, *told, threads=1)  # type: ignore[arg-type]
+        self._bytes = getattr(self, "_bytes", [])
+        for expert in range(EXPERTS):
+            pieces = [np.ascontiguousarray(one.data[expert]).reshape(-1) for one in matrices]
+            starts = np.cumsum([0, *(piece.size for piece in pieces)])[:3].tolist()
+            self._bytes.append(np.concatenate(pieces))
+            table.put(expert, self._bytes[-1], *starts)
+        return table
+
+    def expert_table(self, layer: int) -> ExpertTable:
+        return self._tables[layer]
+
+    def dense_weights(self, layer: int) -> Mapping[str, Weight] | None:
+        return None
+
+    def require(self, layer: int) -> None:
+        self.required.append(layer)
+
+    def route(self, layer: int, ids: Ints) -> Ints | None:
+        return None
+
+    def acquire(self, layer: int, ids: Ints) -> Iterator[Sequence[int]]:
+        yield from self.in_parts(sorted(set(ids.reshape(-1).tolist())))
+
+    def embed(self, ids: Ints) -> Floats:
+        raise NotImplementedError
+
+
+def streamed(ops: NativeOps, shelf: Shelf) -> StreamedProgram:
+    away = [
+        ExpertWeights(
+            *(Weight(one.format, one.shape, np.empty(0, np.uint8)) for one in (e.gate, e.up, e.down)),
+            e.gate_bias,
+            e.up_bias,
+            e.down_bias,
+            table,
+        )
+        for e, table in zip(shelf.experts, shelf._tables, strict=True)
+    ]
+    program = ops.program(Pass(away), shelf)
+    assert isinstance(program, StreamedProgram)
+    return program
+
+
+def one_by_one(chosen: list[int]) -> list[list[int]]:
+    return [[expert] for expert in chosen]
+
+
+def backwards(chosen: list[int]) -> list[list[int]]:
+    return [[expert] for expert in reversed(chosen)]
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 37, 300])
+def test_parts_of_experts_give_the_same_numbers(make_ops: MakeOps, count: int, biased: bool) -> None:
+    experts = [stacks(layer, biased) for layer in range(LAYERS)]
+    ops = make_ops(threads=2)
+    prepared = [
+        ExpertWeights(
+            ops.prepare(e.gate), ops.prepare(e.up), ops.prepare(e.down), e.gate_bias, e.up_bias, e.down_bias
+        )
+        for e in [stacks(layer, biased) for layer in range(LAYERS)]
+    ]
+    ids = (np.arange(count, dtype=np.int32) * 7) % VOCAB
+    expected = ops.program(Pass(prepared)).run(ids, None, 0, want="all")
+    ways = [one_by_one, lambda chosen: [chosen], *([backwards] if count == 1 else [])]
+    for in_parts in ways:
+        for chunk in (512, 16):
+            program = streamed(ops, Shelf(experts, in_parts, chunk))
+            np.testing.assert_array_equal(program.run(ids, None, 0, want="all"), expected)
+            np.testing.assert_array_equal(program.run(ids, None, 0), expected[-1:])
+
+
+def test_experts_that_no_token_chose_change_nothing(make_ops: MakeOps) -> None:
+    experts = [stacks(layer, False) for layer in range(LAYERS)]
+    ops, ids = make_ops(threads=2), np.array([5], np.int32)
+    exact = streamed(ops, Shelf(experts)).run(ids, None, 0)
+    everything = streamed(ops, Shelf(experts, lambda chosen: [list(range(EXPERTS))])).run(ids, None, 0)
+    np.testing.assert_array_equal(everything, exact)
+
+
+def test_layers_that_stream_are_required_in_order(make_ops: MakeOps) -> None:
+    shelf = Shelf([stacks(layer, False) for layer in range(LAYERS)], streamed_layers=(0, 1))
+    program = streamed(make_ops(), shelf)
+    program.run(np.array([1, 2], np.int32), None, 0)
+    hidden = program.run(np.array([1, 2], np.int32), None, 0, 0, 1, "hidden")
+    program.run(hidden, None, 0, 1)
+    assert shelf.required == [0, 1, 0, 1]
+
+
+def test_an_expert_that_is_away_is_refused_and_the_next_run_is_right(make_ops: MakeOps) -> None:
+    shelf = Shelf([stacks(layer, False) for layer in range(LAYERS)])
+    program = streamed(make_ops(), shelf)
+    ids = np.array([3, 4], np.int32)
+    expected = program.run(ids, None, 0)
+    away = Shelf([stacks(layer, False) for layer in range(LAYERS)])
+    broken = streamed(make_ops(), away)
+    for expert in range(EXPERTS):
+        away.expert_table(1).clear(expert)
+    with pytest.raises(ValueError, match="not in memory"):
+        broken.run(ids, None, 0)
+    np.testing.assert_array_equal(program.run(ids, None, 0), expected)
+
+
+def test_experts_of_many_tokens_must_come_in_order(make_ops: MakeOps) -> None:
+    shelf = Shelf([stacks(layer, False) for layer in range(LAYERS)], backwards)
+    with pytest.raises(ValueError, match="in order"):
+        streamed(make_ops(), shelf).run(np.arange(20, dtype=np.int32), None, 0)
+
+
+def test_pieces_out_of_turn_are_refused() -> None:
+    program = streamed(NativeOps(1), Shelf([stacks(layer, False) for layer in range(LAYERS)]))
+    native = program._native
+    for act in (native.pass_on, native.start_experts, native.end, lambda: native.advance(1)):
+        with pytest.raises(ValueError, match=r"wait|under way"):
+            act()
+    with pytest.raises(ValueError, match="in pieces"):
+        native.run(None, np.array([1], np.int32), 0, 0, LAYERS, 1, np.empty((1, VOCAB), np.float32))
+    native.begin(None, np.array([1], np.int32), 0, 0, LAYERS, 1, np.empty((1, VOCAB), np.float32), 0)
+    assert native.advance(LAYERS)
+    for act in (native.pass_on, lambda: native.apply([0])):
+        with pytest.raises(ValueError, match="started"):
+            act()
+    with pytest.raises(ValueError, match="wait"):
+        native.end()
+    with pytest.raises(ValueError, match="no such expert"):
+        native.choose(np.full((1, PER_TOKEN), EXPERTS, np.int32))
+
+
+def test_a_table_takes_only_what_fits() -> None:
+    q8 = FORMATS["q8_0"].ggml_type
+    table = ExpertTable(2, (q8, 32, 64), (q8, 32, 64), (q8, 64, 32), threads=1)
+    slot = np.zeros(3 * 64 * 34, np.uint8)
+    table.put(1, slot, 0, 2176, 4352)
+    for starts in ((0, 2176, 4353), (1 << 62, 0, 0)):
+        with pytest.raises(ValueError, match="too small"):
+            table.put(1, slot, *starts)
+    with pytest.raises(ValueError, match="no such expert"):
+        table.put(2, slot, 0, 0, 0)
+    with pytest.raises(ValueError, match="differ in sizes"):
+        ExpertTable(2, (q8, 32, 64), (q8, 16, 64), (q8, 64, 32), threads=1)
+    with pytest.raises(ValueError, match="whole blocks"):
+        ExpertTable(2, (q8, 32, 65), (q8, 32, 65), (q8, 65, 32), threads=1)
+    with pytest.raises(ValueError, match="16"):
+        ExpertTable(2, (q8 | _native.INTERLEAVED, 8, 64), (q8, 8, 64), (q8, 64, 8), threads=1)

@@ -494,7 +494,8 @@ class Recorder {
   std::vector<std::unique_ptr<View>> kept_;
   std::vector<nb::object> tables_;
   std::unique_ptr<Going> going_;
-  uint32_t next_expert_ = 0;   // of many tokens
+  uint32_t next_expert_ = 0;  // of many tokens
+  bool started_ = false;
   std::vector<size_t> pairs_;  // of each rotary
   size_t num_embeddings_ = 0;
 };

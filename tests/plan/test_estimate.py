@@ -20,8 +20,11 @@ def test_a_folder_counts_as_many_merges_as_tokens(dense: Any) -> None:
     assert runtime_nbytes(dense.config, {}) == runtime_nbytes(dense.config, listed)
 
 
-def test_a_pass_needs_room_for_each_token_and_a_longer_prompt_for_its_hidden_states(moe: Any) -> None:
-    workspace = workspace_of(moe.config)
-    assert workspace(1) < workspace(512)
-    longer = workspace(4096) - workspace(512)
-    assert longer == 4096 * (4 * moe.config.hidden_size + 8 * 8)
+def test_a_longer_prompt_needs_room_for_what_its_tokens_carry_from_layer_to_layer(
+    moe: Any, dense: Any
+) -> None:
+    for shape, vectors in ((moe, 3), (dense, 1)):
+        workspace, hidden = workspace_of(shape.config), shape.config.hidden_size
+        assert workspace(1) < workspace(512)
+        longer = workspace(4096) - workspace(2048)
+        assert 2048 * 4 * hidden * vectors < longer < 2048 * 4 * hidden * 2 * vectors

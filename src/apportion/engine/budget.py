@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from apportion.core.claim import Claim, Kind, Tier
 from apportion.core.errors import ApportionError, Unsupported, UsageError
 from apportion.core.resident import rss_bytes
+from apportion.core.units import MiB
 from apportion.engine.residency import Residency
 from apportion.hardware.budget import parse_budget
 from apportion.hardware.memory import memory_limits
@@ -20,11 +21,14 @@ from apportion.models.config import ModelConfig
 from apportion.models.units import ModelUnits, model_units
 from apportion.plan import Plan, PolicyNames, make_plan, read_plan
 from apportion.plan.adopt import adopt_plan
+from apportion.plan.arrangement import RESERVE_NBYTES
 from apportion.plan.estimate import runtime_nbytes as estimated_runtime
 
 if TYPE_CHECKING:
     from apportion.formats.checkpoint import Checkpoint
     from apportion.plan.plan import KvType, PrefillOrder
+
+LEAST_RESERVE_NBYTES = 6 * MiB  # what was seen to be used of the reserve is up to 4 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,8 @@ def apportion(
     """
     units = model_units(config, checkpoint.tensors)
     runtime = rss_bytes()
-    plan = planned(checkpoint, config, units, budget, runtime, threads, name)
+    reserve = reserve_beside(runtime - estimated_runtime(config, checkpoint.metadata))
+    plan = planned(checkpoint, config, units, budget, runtime, threads, name, reserve)
     if budget.tells_routes:
         plan = with_routes_told(plan, units)
     num_experts = [layer.num_experts for layer in units.layers]
@@ -172,6 +177,13 @@ def with_routes_told(plan: Plan, units: ModelUnits) -> Plan:
     return replace(plan, expert_slots=tuple(map(min, plan.expert_slots, most)))
 
 
+def reserve_beside(more: int) -> int:
+    """What is kept free where the process takes `more` bytes than headers told: the reserve pays for them, so
+    that a budget that a refusal named does.
+    """
+    return max(LEAST_RESERVE_NBYTES, RESERVE_NBYTES - max(0, more))
+
+
 def planned(
     checkpoint: Checkpoint,
     config: ModelConfig,
@@ -180,6 +192,7 @@ def planned(
     runtime: int,
     threads: int,
     name: str,
+    reserve: int = RESERVE_NBYTES,
 ) -> Plan:
     """The plan that was given, adopted, or one made for the budget."""
     profile = profile_for(checkpoint.files[0])
@@ -196,6 +209,7 @@ def planned(
         kv=budget.kv,
         profile=profile,
         policies=budget.policies,
+        reserve_nbytes=reserve,
     )
     return replace(plan, prefill=budget.prefill)
 

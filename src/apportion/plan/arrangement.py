@@ -207,7 +207,7 @@ class Arranger:
                 Kind.DENSE_WEIGHTS: dense,
                 Kind.EXPERT_SLOTS: whole + sum(slots[layer.layer] * layer.slot_nbytes for layer in some),
                 Kind.KV: ctx * self.kv_nbytes_per_position,
-                Kind.WORKSPACE: self.workspace(at_once),
+                Kind.WORKSPACE: self.workspace(at_once) + self._read_nbytes(embedding, at_once),
                 Kind.IO_BUFFERS: self._buffers_nbytes(embedding, streamed, buffers),
                 Kind.RESERVE: self.reserve_nbytes,
             },
@@ -225,6 +225,10 @@ class Arranger:
         """Room for the largest dense part that streams, in each buffer; and for rows of the embedding."""
         largest = max((self.units.layers[layer].dense_slot_nbytes for layer in streamed), default=0)
         return buffers * largest + (self._rows_nbytes if embedding == "rows" else 0)
+
+    def _read_nbytes(self, embedding: Embedding, tokens: int) -> int:
+        """Hidden states as they were read, beside those that passes change."""
+        return 4 * self.config.hidden_size * tokens if embedding == "rows" else 0
 
     @cached_property
     def _rows_nbytes(self) -> int:

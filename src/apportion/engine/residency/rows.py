@@ -45,16 +45,17 @@ class EmbeddingRows:
     def read(self, ids: Ints) -> Floats:
         """Tokens [T] -> hidden states [T, H]."""
         rows, places = np.unique(ids, return_inverse=True)
-        stored = np.empty((len(rows), self._row_nbytes), np.uint8)
+        hidden = np.empty((len(ids), self._width), np.float32)
         done = 0
         while done < len(rows):
-            done += self._fill(rows[done:], stored[done:])
-        decoded = np.empty((len(rows), self._width), np.float32)
-        _native.dequantize(self._format.ggml_type, stored, decoded)
-        return np.ascontiguousarray(decoded[places.reshape(-1)] * self._scale)
+            decoded = self._read_some(rows[done:])
+            here = (places >= done) & (places < done + len(decoded))
+            hidden[here] = decoded[places[here] - done]
+            done += len(decoded)
+        return hidden
 
-    def _fill(self, rows: Ints, out: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> int:
-        """Read as many rows as the buffer has room for; how many."""
+    def _read_some(self, rows: Ints) -> Floats:
+        """As many of the rows as the buffer has room for."""
         parts: list[Part] = []
         place = 0
         for row in rows.tolist():
@@ -65,9 +66,11 @@ class EmbeddingRows:
             place += part.room
         self._reader.wait(self._reader.submit(self._arena, self._slot, parts))
         view = self._arena.view(self._slot)
-        for part, line in zip(parts, out, strict=False):
-            line[:] = view[part.first : part.first + self._row_nbytes]
-        return len(parts)
+        stored = np.stack([view[part.first : part.first + self._row_nbytes] for part in parts])
+        decoded = np.empty((len(parts), self._width), np.float32)
+        _native.dequantize(self._format.ggml_type, stored, decoded)
+        decoded *= self._scale
+        return decoded
 
     def close(self) -> None:
         self._arena.close()

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from apportion.core.direct_disk import DirectDisk
+from apportion.core.direct_disk import WINDOW_NBYTES, DirectDisk
 from apportion.core.disk import read_exactly, write_all
-from apportion.core.errors import DiskFault, NotFound
+from apportion.core.errors import DiskFault, NotFound, Truncated
 
 
 def aligned(data: bytes) -> memoryview:
@@ -46,6 +46,20 @@ def test_whole_blocks_are_read_back_wherever_they_begin(tmp_path: Path) -> None:
             back = aligned(bytes(min(nbytes, len(data) - offset)))
             read_exactly(file, back, offset)
             assert back == data[offset : offset + nbytes]
+
+
+@pytest.mark.parametrize("shift", [0, 5])
+def test_large_reads_need_no_alignment(tmp_path: Path, shift: int) -> None:
+    data = random.Random(2).randbytes(2 * WINDOW_NBYTES + 12345)
+    (tmp_path / "a").write_bytes(data)
+    with DirectDisk().open(tmp_path / "a") as file:
+        for offset, nbytes in ((0, len(data)), (4096, 1 << 20), (777, len(data) - 777), (4095, 70_000)):
+            room = aligned(bytes(nbytes + shift))[shift:]
+            read_exactly(file, room, offset)
+            assert room == data[offset : offset + nbytes]
+        with pytest.raises(Truncated):
+            read_exactly(file, bytearray(100_000), len(data) - 99_999)
+        assert file.pread_into(bytearray(100_000), len(data) + 5) == 0
 
 
 def test_a_system_that_refuses_is_served_through_the_page_cache(

@@ -8,9 +8,10 @@ import time
 
 import numpy as np
 import pytest
-from tests.fuzz.fuzz_seeds import disk_with, gguf_seeds, safetensors_seeds
+from tests.fuzz.fuzz_seeds import disk_with, gguf_seeds, packed_seeds, safetensors_seeds
 
 from apportion.core.errors import ApportionError
+from apportion.formats import open_checkpoint
 from apportion.formats.gguf import open_gguf
 from apportion.formats.opened import OpenedFiles
 from apportion.formats.safetensors import SafetensorsCheckpoint
@@ -18,7 +19,7 @@ from apportion.formats.safetensors.header import read_header
 from apportion.formats.source_file import SourceFile
 from apportion.formats.verify import verify
 
-ROUNDS = 340  # of each of six files
+ROUNDS = 340  # of each of eight files
 ODD = [
     bytes(8),
     b"\xff" * 8,
@@ -64,8 +65,14 @@ def open_gguf_bytes(data: bytes) -> OpenedFiles:
     return open_gguf(path, disk)
 
 
+def open_packed_bytes(data: bytes) -> OpenedFiles:
+    disk, path = disk_with("model.gguf", data)
+    return open_checkpoint(path, disk)
+
+
 CASES = {
     **{f"gguf {name}": (open_gguf_bytes, data) for name, data in gguf_seeds().items()},
+    **{name: (open_packed_bytes, data) for name, data in packed_seeds().items()},
     **{f"safetensors {name}": (open_safetensors_bytes, data) for name, data in safetensors_seeds().items()},
 }
 

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of the GGUF reader: it loads, or fails with an error of ours.
+"""Coverage-guided fuzzing of the GGUF reader and of packed files: it loads, or fails with an error of ours.
 
 Run it as a script: `python tests/fuzz/fuzz_gguf.py -max_total_time=600`.
 """
@@ -10,17 +10,17 @@ import plain_imports  # noqa: F401  # before anything of ours
 
 with atheris.instrument_imports(include=["apportion"]):
     from apportion.core.errors import ApportionError
-    from apportion.formats.gguf import open_gguf
+    from apportion.formats import open_checkpoint
     from apportion.formats.verify import verify
 
-from fuzz_seeds import disk_with, gguf_seeds
+from fuzz_seeds import disk_with, gguf_seeds, packed_seeds
 from fuzzing import fuzz
 
 
 def one_input(data: bytes) -> None:
     disk, path = disk_with("fuzzed.gguf", data)
     try:
-        checkpoint = open_gguf(path, disk)
+        checkpoint = open_checkpoint(path, disk)
     except ApportionError:
         return
     with checkpoint:
@@ -28,4 +28,4 @@ def one_input(data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    fuzz(one_input, gguf_seeds().values())
+    fuzz(one_input, [*gguf_seeds().values(), *packed_seeds().values()])

@@ -14,6 +14,7 @@ from apportion.formats.gguf import NewTensor, TypedList, ValueType, write_gguf
 from apportion.formats.routes import RoutesShape, RoutesWriter
 
 FOLDER = Path("/model")
+EXPERT_PARTS = ("gate", "up", "down")
 
 
 def disk_with(name: str, data: bytes) -> tuple[VirtualDisk, Path]:
@@ -45,6 +46,36 @@ def gguf_seeds() -> dict[str, bytes]:
             tensors(rng)[:1],
         ),
     }
+
+
+def packed_seeds() -> dict[str, bytes]:
+    """A packed file of one layer with two experts, and one of a folder."""
+    part = {"offset": 0, "format": "q4_0", "shape": [16, 64], "interleaved": True}
+    parts = {f"ffn_{name}_exps.weight": {**part, "offset": 576 * i} for i, name in enumerate(EXPERT_PARTS)}
+    layout = {"interleaved": ["token_embd.weight"], "experts": {"0": parts}}
+    metadata = {
+        "general.architecture": "apportion",
+        "general.alignment": 4096,
+        "apportion.pack.version": 1,
+        "apportion.pack.layout": json.dumps(layout),
+    }
+    entries = [
+        _bytes_tensor("apportion.digests", (5, 32), b""),
+        _bytes_tensor("apportion.file.config.json", (2,), b"{}"),
+        NewTensor("token_embd.weight", format_by_name("f32"), (16, 8), np.zeros(512, np.uint8)),
+        _bytes_tensor("blk.0.experts", (2, 4096), b""),
+    ]
+    gguf = {"apportion.pack.source": "gguf", "apportion.pack.architecture": "olmoe"}
+    return {
+        "packed gguf": gguf_bytes(metadata | gguf, entries),
+        "packed folder": gguf_bytes(metadata | {"apportion.pack.source": "safetensors"}, entries),
+    }
+
+
+def _bytes_tensor(name: str, shape: tuple[int, ...], start: bytes) -> NewTensor:
+    data = np.zeros(int(np.prod(shape)), np.uint8)
+    data[: len(start)] = np.frombuffer(start, np.uint8)
+    return NewTensor(name, format_by_name("i8"), shape, data)
 
 
 def gguf_bytes(metadata: dict[str, object], entries: list[NewTensor]) -> bytes:

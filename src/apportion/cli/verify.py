@@ -44,6 +44,7 @@ def command(
     known from where the model came. Digests recorded with --record tell later which tensor has changed; a
     packed file carries its own. The exit status is 1 when something was found.
     """
+    from apportion.core.direct_disk import DirectDisk
     from apportion.formats import open_checkpoint
     from apportion.sources import resolve
 
@@ -52,7 +53,7 @@ def command(
     with byte_bar(f"Pulling {model}") as report:
         found = resolve(model, offline=offline, on_progress=report)
     try:
-        checkpoint = open_checkpoint(found.path)
+        checkpoint = open_checkpoint(found.path, DirectDisk())
     except (BadFile, LimitExceeded, Unsupported) as error:
         outcome = unreadable(found, error)
     else:

@@ -85,7 +85,7 @@ def pack(
     """
     limit = parse_bytes(ram) if isinstance(ram, str) else ram
     found = resolve(str(model), offline=offline, on_progress=on_progress)
-    with open_checkpoint(found.path) as checkpoint:
+    with open_checkpoint(found.path, DIRECT_DISK) as checkpoint:
         return pack_checkpoint(checkpoint, Path(out), ram=limit, force=force, on_progress=on_progress)
 
 

@@ -1,21 +1,30 @@
-"""The machine's file system past the page cache: for large files that are written once."""
+"""The machine's file system past the page cache: for large files that are read or written once, from front to
+back. It spares the system the copies, and other programs what they have in the cache.
+"""
 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
+import threading
 from pathlib import Path
 
 from apportion.core.disk import Buffer, OpenMode, RealDisk, RealFile, fault
 
 BLOCK_NBYTES = 4096
+WINDOW_NBYTES = 2 << 20  # what is read at once for memory that does not lie as direct reads need it
+SMALL_NBYTES = 64 << 10  # less than that is quicker through the page cache
 _DIRECT = getattr(os, "O_DIRECT", 0)  # not every system has it
 
 
 class DirectDisk(RealDisk):
-    """Whole blocks, in memory that begins at a page, go past the page cache; everything else through it, and
-    everything where the file system refuses.
+    """Writes of whole blocks, from memory that begins at a page, go past the page cache, and so do all larger
+    reads. Everything else goes through it, and everything where the file system refuses.
     """
+
+    def __init__(self) -> None:
+        self._window = _Window()
 
     def open(self, path: str | Path, mode: OpenMode = "read") -> RealFile:
         file = super().open(path, mode)
@@ -24,30 +33,46 @@ class DirectDisk(RealDisk):
             direct = os.open(path, flags | _DIRECT | os.O_CLOEXEC) if _DIRECT else -1
         except OSError:
             return file
-        return _DirectFile(file, direct)
+        return _DirectFile(file, direct, self._window)
+
+
+class _Window:
+    """Memory that begins at a page, for one reader at a time; obtained when it is first needed."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._memory: mmap.mmap | None = None
+
+    def memory(self) -> memoryview:
+        if self._memory is None:
+            self._memory = mmap.mmap(-1, WINDOW_NBYTES)
+        return memoryview(self._memory)
 
 
 class _DirectFile(RealFile):
     """A file that is open twice. `buffered` is taken over."""
 
-    def __init__(self, buffered: RealFile, direct: int) -> None:
+    def __init__(self, buffered: RealFile, direct: int, window: _Window) -> None:
         super().__init__(buffered.path, buffered.release())
         self._direct = direct
+        self._window = window
 
     def pread_into(self, buffer: bytearray | memoryview, offset: int) -> int:
-        if self._is_whole(len(buffer), offset):
-            try:
+        if self._direct < 0 or len(buffer) < SMALL_NBYTES:
+            return super().pread_into(buffer, offset)
+        try:
+            if (len(buffer) | offset) % BLOCK_NBYTES == 0:
                 return os.preadv(self._direct, [buffer], offset)
-            except OSError as error:
-                self._give_up(error, "read", offset)
-        return super().pread_into(buffer, offset)
+        except OSError as error:
+            self._require_refusal(error, "read", offset)
+        return self._through_window(memoryview(buffer), offset)
 
     def pwrite(self, data: Buffer, offset: int) -> int:
-        if self._is_whole(len(data), offset):
+        if self._direct >= 0 and data and (len(data) | offset) % BLOCK_NBYTES == 0:
             try:
                 return os.pwrite(self._direct, data, offset)
             except OSError as error:
-                self._give_up(error, "write", offset)
+                self._require_refusal(error, "write", offset)
         return super().pwrite(data, offset)
 
     def close(self) -> None:
@@ -56,10 +81,20 @@ class _DirectFile(RealFile):
             direct, self._direct = self._direct, -1
             os.close(direct)
 
-    def _is_whole(self, nbytes: int, offset: int) -> bool:
-        return self._direct >= 0 and bool(nbytes) and (nbytes | offset) % BLOCK_NBYTES == 0
+    def _through_window(self, buffer: memoryview, offset: int) -> int:
+        skipped = offset % BLOCK_NBYTES
+        with self._window.lock, self._window.memory() as memory:
+            nbytes = min(WINDOW_NBYTES, -(-(skipped + len(buffer)) // BLOCK_NBYTES) * BLOCK_NBYTES)
+            try:
+                got = os.preadv(self._direct, [memory[:nbytes]], offset - skipped)
+            except OSError as error:
+                self._require_refusal(error, "read", offset)
+                return super().pread_into(buffer, offset)
+            count = max(0, min(got - skipped, len(buffer)))
+            buffer[:count] = memory[skipped : skipped + count]
+        return count
 
-    def _give_up(self, error: OSError, operation: str, offset: int) -> None:
-        """Return where the system only refuses to go past the page cache with this memory."""
+    def _require_refusal(self, error: OSError, operation: str, offset: int) -> None:
+        """Raise, unless the system only refuses to go past the page cache."""
         if error.errno != errno.EINVAL:
             raise fault(operation, self.path, error.errno or errno.EIO, offset) from error

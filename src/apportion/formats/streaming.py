@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from apportion.formats.block import Bytes
-from apportion.formats.checkpoint import TensorInfo
+from apportion.formats.checkpoint import TensorInfo, Unit
 from apportion.formats.opened import OpenedFiles
 from apportion.formats.panels import PANEL_ROWS
 from apportion.formats.source_file import SourceFile
@@ -65,18 +65,13 @@ class Stream:
         Raises:
             Truncated, DiskFault: see `Checkpoint.read`.
         """
-        for chunk in self.again(tensor):
-            yield chunk
-            self._tick(chunk.size)
-
-    def again(self, tensor: TensorInfo) -> Iterator[Bytes]:
-        """As `chunks`, of what was counted before."""
         whole = tensor.format.block_nbytes * (PANEL_ROWS if tensor.interleaved else 1)
         step = self._buffer.size // whole * whole
         for start in range(0, tensor.nbytes, step):
             chunk = self._buffer[: min(step, tensor.nbytes - start)]
             self._checkpoint.read(tensor, chunk, start)
             yield chunk
+            self._tick(chunk.size)
 
     def file_pieces(self, path: Path) -> Iterator[Bytes]:
         """The bytes of any file; each piece lives until the next one is asked for.
@@ -98,6 +93,19 @@ class Stream:
         self._done += nbytes
         if self._on_progress is not None:
             self._on_progress(min(self._done, self._total), self._total)
+
+
+def pieces_of(checkpoint: OpenedFiles, unit: Unit) -> Iterator[TensorInfo]:
+    """The whole of a unit, in order: its tensors, and what lies around them."""
+    stretch = unit.stretch
+    end = stretch.offset
+    for tensor in sorted(unit.tensors, key=lambda tensor: tensor.offset):
+        if tensor.offset > end:
+            yield checkpoint.stretch(stretch.file, end, tensor.offset - end)
+        yield tensor
+        end = tensor.offset + tensor.nbytes
+    if end < stretch.offset + stretch.nbytes:
+        yield checkpoint.stretch(stretch.file, end, stretch.offset + stretch.nbytes - end)
 
 
 def outside_tensors(checkpoint: OpenedFiles, file: int) -> Iterator[TensorInfo]:

@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 
 from apportion.core.errors import ApportionError
-from apportion.formats.block import Bytes
 from apportion.formats.checkpoint import TensorInfo, Unit
 from apportion.formats.digests import Digests, side_files
 from apportion.formats.opened import OpenedFiles
@@ -22,6 +21,7 @@ from apportion.formats.streaming import (
     new_digest,
     new_sha256,
     outside_tensors,
+    pieces_of,
 )
 
 
@@ -120,24 +120,20 @@ def _check_contents(
 
 
 def _unit_findings(checkpoint: OpenedFiles, stream: Stream, unit: Unit, hasher: Hasher) -> list[Finding]:
-    if unit.tensors == (unit.stretch,):
-        return _number_findings(checkpoint, unit.stretch, stream.chunks(unit.stretch), hasher)
-    for chunk in stream.chunks(unit.stretch):
-        hasher.update(chunk.data)
-    findings = []
+    findings: list[Finding] = []
+    for piece in pieces_of(checkpoint, unit):
+        findings += _number_findings(checkpoint, stream, piece, hasher)
     if unit.digest is not None and unit.digest != hasher.hexdigest():
         file = checkpoint.files[unit.stretch.file].name
         findings.append(Finding("changed", file, unit.stretch.name, "it is not what was packed"))
-    for tensor in unit.tensors:
-        findings += _number_findings(checkpoint, tensor, stream.again(tensor), NoHash())
     return findings
 
 
 def _number_findings(
-    checkpoint: OpenedFiles, tensor: TensorInfo, chunks: Iterable[Bytes], hasher: Hasher
+    checkpoint: OpenedFiles, stream: Stream, tensor: TensorInfo, hasher: Hasher
 ) -> list[Finding]:
     bad, first, done = 0, -1, 0
-    for chunk in chunks:
+    for chunk in stream.chunks(tensor):
         hasher.update(chunk.data)
         blocks = blocks_of_panels(tensor.format, chunk).reshape(-1) if tensor.interleaved else chunk
         count, index = count_not_finite(tensor.format, blocks)

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 from tests.models.tiny import tiny_gguf
 
-from apportion.compress.alone import alone
 from apportion.compress.packing import pack, pack_checkpoint
 from apportion.core.clock import VirtualClock
 from apportion.core.disk import Disk
-from apportion.core.errors import DiskFault, FileChanged, LimitExceeded
+from apportion.core.errors import DiskFault, FileChanged
 from apportion.core.faulty_disk import Fault, FaultyDisk, NthCall
 from apportion.core.virtual_disk import VirtualDisk
 from apportion.formats.gguf import open_gguf
@@ -149,11 +148,3 @@ def test_a_model_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(FileChanged, match="pack it again"):
         pack(source, out, on_progress=lambda done, total: os.utime(source, ns=(1, 1)))
     assert not out.exists()
-
-
-def test_two_runs_at_once_are_refused(source: Path, tmp_path: Path) -> None:
-    out = tmp_path / "packed.gguf"
-    with alone(out), pytest.raises(LimitExceeded, match="another process"):
-        pack(source, out)
-    pack(source, out)
-    assert [path.name for path in tmp_path.iterdir()] == ["packed.gguf"]

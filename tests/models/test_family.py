@@ -14,7 +14,7 @@ from apportion.formats.gguf import open_gguf
 from apportion.kernels import ReferenceOps
 from apportion.models import config_from_checkpoint, load_model
 from apportion.models.family import FAMILIES, family_of
-from apportion.models.layout import canonical_slots
+from apportion.models.layout import canonical_slots, layer_slots
 
 
 def folder(config: dict[str, Any]) -> Any:
@@ -108,3 +108,11 @@ def test_a_configuration_is_read_from_headers_alone(tmp_path: Path) -> None:
     checkpoint.close()
     config = config_from_checkpoint(checkpoint)
     assert (config.family, config.num_layers, config.context_length) == ("gemma3", 4, 256)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_no_other_name_of_a_tensor_is_the_canonical_name_of_another(name: str) -> None:
+    config = tiny_config(name)
+    others = FAMILIES.get(config.family).gguf_names.values()
+    for layer in range(config.num_layers):
+        assert not {slot.name for slot in layer_slots(config, layer)} & set(others)

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 @click.command()
 @model_argument
 @click.argument("out", metavar="OUT", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--ram", metavar="SIZE", help="What packing may take, all in all, such as 512MiB.")
+@click.option(
+    "--ram",
+    metavar="SIZE|PERCENT|auto",
+    help="What the whole process may take, as 512MiB or 50% [default: what is useful, which is little].",
+)
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 @offline_option
 @json_option

@@ -20,13 +20,15 @@ from apportion.core.clock import RealClock
 from apportion.core.direct_disk import DirectDisk
 from apportion.core.disk import Disk
 from apportion.core.errors import ApportionError, DiskFault, FileChanged, NotFound, UsageError
-from apportion.core.units import format_bytes, parse_bytes
+from apportion.core.units import format_bytes
 from apportion.formats import open_checkpoint
 from apportion.formats.gguf import GgufCheckpoint, NewTensor, encode_header, shard_paths
 from apportion.formats.gguf.writer import MAX_NAME_NBYTES
 from apportion.formats.opened import OpenedFiles
 from apportion.formats.packed import ARCHITECTURE, PAGE_NBYTES, VERSION, Keys, encode_layout
 from apportion.formats.streaming import Progress, new_digest
+from apportion.hardware.budget import parse_budget
+from apportion.hardware.memory import memory_limits
 from apportion.models import config_from_checkpoint
 from apportion.sources import resolve
 
@@ -71,7 +73,8 @@ def pack(
     Args:
         model: a path to a GGUF file or a folder of safetensors, or any other reference to a model.
         out: the file to write, `*.gguf`.
-        ram: what the whole process may take, in bytes or as text such as `512MiB`; None for what is useful.
+        ram: what the whole process may take, in bytes or as text such as `512MiB`, `50%` or `auto`; None for
+            what is useful, which is little.
         force: replace `out` if it is there.
         offline: never use the network.
         on_progress: called with bytes done and bytes in all, when pulling and when writing.
@@ -79,11 +82,12 @@ def pack(
     Raises:
         NotFound, SourceError: the reference names nothing that can be had.
         BadFile, Unsupported: the checkpoint cannot be read, or is of no known family.
-        UsageError: `out` is there, or is no name for a packed file; the model is packed already.
+        UsageError: `out` is there, or is no name for a packed file; the model is packed already; `ram` is
+            no budget.
         DoesNotFit: `ram` is too small.
         DiskFault: a read or write failed, or the disk has not enough room; `out` is as it was.
     """
-    limit = parse_bytes(ram) if isinstance(ram, str) else ram
+    limit = parse_budget(ram, memory_limits()) if isinstance(ram, str) else ram
     found = resolve(str(model), offline=offline, on_progress=on_progress)
     with open_checkpoint(found.path, DIRECT_DISK) as checkpoint:
         return pack_checkpoint(checkpoint, Path(out), ram=limit, force=force, on_progress=on_progress)

@@ -67,6 +67,14 @@ def test_beside_computing_every_read_is_slower_alike() -> None:
     assert (disk.low, disk.high) == (pytest.approx(0.8), pytest.approx(1.2))
 
 
+def test_ways_that_were_measured_beside_computing_are_taken_as_they_are() -> None:
+    disk = DiskRates((Way(MiB, 4, 1e9), Way(4 * MiB, 4, 2e9)), (Way(MiB, 4, 0.9e9), Way(4 * MiB, 4, 1e9)))
+    assert disk.rate(MiB, 4, beside=True) == pytest.approx(0.9e9)
+    assert disk.rate(2 * MiB, 4, beside=True) == pytest.approx(0.95e9)
+    assert disk.rate(4 * KiB, 1, beside=True) == pytest.approx(0.9e9)
+    assert disk.best_beside == 1e9
+
+
 def test_seconds_are_those_of_all_reads_together() -> None:
     disk = DiskRates((Way(MiB, 1, 1e9), Way(MiB, 8, 2e9)))
     assert disk.seconds(1e6, 1, beside=False) == pytest.approx(1e-3)

@@ -30,9 +30,8 @@ from apportion.plan.machine import MAX_DEPTH, Machine
 
 # Constants that were measured on the machine of docs/benchmarks.md.
 LAYER_S = 30e-6  # of a layer beside its products: norms, attention's small parts, threads that meet
-ROUTED_LAYER_S = (
-    60e-6  # more where experts are looked up: the core waits for the word which slots they are in
-)
+# More where experts are looked up: 0.1 ms in Python, and as much for threads that have to be woken again.
+ROUTED_LAYER_S = 200e-6
 STEP_S = 250e-6  # of a step: sampling, the token's text, Python
 START_S = 0.4  # until the first weight is read: imports, header, tokenizer
 KV_SHARE = 0.6  # of the streamed bandwidth that attention over a long context reaches
@@ -169,13 +168,11 @@ class CostModel:
         for misses in range(k + 1):
             chance = comb(k, misses) * (1 - rate) ** misses * rate ** (k - misses)
             mean += chance * self._experts_s(cost, k, misses, each) if chance else 0.0
-        missed = k * (1 - rate)
         nbytes, count = cost.expert_reads
-        if missed:
-            begin = max(clocks.disk, clocks.compute)
-            clocks.disk = begin + self._machine.disk.seconds(nbytes, missed * count, beside=True)
-            mean += ROUTED_LAYER_S
-        clocks.compute += mean
+        reading = self._machine.disk.seconds(nbytes, k * (1 - rate) * count, beside=True)
+        if reading:
+            clocks.disk = max(clocks.disk, clocks.compute) + reading
+        clocks.compute += mean + (ROUTED_LAYER_S if plan.expert_slots[layer] < cost.num_experts else 0.0)
 
     def _experts_s(self, cost: LayerCost, k: int, misses: int, each: float) -> float:
         """Of a token's experts with so many misses: each is computed once its read is done."""

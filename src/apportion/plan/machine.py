@@ -34,25 +34,31 @@ class DiskRates:
     """Bytes that a disk reads in a second.
 
     Args:
-        ways: alone, at least one.
-        beside: share of that which is left while threads compute.
+        alone: at least one way.
+        beside: ways that were measured while threads computed; without any, computing costs nothing.
         low, high: what the rates drift by, as factors.
     """
 
-    ways: tuple[Way, ...]
-    beside: float = 1.0
+    alone: tuple[Way, ...]
+    beside: tuple[Way, ...] = ()
     low: float = 1.0
     high: float = 1.0
 
     def rate(self, nbytes: float, depth: int, *, beside: bool) -> float:
         """Of reads of `nbytes` bytes, `depth` of them at once.
 
-        Between measured sizes and depths straight lines are drawn over their logarithms.
+        Between measured sizes and depths straight lines are drawn over their logarithms. Beyond what was
+        measured beside computing, it costs the same share as at the nearest way that was.
         """
-        depths = sorted({way.depth for way in self.ways})
-        at_depth = [self._at(nbytes, each) for each in depths]
-        rate = _between(depths, at_depth, min(max(depth, 1), MAX_DEPTH))
-        return rate * (self.beside if beside else 1.0)
+        depth = min(depth, MAX_DEPTH)
+        rate = _rate(self.alone, nbytes, depth)
+        if not beside or not self.beside:
+            return rate
+        return (
+            rate
+            * _rate(self.beside, nbytes, depth)
+            / _rate(self.alone, *_nearest(self.beside, nbytes, depth))
+        )
 
     def seconds(self, nbytes: float, count: float, *, beside: bool) -> float:
         """For `count` reads of `nbytes` bytes that are asked for together."""
@@ -62,15 +68,18 @@ class DiskRates:
 
     @property
     def best(self) -> float:
-        return max(way.rate for way in self.ways)
+        """The fastest rate alone."""
+        return max(way.rate for way in self.alone)
+
+    @property
+    def best_beside(self) -> float:
+        """The fastest rate while threads compute."""
+        return max(way.rate for way in self.beside or self.alone)
 
     def drifted(self, factor: float) -> DiskRates:
         """The same, faster or slower throughout."""
-        return replace(self, ways=tuple(replace(way, rate=way.rate * factor) for way in self.ways))
-
-    def _at(self, nbytes: float, depth: int) -> float:
-        ways = sorted((way for way in self.ways if way.depth == depth), key=lambda way: way.nbytes)
-        return _between([way.nbytes for way in ways], [way.rate for way in ways], nbytes)
+        alone = tuple(replace(way, rate=way.rate * factor) for way in self.alone)
+        return replace(self, alone=alone, beside=tuple(replace(w, rate=w.rate * factor) for w in self.beside))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,28 +127,47 @@ def _disk(profile: Profile | None, stated: float | None) -> tuple[DiskRates, str
     if stated is not None:
         return DiskRates((Way(MiB, 1, stated),)), f"disk {stated / 1e9:.2f} GB/s as stated"
     found = None if profile is None else profile.disk
-    if found is None or not found.rates:
+    if found is None or found.best(beside=False) is None:
         low, high = ASSUMED_DISK_RANGE
         rates = DiskRates((Way(MiB, 1, ASSUMED_DISK),), low=low, high=high)
         return rates, f"disk {ASSUMED_DISK / 1e9:.2f} GB/s assumed"
     rates = _measured_disk(found)
-    return rates, f"disk {rates.best * rates.beside / 1e9:.2f} GB/s beside computing"
+    return rates, f"disk {rates.best_beside / 1e9:.2f} GB/s beside computing"
 
 
 def _measured_disk(disk: DiskProfile) -> DiskRates:
-    ways = tuple(
-        Way(rate.block_nbytes, rate.depth, 1e9 * rate.GBps.median) for rate in disk.rates if not rate.beside
-    )
-    beside, alone = disk.best(beside=True), disk.best(beside=False)
-    drifts = beside or alone
-    assert alone is not None
+    ways = {
+        beside: tuple(
+            Way(rate.block_nbytes, rate.depth, 1e9 * rate.GBps.median)
+            for rate in disk.rates
+            if rate.beside == beside
+        )
+        for beside in (False, True)
+    }
+    drifts = disk.best(beside=True) or disk.best(beside=False)
     assert drifts is not None
     return DiskRates(
-        ways,
-        beside=1.0 if beside is None else beside.GBps.median / alone.GBps.median,
+        ways[False],
+        ways[True],
         low=drifts.GBps.min / drifts.GBps.median,
         high=drifts.GBps.max / drifts.GBps.median,
     )
+
+
+def _rate(ways: Sequence[Way], nbytes: float, depth: int) -> float:
+    """By size at each measured depth, then by depth."""
+    depths = sorted({way.depth for way in ways})
+    at_depth = []
+    for each in depths:
+        by_size = sorted((way for way in ways if way.depth == each), key=lambda way: way.nbytes)
+        at_depth.append(_between([way.nbytes for way in by_size], [way.rate for way in by_size], nbytes))
+    return _between(depths, at_depth, depth)
+
+
+def _nearest(ways: Sequence[Way], nbytes: float, depth: int) -> tuple[float, int]:
+    """Size and depth, within what was measured."""
+    sizes, depths = [way.nbytes for way in ways], [way.depth for way in ways]
+    return min(max(nbytes, min(sizes)), max(sizes)), min(max(depth, min(depths)), max(depths))
 
 
 def _at_threads(rates: Mapping[int, float], threads: int) -> float:

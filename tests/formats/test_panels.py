@@ -7,7 +7,8 @@ import pytest
 
 from apportion import _native
 from apportion.formats.blocks import FORMATS, format_by_name
-from apportion.formats.panels import FIELDS, PANEL_ROWS, blocks_of_panels, has_panels, rows_of_panels
+from apportion.formats.panels import FIELDS, PANEL_ROWS, has_panels, rows_of_panels
+from apportion.formats.scales import count_not_finite
 
 
 def test_every_native_format_has_panels_whose_fields_fill_a_block() -> None:
@@ -28,16 +29,16 @@ def test_rows_come_back_from_what_the_core_interleaved(name: str) -> None:
     assert np.array_equal(rows_of_panels(block_format, panels), rows)
 
 
-@pytest.mark.parametrize("name", ["q4_0", "q6_k", "mxfp4"])
-def test_blocks_of_a_piece_of_a_panel_are_the_rows_blocks(name: str) -> None:
+@pytest.mark.parametrize("name", FIELDS)
+def test_scales_that_are_not_finite_are_counted_in_panels_as_in_rows(name: str) -> None:
     block_format = format_by_name(name)
-    nbytes = block_format.block_nbytes
-    rows = np.random.default_rng(1).integers(0, 256, (16, 4 * nbytes), np.uint8)
+    rows = np.random.default_rng(1).integers(0, 256, (32, 400 * block_format.block_nbytes), np.uint8)
+    rows[3, : block_format.block_nbytes] = rows[20, -block_format.block_nbytes :] = 0xFF
     panels = rows.copy()
     _native.interleave_rows(block_format.ggml_type, panels, 1)
-    piece = panels.reshape(-1)[16 * nbytes : 3 * 16 * nbytes]
-    blocks = blocks_of_panels(block_format, piece).reshape(2, 16, nbytes)
-    assert np.array_equal(blocks, rows.reshape(16, 4, nbytes).transpose(1, 0, 2)[1:3])
+    count, _ = count_not_finite(block_format, rows.reshape(-1))
+    assert count >= 2
+    assert count_not_finite(block_format, panels.reshape(-1), PANEL_ROWS)[0] == count
 
 
 def test_rows_that_fill_no_panel_and_foreign_formats_have_none() -> None:

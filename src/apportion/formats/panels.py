@@ -46,22 +46,13 @@ def has_panels(block_format: BlockFormat, num_rows: int) -> bool:
     return block_format.name in FIELDS and num_rows % PANEL_ROWS == 0
 
 
-def blocks_of_panels(block_format: BlockFormat, data: Bytes) -> Bytes:
-    """Whole blocks of panels [n * 16 * block_nbytes] -> the same blocks [n * 16, block_nbytes], those of one
-    place in the 16 rows together.
-    """
-    order = _order(block_format.name)
-    panels = data.reshape(-1, len(order))
-    blocks = np.empty_like(panels)
-    blocks[:, order] = panels
-    return blocks.reshape(-1, block_format.block_nbytes)
-
-
 def rows_of_panels(block_format: BlockFormat, data: Bytes) -> Bytes:
     """Rows [n, row_nbytes] that lie in panels -> the rows themselves, in memory of their own."""
-    num_blocks = data.shape[-1] // block_format.block_nbytes
-    blocks = blocks_of_panels(block_format, np.ascontiguousarray(data).reshape(-1))
-    by_place = blocks.reshape(-1, num_blocks, PANEL_ROWS, block_format.block_nbytes)
+    order, block_nbytes = _order(block_format.name), block_format.block_nbytes
+    panels = np.ascontiguousarray(data).reshape(-1, len(order))
+    blocks = np.empty_like(panels)
+    blocks[:, order] = panels
+    by_place = blocks.reshape(-1, data.shape[-1] // block_nbytes, PANEL_ROWS, block_nbytes)
     return np.ascontiguousarray(by_place.transpose(0, 2, 1, 3)).reshape(data.shape)
 
 

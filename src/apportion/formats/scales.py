@@ -44,23 +44,32 @@ SCALE_FIELDS: dict[str, tuple[Field, ...]] = {
 }
 
 
-def count_not_finite(block_format: BlockFormat, data: Bytes) -> tuple[int, int]:
+def count_not_finite(block_format: BlockFormat, data: Bytes, num_rows: int = 1) -> tuple[int, int]:
     """How many of the blocks in `data` [n * block_nbytes] have a scale that is not finite, and the index of
     the first of them (-1 when there is none).
+
+    Args:
+        num_rows: rows whose blocks are interleaved; see `formats.panels`.
     """
-    bad = _not_finite(block_format, data)
+    bad = _not_finite(block_format, data, num_rows).reshape(-1)
     count = int(np.count_nonzero(bad))
     return count, int(np.argmax(bad)) if count else -1
 
 
-def _not_finite(block_format: BlockFormat, data: Bytes) -> NDArray[np.bool_]:
+def _not_finite(block_format: BlockFormat, data: Bytes, num_rows: int) -> NDArray[np.bool_]:
     num_blocks = data.size // block_format.block_nbytes
     if block_format.name == "iq1_m":
         return _all_set(_iq1_m_scale(data.reshape(num_blocks, -1)), _F16[1])
-    bad = np.zeros(num_blocks, np.bool_)
+    bad = np.zeros((num_blocks // num_rows, num_rows), np.bool_)
     for dtype, offset, mask in SCALE_FIELDS.get(block_format.name, ()):
+        # A scale is one element of a block: those of interleaved rows lie side by side.
         layout = np.dtype(
-            {"names": ["x"], "formats": [dtype], "offsets": [offset], "itemsize": block_format.block_nbytes}
+            {
+                "names": ["x"],
+                "formats": [(dtype, (num_rows,))],
+                "offsets": [num_rows * offset],
+                "itemsize": num_rows * block_format.block_nbytes,
+            }
         )
         bad |= _all_set(data.view(layout)["x"], mask)
     return bad

@@ -11,7 +11,7 @@ from apportion.core.errors import ApportionError
 from apportion.formats.checkpoint import TensorInfo, Unit
 from apportion.formats.digests import Digests, side_files
 from apportion.formats.opened import OpenedFiles
-from apportion.formats.panels import blocks_of_panels
+from apportion.formats.panels import PANEL_ROWS
 from apportion.formats.scales import count_not_finite
 from apportion.formats.streaming import (
     Hasher,
@@ -135,8 +135,7 @@ def _number_findings(
     bad, first, done = 0, -1, 0
     for chunk in stream.chunks(tensor):
         hasher.update(chunk.data)
-        blocks = blocks_of_panels(tensor.format, chunk).reshape(-1) if tensor.interleaved else chunk
-        count, index = count_not_finite(tensor.format, blocks)
+        count, index = count_not_finite(tensor.format, chunk, PANEL_ROWS if tensor.interleaved else 1)
         if count and not bad:
             first = done + index
         bad += count

@@ -24,7 +24,7 @@ DOCS_STAMP   := $(VENV)/.stamp-docs
 FUZZ_STAMP   := $(VENV)/.stamp-fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-isas model check format build docs docs-generate docs-serve fuzz bench coverage clean
+.PHONY: help demo test test-isas model check format build docs docs-generate docs-serve fuzz bench bench-limits coverage clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -73,6 +73,9 @@ demo: $(BUILD_STAMP) ## Build, obtain a small real model and stream an answer fr
 
 bench: $(BUILD_STAMP) ## Measure prefill and decode of the demo model
 	apportion bench $(MODEL)
+
+bench-limits: $(BUILD_STAMP) ## Compare with llama.cpp under limits of memory: FILE=MODEL.gguf LLAMA=its build/bin
+	python benchmarks/under_limits.py $(FILE) $(if $(LLAMA),--llama $(LLAMA))
 
 # --- judging ----------------------------------------------------------------------------------------------
 

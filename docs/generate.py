@@ -27,6 +27,7 @@ from apportion.core.settings import SETTINGS, Origin
 from apportion.formats.block import BlockFormat
 from apportion.formats.blocks import FORMATS, load_as
 from apportion.formats.blocks.table import KINS
+from apportion.hardware.checks import CHECKS
 from apportion.models.family import FAMILIES, Family
 from apportion.policies import FAMILIES as POLICY_FAMILIES
 from apportion.policies.family import Policy, PolicyFamily
@@ -123,6 +124,14 @@ def error_tree() -> str:
 def _classes(cls: type[ApportionError], depth: int) -> list[tuple[int, type[ApportionError]]]:
     children = sorted(cls.__subclasses__(), key=lambda child: child.__name__)
     return [(depth, cls), *(below for child in children for below in _classes(child, depth + 1))]
+
+
+def checks() -> str:
+    """What `apportion doctor` looks at: the first lines of its checks' files."""
+    modules = [inspect.getmodule(CHECKS.get(name)) for name in CHECKS]
+    sentences = [inspect.cleandoc((module and module.__doc__) or "") for module in modules]
+    rows = [(f"`{name}`", sentence) for name, sentence in zip(CHECKS, sentences, strict=True)]
+    return table(("check", "what it looks at"), rows)
 
 
 def settings() -> str:
@@ -239,6 +248,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "block-drawings": block_drawings,
     "block-formats": block_formats,
     "block-loads": block_loads,
+    "checks": checks,
     "cli": cli,
     "errors": error_tree,
     "kernels": kernels,

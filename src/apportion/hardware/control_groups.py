@@ -1,4 +1,5 @@
-"""Limits of the container: control groups of both versions, nested, as the process sees them.
+"""Limits of the container, of memory and of processors' time: control groups of both versions, nested, as the
+process sees them.
 
 A group is bound by the tightest limit among itself and all groups around it. What is cached from files counts
 as used by a group, but is given up before anything fails.
@@ -39,14 +40,24 @@ def limited_groups(root: Path = Path("/")) -> tuple[GroupMemory, ...]:
     Args:
         root: the folder that holds `proc` and `sys`.
     """
-    found = (_memory(folder, version) for folder, version in _folders(root))
+    found = (_memory(folder, version) for folder, version in _folders(root, "memory"))
     return tuple(group for group in found if group is not None)
 
 
-def _folders(root: Path) -> Iterator[tuple[Path, int]]:
-    """Folders of the groups that account for our memory, from the inside out, with their version."""
-    for mount, base, version in _hierarchies(root):
-        inside = _path_of(root, version)
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """How many processors' time the groups around this process grant; None: as many as there are.
+
+    Args:
+        root: the folder that holds `proc` and `sys`.
+    """
+    found = (_quota(folder, version) for folder, version in _folders(root, "cpu"))
+    return min((quota for quota in found if quota is not None), default=None)
+
+
+def _folders(root: Path, controller: str) -> Iterator[tuple[Path, int]]:
+    """Folders of the groups that control that for us, from the inside out, with their version."""
+    for mount, base, version in _hierarchies(root, controller):
+        inside = _path_of(root, version, controller)
         if inside is None:
             continue
         try:
@@ -63,8 +74,8 @@ def _folders(root: Path) -> Iterator[tuple[Path, int]]:
             yield folder, version
 
 
-def _hierarchies(root: Path) -> Iterator[tuple[str, str, int]]:
-    """(mount point, its root in the hierarchy, version) of each mounted tree that may account for memory."""
+def _hierarchies(root: Path, controller: str) -> Iterator[tuple[str, str, int]]:
+    """(mount point, its root in the hierarchy, version) of each mounted tree that may have the controller."""
     for line in _lines(root / "proc/self/mountinfo"):
         before, separator, after = line.partition(" - ")
         fields, kinds = before.split(), after.split()
@@ -72,16 +83,16 @@ def _hierarchies(root: Path) -> Iterator[tuple[str, str, int]]:
             continue
         if kinds[0] == "cgroup2":
             yield _unescaped(fields[4]), _unescaped(fields[3]), 2
-        elif kinds[0] == "cgroup" and "memory" in kinds[2].split(","):
+        elif kinds[0] == "cgroup" and controller in kinds[2].split(","):
             yield _unescaped(fields[4]), _unescaped(fields[3]), 1
 
 
-def _path_of(root: Path, version: int) -> str | None:
+def _path_of(root: Path, version: int, controller: str) -> str | None:
     """Our place in the tree of that version."""
     for line in _lines(root / "proc/self/cgroup"):
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        if (version == 2 and number == "0") or (version == 1 and "memory" in controllers.split(",")):
+        if (version == 2 and number == "0") or (version == 1 and controller in controllers.split(",")):
             return path
     return None
 
@@ -95,6 +106,20 @@ def _memory(folder: Path, version: int) -> GroupMemory | None:
     key = "inactive_file" if version == 2 else "total_inactive_file"
     cached = statistics.get(key, "0")
     return GroupMemory(folder, limit, used or 0, int(cached) if cached.isdecimal() else 0)
+
+
+def _quota(folder: Path, version: int) -> float | None:
+    """Processors' worth of time in each period."""
+    if version == 2:
+        words = " ".join(_lines(folder / "cpu.max")).split()
+    else:
+        words = [
+            " ".join(_lines(folder / name)).strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        ]
+    if len(words) != 2 or not (words[0].isdecimal() and words[1].isdecimal()):
+        return None
+    quota, period = int(words[0]), int(words[1])
+    return quota / period if quota and period else None
 
 
 _VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")

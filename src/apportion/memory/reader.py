@@ -157,15 +157,30 @@ class Reader:
         return "ring" if self._native.uses_ring else "threads"
 
     @property
+    def ring_refusal(self) -> str:
+        """The name of the error with which the kernel refuses its ring; empty where it was not asked, or
+        gives one.
+        """
+        refusal = self._native.ring_refusal
+        return _name(refusal) if refusal > 0 else ""
+
+    def direct_refusal(self, number: int) -> str:
+        """The name of the error with which the system refuses to read a file directly; empty where it does
+        not.
+        """
+        refusal = self._native.facts(number)[4]
+        return _name(refusal) if refusal > 0 else ""
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What is slower than it could be and why, a line each, for whoever shows it to the user."""
         lines = []
-        if (refusal := self._native.ring_refusal) > 0:
-            lines.append(f"io_uring is refused ({_name(refusal)}): reading with threads")
+        if refusal := self.ring_refusal:
+            lines.append(f"io_uring is refused ({refusal}): reading with threads")
         for number, path in self._paths.items():
-            if (refusal := self._native.facts(number)[4]) > 0:
+            if refusal := self.direct_refusal(number):
                 lines.append(
-                    f"{path} cannot be read directly ({_name(refusal)}): reading through the page cache, "
+                    f"{path} cannot be read directly ({refusal}): reading through the page cache, "
                     "which is dropped at once"
                 )
         return tuple(lines)

@@ -135,6 +135,17 @@ def test_hit_rates_come_from_where_they_are_said_to(apportion, moe: Path, tmp_pa
     assert apportion("plan", moe, "--curve", tmp_path / "none.json").status == 1
 
 
+def test_policies_and_the_order_of_prefill_stand_in_the_plan(apportion, moe: Path) -> None:
+    least = smallest(apportion, moe)
+    words = ["--expert-cache", "lfu_aged:half_life=64", "--prefill-order", "chunked"]
+    found = apportion("plan", moe, "--ram", least, "--json", *words).object
+    assert found["policies"]["expert_cache"] == "lfu_aged:half_life=64"
+    assert found["prefill"] == "chunked"
+    outcome = apportion("plan", moe, "--expert-cache", "lfuu")
+    assert outcome.status == 1
+    assert "did you mean 'lfu'" in outcome.err
+
+
 @pytest.mark.parametrize("name", ["plan.json", "plan.toml"])
 def test_a_plan_is_kept_edited_and_reckoned_anew(apportion, moe: Path, tmp_path: Path, name: str) -> None:
     least = smallest(apportion, moe)

@@ -213,6 +213,13 @@ def test_the_hit_rate_stands_with_its_source(moe: Any) -> None:
     assert stated_plan.forecast.decode_tok_s.value > plan.forecast.decode_tok_s.value
 
 
+def test_the_order_of_prefill_can_be_chosen_where_weights_stream(moe: Any) -> None:
+    chunked = planner(moe, prefill="chunked", ctx=4096).plan(500 * MiB)
+    usual = planner(moe, ctx=4096).plan(500 * MiB)
+    assert (chunked.prefill, usual.prefill) == ("chunked", "layer_major")
+    assert chunked.nbytes[Kind.WORKSPACE] < usual.nbytes[Kind.WORKSPACE]
+
+
 def test_a_plan_says_what_its_forecast_is_reckoned_with(dense: Any) -> None:
     plan = planner(dense, disk_rate=2e9).plan(GiB)
     assert "nothing was measured" in plan.forecast.basis

@@ -180,17 +180,7 @@ ENGINE_OPTIONS = compose(
     offline_option,
 )
 
-BUDGET_OPTIONS = compose(
-    click.option(
-        "--ram",
-        metavar="SIZE|PERCENT|auto",
-        help="What the whole process may take, as 4GiB or 50%; auto takes what is free [default: no limit].",
-    ),
-    click.option(
-        "--plan",
-        type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
-        help="Divide memory as this file says, which `apportion plan --out` wrote.",
-    ),
+POLICY_OPTIONS = compose(
     click.option(
         "--placement",
         metavar="POLICY",
@@ -226,6 +216,20 @@ BUDGET_OPTIONS = compose(
         show_default=True,
         help="Under --ram: all of a prompt through a layer before the next, or chunk after chunk.",
     ),
+)
+
+BUDGET_OPTIONS = compose(
+    click.option(
+        "--ram",
+        metavar="SIZE|PERCENT|auto",
+        help="What the whole process may take, as 4GiB or 50%; auto takes what is free [default: no limit].",
+    ),
+    click.option(
+        "--plan",
+        type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
+        help="Divide memory as this file says, which `apportion plan --out` wrote.",
+    ),
+    POLICY_OPTIONS,
 )
 
 SAMPLING_NAMES = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from apportion.cli._options import ctx_option, json_option, model_argument, offline_option
+from apportion.cli._options import POLICY_OPTIONS, ctx_option, json_option, model_argument, offline_option
 from apportion.cli._output import note, print_object
 from apportion.cli._progress import byte_bar
 from apportion.core.errors import DoesNotFit, UsageError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from apportion.formats.opened import OpenedFiles
     from apportion.hardware.profile import Profile
-    from apportion.plan import Estimate, HitRates, Plan, Planner
+    from apportion.plan import Estimate, HitRates, Plan, Planner, PolicyNames
 
 WIDTH = 110  # of tables, where there is no terminal to ask
 
@@ -37,6 +37,11 @@ class Wishes:
     disk_bw: str | None
     hit_rate: float | None
     curve: str | None
+    placement: str
+    expert_cache: str
+    prediction: str
+    load_order: str
+    prefill_order: Literal["layer-major", "chunked"]
 
 
 @click.command()
@@ -84,6 +89,7 @@ class Wishes:
     type=click.Path(path_type=Path),
     help="Keep the plan, as JSON or, named .toml, as TOML.",
 )
+@POLICY_OPTIONS
 @offline_option
 @json_option
 def command(
@@ -170,6 +176,8 @@ def planner_for(checkpoint: OpenedFiles, name: str, wishes: Wishes, profile: Pro
         concurrency=wishes.concurrency,
         hit_rates=hit_rates_of(wishes),
         prompt_tokens=wishes.prompt,
+        policies=policies_of(wishes),
+        prefill="chunked" if wishes.prefill_order == "chunked" else "layer_major",
     )
 
 
@@ -180,6 +188,19 @@ def reckoned_anew(file: Path, planner: Planner) -> tuple[Plan, Planner]:
 
     plan = read_plan(file)
     return adopted(plan, planner), planner_of(plan, planner)
+
+
+def policies_of(wishes: Wishes) -> PolicyNames:
+    """The policies that were named.
+
+    Raises:
+        NotFound, UsageError: one is not known, or has no such parameter.
+    """
+    from apportion.plan import PolicyNames
+
+    names = PolicyNames(wishes.placement, wishes.expert_cache, wishes.prediction, wishes.load_order)
+    names.require_known()
+    return names
 
 
 def rate_of(text: str) -> float:

@@ -198,7 +198,7 @@ def planned(
     profile = profile_for(checkpoint.files[0])
     if budget.plan is not None:
         return adopt_plan(budget.plan, config, units, runtime_nbytes=runtime, profile=profile)
-    plan = make_plan(
+    return make_plan(
         config,
         units,
         budget.ram,
@@ -209,9 +209,9 @@ def planned(
         kv=budget.kv,
         profile=profile,
         policies=budget.policies,
+        prefill=budget.prefill,
         reserve_nbytes=reserve,
     )
-    return replace(plan, prefill=budget.prefill)
 
 
 def kept_claims(units: ModelUnits, plan: Plan, runtime: int) -> tuple[Claim, ...]:

@@ -60,8 +60,9 @@ def adopted(plan: Plan, planner: Planner) -> Plan:
 def adopt_plan(
     plan: Plan, config: ModelConfig, units: ModelUnits, *, runtime_nbytes: int, profile: Profile | None = None
 ) -> Plan:
-    """`adopted` for a model that is about to run; the arguments are those of `Planner`."""
-    return adopted(plan, Planner(config, units, runtime_nbytes, plan.threads, profile=profile))
+    """`adopted` without advice, for a model that is about to run; the arguments are those of `Planner`."""
+    planner = Planner(config, units, runtime_nbytes, plan.threads, profile=profile, advises=False)
+    return adopted(plan, planner)
 
 
 def _require_streamable(plan: Plan, units: ModelUnits) -> None:

@@ -76,10 +76,10 @@ def _packed(units: ModelUnits) -> ModelUnits:
     """The same units with each expert in one piece, as packing lays them down."""
     layers = []
     for layer in units.layers:
-        experts = tuple(
-            Unit((Stretch(0, 0, unit.nbytes),), tuple(replace(m, stretch=0) for m in unit.members))
-            for unit in layer.experts[:1] * len(layer.experts)
-        )
-        slot_nbytes = max((unit.slot_nbytes for unit in experts), default=0)
-        layers.append(replace(layer, experts=experts, slot_nbytes=slot_nbytes))
+        for unit in layer.experts[:1]:
+            members = tuple(replace(member, stretch=0) for member in unit.members)
+            packed = Unit((Stretch(0, 0, unit.nbytes),), members)
+            experts = (packed,) * len(layer.experts)
+            layer = replace(layer, experts=experts, slot_nbytes=packed.slot_nbytes)
+        layers.append(layer)
     return replace(units, layers=tuple(layers))

@@ -67,6 +67,7 @@ class Arranger:
         concurrency: sequences that have KV at once.
         workspace: bytes that passes need, by how many tokens are under way at once.
         placement: chooses the layers whose dense parts stay.
+        prefill: the order where weights stream; where none do, it makes no difference.
     """
 
     config: ModelConfig
@@ -78,6 +79,7 @@ class Arranger:
     placement: Placement
     reserve_nbytes: int = RESERVE_NBYTES
     tokens_per_pass: int = TOKENS_PER_PASS
+    prefill: PrefillOrder = "layer_major"
 
     def arrange(self, ram: int, ctx: int) -> Arrangement | None:
         """The best division of `ram` bytes: everything resident, else as many slots as there is room for, or
@@ -191,7 +193,7 @@ class Arranger:
         whole = sum(layer.num_experts * layer.expert_nbytes for layer in layers if _is_whole(slots, layer))
         some = [layer for layer in layers if not _is_whole(slots, layer)]
         buffers = min(buffers, len(streamed))
-        prefill = prefill or ("layer_major" if streams else "chunked")
+        prefill = prefill or (self.prefill if streams else "chunked")
         at_once = ctx if prefill == "layer_major" else min(ctx, self.tokens_per_pass)
         return Arrangement(
             ctx=ctx,

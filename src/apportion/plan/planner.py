@@ -23,7 +23,7 @@ from apportion.plan.cost import CostModel
 from apportion.plan.estimate import workspace_of
 from apportion.plan.hit_rate import HitRates, expected
 from apportion.plan.machine import Machine, machine
-from apportion.plan.plan import Estimate, Forecast, KvType, Plan, PolicyNames
+from apportion.plan.plan import Estimate, Forecast, KvType, Plan, PolicyNames, PrefillOrder
 from apportion.policies import PLACEMENTS
 
 DEFAULT_CTX = 8192  # at most, unless asked for
@@ -51,6 +51,8 @@ class Planner:
         policies: that the engine will use; the placement chooses which layers stay if some must stream.
         reserve_nbytes: kept free for what allocators and the interpreter round up.
         tokens_per_pass: the most tokens that pass a layer at once in prefill.
+        prefill: the order of prefill where weights stream.
+        advises: whether plans come with advice, which takes trying some more.
 
     Raises:
         UsageError: the context is out of the model's range.
@@ -72,6 +74,8 @@ class Planner:
     policies: PolicyNames = field(default_factory=PolicyNames)
     reserve_nbytes: int = RESERVE_NBYTES
     tokens_per_pass: int = TOKENS_PER_PASS
+    prefill: PrefillOrder = "layer_major"
+    advises: bool = True
 
     def __post_init__(self) -> None:
         trained = self.config.context_length
@@ -136,7 +140,7 @@ class Planner:
             disk_bytes_per_token=self.cost.disk_nbytes_per_token(found),
             forecast=self.forecast(found),
             policies=self.policies,
-            advice=advice(self, found, ram),
+            advice=advice(self, found, ram) if self.advises else (),
         )
 
     def forecast(self, found: Arrangement) -> Forecast:
@@ -173,6 +177,7 @@ class Planner:
             PLACEMENTS.choose(self.policies.placement),
             self.reserve_nbytes,
             self.tokens_per_pass,
+            self.prefill,
         )
 
     @cached_property
@@ -277,9 +282,10 @@ def make_plan(
     hit_rates: HitRates | None = None,
     prompt_tokens: int = DEFAULT_PROMPT,
     policies: PolicyNames | None = None,
+    prefill: PrefillOrder = "layer_major",
     reserve_nbytes: int = RESERVE_NBYTES,
 ) -> Plan:
-    """The plan for a budget of `ram` bytes; the other arguments are those of `Planner`.
+    """The plan for a budget of `ram` bytes, without advice; the other arguments are those of `Planner`.
 
     Raises:
         DoesNotFit: the budget is too small; the error names the smallest that would do, and its forecast.
@@ -300,6 +306,8 @@ def make_plan(
         hit_rates=hit_rates,
         prompt_tokens=prompt_tokens,
         policies=policies or PolicyNames(),
+        prefill=prefill,
+        advises=False,
         reserve_nbytes=reserve_nbytes,
     )
     return planner.plan(ram)

@@ -79,21 +79,25 @@ class LayerRing:
         return {name: _as_used(weight) for name, weight in self._weights[number].items()}
 
     def require(self, layer: int) -> None:
-        """Return when the layer is in its buffer, and begin to read those that come next."""
+        """Return when the layer is in its buffer. Those that come next are read meanwhile, and while it
+        computes.
+        """
         number = self._numbers[layer]
         buffer = number % len(self._slots)
+        if (
+            buffer in self._arriving and self._aimed[buffer] != number
+        ):  # a run that was given up wanted another
+            self._wait(buffer)
         self._start(number)
-        if self._inside[buffer] != number:
-            began = time.perf_counter()
-            self._finish(buffer)
-            if self._inside[buffer] != number:  # it was on its way to another layer
-                self._start(number)
-                self._finish(buffer)
-            self._counters.stall_s += time.perf_counter() - began
         for ahead in range(1, len(self._slots)):
             following = (number + ahead) % len(self._parts)
             if following % len(self._slots) != buffer:
                 self._start(following)
+        if self._inside[buffer] != number:
+            began = time.perf_counter()
+            self._wait(buffer)
+            self._counters.stall_s += time.perf_counter() - began
+            self._arrange(number)
 
     def _start(self, number: int) -> None:
         buffer = number % len(self._slots)
@@ -109,18 +113,19 @@ class LayerRing:
         self._arriving[buffer] = self._reader.submit(self._arena, self._slots[buffer], self._parts[number])
         self._counters.layer_reads += 1
 
-    def _finish(self, buffer: int) -> None:
+    def _wait(self, buffer: int) -> None:
         ticket = self._arriving.pop(buffer)
-        number = self._aimed[buffer]
         try:
             self._reader.wait(ticket)
         except ApportionError as error:
             self._stuck[buffer] = (ticket, error)
             raise
-        assert number is not None
+
+    def _arrange(self, number: int) -> None:
+        """Rows that lie as files have them are interleaved, in their place."""
         for weight in self._weights[number].values():
             weight.interleave(self._threads)
-        self._inside[buffer] = number
+        self._inside[number % len(self._slots)] = number
 
     def close(self) -> None:
         """Wait for reads. The memory goes with the last of the arrays in it: a model's weights are some."""

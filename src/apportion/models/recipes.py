@@ -167,7 +167,9 @@ class Stack(Plain):
         return self.pieces[0].scratch_nbytes(tensors)
 
     def fill(self, reader: Reader, out: Bytes, first: int = 0) -> None:
-        for index, place in enumerate(out.reshape(-1, entry_nbytes(self, reader.tensors)), first):
+        piece = self.pieces[first]  # they are all alike
+        nbytes = piece.format(reader.tensors).row_nbytes(prod(piece.shape(reader.tensors)))
+        for index, place in enumerate(out.reshape(-1, nbytes), first):
             self.pieces[index].fill(reader, place)
 
 

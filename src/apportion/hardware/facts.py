@@ -19,7 +19,7 @@ _CHOSEN = re.compile(r"\[(\w+)\]")
 class SystemFacts:
     """What the system says of itself. What it does not tell is empty or None.
 
-    Args:
+    Attributes:
         groups: control groups around us that limit memory, from the inside out.
         swappiness: how gladly the system swaps, 0 to 200.
         huge_pages: `always`, `madvise` or `never`.

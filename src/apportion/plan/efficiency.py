@@ -33,7 +33,7 @@ class Products:
     """The products with some matrices, at the machine's limits: what they would cost if the kernels reached
     them is divided by the share that they do reach.
 
-    Args:
+    Attributes:
         nbytes: of the matrices.
         streamed: bytes that a pass streams from memory.
         int8_ops, f32_ops: operations for each token of a pass.

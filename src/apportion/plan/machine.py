@@ -33,7 +33,7 @@ class Way:
 class DiskRates:
     """Bytes that a disk reads in a second.
 
-    Args:
+    Attributes:
         alone: at least one way.
         beside: ways that were measured while threads computed; without any, computing costs nothing.
         low, high: what the rates drift by, as factors.
@@ -86,7 +86,7 @@ class DiskRates:
 class Machine:
     """A machine's rates with the threads that compute.
 
-    Args:
+    Attributes:
         memory: bytes streamed from memory in a second.
         int8, f32: operations in a second at the peak, a multiply-add being two.
         basis: where they are known from, for people.

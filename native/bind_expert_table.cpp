@@ -48,6 +48,11 @@ class PyExpertTable {
     table_.put(expert, data);
   }
 
+  bool holds(size_t expert) const {
+    require(expert < table_.count(), "no such expert");
+    return table_.places()[expert].gate;
+  }
+
   void clear(size_t expert) {
     require(expert < table_.count(), "no such expert");
     table_.clear(expert);
@@ -67,7 +72,8 @@ void bind_expert_table(nb::module_& m) {
            nb::arg("gate"), nb::arg("up"), nb::arg("down"), nb::arg("threads"))
       .def("put", &PyExpertTable::put, nb::arg("expert"), nb::arg("slot"), nb::arg("gate"), nb::arg("up"),
            nb::arg("down"))
-      .def("clear", &PyExpertTable::clear);
+      .def("clear", &PyExpertTable::clear)
+      .def("holds", &PyExpertTable::holds);
 }
 
 }  // namespace apportion

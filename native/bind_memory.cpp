@@ -46,6 +46,8 @@ class PyArena {
 
   bool release(uint32_t index, uint32_t generation) const { return arena().release({index, generation}); }
 
+  size_t release_others(const std::vector<uint32_t>& kept) const { return arena().release_others(kept); }
+
   // The array keeps the memory, not the slot.
   Bytes view(uint32_t index, uint32_t generation) const {
     const std::span<uint8_t> bytes = arena().bytes({index, generation});
@@ -160,6 +162,12 @@ class PyReader {
   bool promote(Ticket ticket) const { return reader_->promote(ticket); }
   bool settled(Ticket ticket) const { return reader_->board().settled(ticket); }
 
+  bool forget_all(double timeout_s) const {
+    const IoClock::time_point until = IoClock::now() + std::chrono::nanoseconds(int64_t(timeout_s * 1e9));
+    Unlocked unlocked;
+    return reader_->board().forget_all(until);
+  }
+
   nb::dict stats() const {
     const ReadStats stats = reader_->board().stats();
     nb::dict told;
@@ -221,6 +229,7 @@ void bind_memory(nb::module_& m) {
       .def(nb::init<size_t, size_t>(), nb::arg("stride"), nb::arg("count"))
       .def("take", &PyArena::take, "(index, generation) of a free slot, or None.")
       .def("release", &PyArena::release)
+      .def("release_others", &PyArena::release_others)
       .def("view", &PyArena::view)
       .def("shrink", &PyArena::shrink)
       .def("grow", &PyArena::grow)
@@ -241,6 +250,7 @@ void bind_memory(nb::module_& m) {
       .def("cancel", &PyReader::cancel)
       .def("promote", &PyReader::promote)
       .def("settled", &PyReader::settled)
+      .def("forget_all", &PyReader::forget_all)
       .def("stats", &PyReader::stats)
       .def("close", &PyReader::close);
 }

@@ -76,6 +76,8 @@ class Board {
   // Nothing of it is written any more; after a failure for being stuck that may take longer.
   bool settled(Ticket ticket) const;
   bool knows(Ticket ticket) const;
+  // Forgets all reads: nobody waits for them any more. False where some are still in flight at `until`.
+  bool forget_all(IoClock::time_point until);
   ReadStats stats() const;
 
   // What was not issued fails; nothing new is taken.

@@ -68,7 +68,7 @@ void Board::finish(ReadOp* op) {
   count_calls(*op);
   if (op->failure.cause != Cause::none) fail(entry, *op, op->failure);
   if (!entry.num_left) conclude(op->ticket);
-  if (closed_ && !num_in_flight_) outcomes_.notify_all();
+  if (!num_in_flight_) outcomes_.notify_all();
   if (next_op()) work_.notify_one();  // depth has become free
 }
 
@@ -148,6 +148,19 @@ std::optional<Outcome> Board::abandon(Ticket ticket) {
   entry->state = State::abandoned;
   if (!entry->num_left) free_entry(uint32_t(ticket));
   return outcome;
+}
+
+bool Board::forget_all(IoClock::time_point until) {
+  std::unique_lock lock(mutex_);
+  for (uint32_t index = 0; index < entries_.size(); ++index) {
+    Entry& entry = entries_[index];
+    if (entry.state == State::pending) {
+      drop_queued(entry);
+      entry.state = State::abandoned;
+    }
+    if (entry.state == State::done || (entry.state == State::abandoned && !entry.num_left)) free_entry(index);
+  }
+  return outcomes_.wait_until(lock, until, [&] { return !num_in_flight_; });
 }
 
 // --- closing ---

@@ -94,6 +94,10 @@ class Shelf:
     def dense_weights(self, layer: int) -> Mapping[str, Weight] | None:
         return None
 
+    def begin_run(self) -> None: ...
+
+    def end_run(self) -> None: ...
+
     def require(self, layer: int) -> None:
         self.required.append(layer)
 

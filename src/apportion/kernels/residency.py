@@ -39,6 +39,16 @@ class Residency(Protocol):
     def dense_weights(self, layer: int) -> Mapping[str, Weight] | None:
         """The places of a streamed layer's matrices, by local name; None where they stay in memory."""
 
+    def begin_run(self) -> None:
+        """A run begins. Where the one before did not end, what it left is made good first.
+
+        Raises:
+            ApportionError: that cannot be.
+        """
+
+    def end_run(self) -> None:
+        """The run has ended well."""
+
     def require(self, layer: int) -> None:
         """Return when the dense part of a streamed layer is in its place. What was required before is not
         needed any more.

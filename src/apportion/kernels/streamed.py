@@ -52,10 +52,12 @@ class StreamedProgram(NativeProgram):
         out = self._room(len(source), want)
         native = None if memory is None else memory.native
         with self._running:
+            self._residency.begin_run()
             x = self._entering(source)
             self._native.begin(native, x, start, first, last, WANTS[want], out, self._residency.chunk)
             self._pass_layers(len(source), first, last)
             self._native.end()
+            self._residency.end_run()
         return out
 
     @contextmanager

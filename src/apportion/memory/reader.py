@@ -264,6 +264,15 @@ class Reader:
         """Whether nothing of the read writes to its slot any more."""
         return self._native.settled(ticket)
 
+    def forget_all(self) -> None:
+        """Forget all reads: for a user that lost count of its tickets. Waits for those that are in flight.
+
+        Raises:
+            DiskStuck: some do not return; they may still write to their slots.
+        """
+        if not self._native.forget_all(self._stuck_after_s):
+            raise self._do_not_return()
+
     def stats(self) -> ReadStats:
         return ReadStats(**self._native.stats())
 
@@ -274,12 +283,15 @@ class Reader:
             DiskStuck: some reads do not return. They keep their files and memory until they do.
         """
         if not self._native.close():
-            raise DiskStuck(
-                "some reads do not return",
-                "the disk does not answer",
-                _STUCK_HINT,
-                stuck_after_s=self._stuck_after_s,
-            )
+            raise self._do_not_return()
+
+    def _do_not_return(self) -> DiskStuck:
+        return DiskStuck(
+            "some reads do not return",
+            "the disk does not answer",
+            _STUCK_HINT,
+            stuck_after_s=self._stuck_after_s,
+        )
 
     def __enter__(self) -> Self:
         return self

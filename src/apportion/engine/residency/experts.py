@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -47,7 +47,7 @@ class ExpertSlots:
     ) -> None:
         self.num_slots = num_slots
         self.table = _table(units, threads)
-        self._arena = arena
+        self.arena = arena
         self._reader = reader
         self._state = cache.state(units.num_experts, num_slots)
         self._load_order = load_order
@@ -74,6 +74,19 @@ class ExpertSlots:
         """Begin to read an expert that may be needed soon, if a slot can be had for it."""
         if expert not in self._slots:
             self._start(expert, self._arriving, is_prefetch=True)
+
+    def recover(self) -> Iterable[Slot]:
+        """Take stock after a run that was broken off anywhere: what is not complete is given up. The slots
+        that are held; all others of the arena are nobody's. For a moment in which nothing is read.
+        """
+        for expert in list(self._slots):
+            if expert in self._arriving or not self.table.holds(expert):
+                self.table.clear(expert)
+                self._state.forget(expert)
+                del self._slots[expert]
+        self._arriving.clear()
+        self._stuck.clear()
+        return self._slots.values()
 
     def resident(self) -> tuple[int, ...]:
         """Experts in memory now."""
@@ -158,7 +171,7 @@ class ExpertSlots:
             return False
         self._slots[expert] = slot
         priority: Priority = "prefetch" if is_prefetch else "demand"
-        self._arriving[expert] = self._reader.submit(self._arena, slot, self._parts[expert], priority)
+        self._arriving[expert] = self._reader.submit(self.arena, slot, self._parts[expert], priority)
         return True
 
     def _free_slot(self, needed: Collection[int]) -> Slot | None:
@@ -168,13 +181,13 @@ class ExpertSlots:
             if not residents:
                 return None
             self._give_up(self._state.victim(residents))
-        return self._arena.take()
+        return self.arena.take()
 
     def _give_up(self, expert: int) -> None:
         assert expert not in self._arriving, "it is being written to"
         self.table.clear(expert)
         self._state.forget(expert)
-        self._arena.release(self._slots.pop(expert))
+        self.arena.release(self._slots.pop(expert))
 
     def _promote(self, needed: Collection[int]) -> None:
         for expert in needed & self._arriving.keys() if self._arriving else ():
@@ -204,7 +217,7 @@ class ExpertSlots:
             raise
         assert ticket is not None
         expert = waiting[ticket]
-        self.table.put(expert, self._arena.view(self._slots[expert]), *self._starts[expert])
+        self.table.put(expert, self.arena.view(self._slots[expert]), *self._starts[expert])
         del self._arriving[expert]
         return expert
 
@@ -220,7 +233,7 @@ class ExpertSlots:
         for ticket, slot in list(self._stuck):
             if self._reader.settled(ticket):
                 self._stuck.remove((ticket, slot))
-                self._arena.release(slot)
+                self.arena.release(slot)
 
     def _trim(self) -> None:
         """Give up what is more than there is room for, after the number of slots was lowered."""
@@ -235,7 +248,7 @@ class ExpertSlots:
         """Do with one slot less, and give its memory back; the bytes. For a moment in which no step runs."""
         self.num_slots -= 1
         self._trim()
-        return self._arena.shrink(1) * self._arena.slot_nbytes
+        return self.arena.shrink(1) * self.arena.slot_nbytes
 
     def close(self) -> None:
         """Wait for reads, and give up all experts."""

@@ -99,6 +99,11 @@ class LayerRing:
             self._counters.stall_s += time.perf_counter() - began
             self._arrange(number)
 
+    def recover(self) -> None:
+        """Take stock after a run that was broken off anywhere. For a moment in which nothing is read."""
+        self._arriving.clear()
+        self._stuck.clear()
+
     def _start(self, number: int) -> None:
         buffer = number % len(self._slots)
         if self._inside[buffer] == number or buffer in self._arriving:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
 
 from apportion._native import ExpertTable
 from apportion.core.claim import Kind
+from apportion.core.errors import DiskStuck
 from apportion.engine.residency.counters import Counters
 from apportion.engine.residency.experts import ExpertSlots
 from apportion.engine.residency.layers import LayerRing
@@ -59,6 +60,7 @@ class Residency:
         self.on_route: OnRoute | None = None
         self.experts_per_token = config.experts.routing.top_k if config.experts else 0
         self.chunk = CHUNK
+        self._running = False  # also after a run that was broken off
         self._num_experts = config.experts.num_experts if config.experts else 0
         with ExitStack() as stack:
             self.reader = stack.enter_context(Reader(faults=faults, stuck_after_s=stuck_after_s))
@@ -156,6 +158,26 @@ class Residency:
     def dense_weights(self, layer: int) -> Mapping[str, Weight] | None:
         return None if self._ring is None else self._ring.weights(layer)
 
+    def begin_run(self) -> None:
+        if self._running:
+            self._recover()
+        self._running = True
+
+    def end_run(self) -> None:
+        self._running = False
+
+    def _recover(self) -> None:
+        """Make good what a run left that was broken off, by an error or by Ctrl-C, at any point."""
+        self.reader.forget_all()
+        for arena in self._arenas.values():
+            held = [
+                slot for slots in self._experts.values() if slots.arena is arena for slot in slots.recover()
+            ]
+            arena.keep_only(held)
+        if self._ring is not None:
+            self._ring.recover()
+        self._running = False
+
     def require(self, layer: int) -> None:
         assert self._ring is not None
         self._ring.require(layer)
@@ -192,6 +214,8 @@ class Residency:
         """Give up expert slots until so many bytes are free, each layer in turn; 2 of each layer stay. For a
         moment in which no step runs.
         """
+        if self._running:
+            self._recover()
         left = demand.nbytes
         while left > 0:
             largest = max(self._experts.values(), key=lambda slots: slots.num_slots, default=None)
@@ -201,6 +225,9 @@ class Residency:
 
     def close(self) -> None:
         """Wait for what is read, and give everything back. Closing twice is allowed."""
+        if self._running:
+            with suppress(DiskStuck):  # closing the reader says it again
+                self._recover()
         self._stack.close()
 
     def __enter__(self) -> Self:

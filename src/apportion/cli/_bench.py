@@ -150,7 +150,7 @@ def closing(name: str, report: Report, plan: Plan | None) -> str:
     peak = format_bytes(report.peak_rss_bytes)
     if plan is not None:
         share = report.peak_rss_bytes / plan.ram
-        rate = f"hit rate {100 * plan.hit_rate:.1f}% by {plan.hit_rate_source}"
+        rate = f"hit rate {plan.hit_rate:.1%} ({plan.hit_rate_source})"
         budget = format_bytes(plan.ram)
         return f"{name}: peak memory {peak}, {share:.1%} of {budget}; forecast: {rate}, {plan.forecast.basis}"
     streams = {one.threads: one.bandwidth_gb_s.median for one in report.results if one.bandwidth_gb_s}

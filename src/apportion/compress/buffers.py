@@ -15,7 +15,7 @@ from apportion.formats.panels import PANEL_ROWS
 from apportion.memory import Arena, Ledger
 
 IDEAL_NBYTES = 16 * MiB  # larger pieces gain nothing
-MARGIN_NBYTES = 12 * MiB  # what the interpreter, NumPy and the system's libraries take on the way
+MARGIN_NBYTES = 16 * MiB  # what the interpreter, NumPy and the system's libraries take on the way
 PADDING_NBYTES = 4096  # behind a piece
 
 

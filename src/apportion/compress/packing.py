@@ -135,17 +135,17 @@ def _write(
     on_progress: Progress | None,
 ) -> int:
     """Write every unit that is not there yet; the bytes of those that are."""
-    pieces = Pieces(checkpoint, buffers)
     total = offset + sum(section.nbytes for section in sections.all)
     resumed = 0
-    for index, section, unit, nbytes in _units(sections):
-        if index and draft.may_hold(index) and draft.holds(index, offset, nbytes, buffers.kept()):
-            resumed += nbytes
-        elif index:
-            draft.write(index, offset, pieces.of(section, unit))
-        offset += nbytes
-        if on_progress is not None:
-            on_progress(offset, total)
+    with closing(Pieces(checkpoint, buffers)) as pieces:
+        for index, section, unit, nbytes in _units(sections):
+            if index and draft.may_hold(index) and draft.holds(index, offset, nbytes, buffers.kept()):
+                resumed += nbytes
+            elif index:
+                draft.write(index, offset, pieces.of(section, unit))
+            offset += nbytes
+            if on_progress is not None:
+                on_progress(offset, total)
     draft.wait()
     return resumed
 

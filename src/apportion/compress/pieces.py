@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from apportion.compress.sections import Experts, Matrix, Section, SideFile, Vect
 from apportion.core.errors import FileChanged
 from apportion.formats.block import Bytes
 from apportion.formats.checkpoint import Checkpoint
-from apportion.formats.packed import PAGE_NBYTES
+from apportion.formats.packed import EXPERTS, PAGE_NBYTES
 from apportion.kernels import Weight
 from apportion.models.recipes import Reader
 
@@ -25,6 +27,11 @@ class Pieces:
         self._files = checkpoint.side_files
         self._reader = Reader(checkpoint)
         self._buffers = buffers
+        self._pool = ThreadPoolExecutor(len(EXPERTS), "apportion-pieces")
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
 
     def of(self, section: Section, unit: int) -> Iterator[Bytes]:
         """All bytes of a unit, padding included, in order.
@@ -54,11 +61,16 @@ class Pieces:
 
     def _whole_expert(self, section: Experts, expert: int, room: Bytes) -> Bytes:
         end = 0
+        jobs = []
         for stack, part in zip(section.stacks, section.parts.values(), strict=True):
             room[end : part.offset] = 0
             end = part.offset + part.nbytes
-            self._make(stack, expert, 1, room[part.offset : end])
+            jobs.append(partial(self._make, stack, expert, 1, room[part.offset : end]))
         room[end:] = 0
+        # The disk serves several reads at once faster. What takes memory beside its place goes one by one.
+        at_once = not any(stack.recodes or stack.scratch_nbytes for stack in section.stacks)
+        for _ in self._pool.map(_call, jobs) if at_once else map(_call, jobs):
+            pass
         return room
 
     def _entries(self, matrix: Matrix, first: int, last: int, padding: int) -> Iterator[Bytes]:
@@ -96,6 +108,10 @@ class Pieces:
         if (len(data),) != section.shape:
             raise FileChanged(f"{section.file} changed while the model was packed")
         return np.frombuffer(data, np.uint8)
+
+
+def _call(job: Callable[[], None]) -> None:
+    job()
 
 
 def _with_padding(data: Bytes) -> Bytes:

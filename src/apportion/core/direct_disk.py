@@ -7,7 +7,9 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from apportion.core.disk import Buffer, OpenMode, RealDisk, RealFile, fault
@@ -24,7 +26,7 @@ class DirectDisk(RealDisk):
     """
 
     def __init__(self) -> None:
-        self._window = _Window()
+        self._windows = _Windows()
 
     def open(self, path: str | Path, mode: OpenMode = "read") -> RealFile:
         file = super().open(path, mode)
@@ -33,29 +35,36 @@ class DirectDisk(RealDisk):
             direct = os.open(path, flags | _DIRECT | os.O_CLOEXEC) if _DIRECT else -1
         except OSError:
             return file
-        return _DirectFile(file, direct, self._window)
+        return _DirectFile(file, direct, self._windows)
 
 
-class _Window:
-    """Memory that begins at a page, for one reader at a time; obtained when it is first needed."""
+class _Windows:
+    """Memory that begins at a page: as many pieces as there are readers at once, kept for the next ones."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._memory: mmap.mmap | None = None
+        self._idle: deque[mmap.mmap] = deque()
 
-    def memory(self) -> memoryview:
-        if self._memory is None:
-            self._memory = mmap.mmap(-1, WINDOW_NBYTES)
-        return memoryview(self._memory)
+    @contextmanager
+    def one(self) -> Iterator[memoryview]:
+        """A piece for the length of the block."""
+        try:
+            memory = self._idle.pop()  # one step: no other thread gets the same
+        except IndexError:
+            memory = mmap.mmap(-1, WINDOW_NBYTES)
+        try:
+            with memoryview(memory) as view:
+                yield view
+        finally:
+            self._idle.append(memory)
 
 
 class _DirectFile(RealFile):
     """A file that is open twice. `buffered` is taken over."""
 
-    def __init__(self, buffered: RealFile, direct: int, window: _Window) -> None:
+    def __init__(self, buffered: RealFile, direct: int, windows: _Windows) -> None:
         super().__init__(buffered.path, buffered.release())
         self._direct = direct
-        self._window = window
+        self._windows = windows
 
     def pread_into(self, buffer: bytearray | memoryview, offset: int) -> int:
         if self._direct < 0 or len(buffer) < SMALL_NBYTES:
@@ -83,7 +92,7 @@ class _DirectFile(RealFile):
 
     def _through_window(self, buffer: memoryview, offset: int) -> int:
         skipped = offset % BLOCK_NBYTES
-        with self._window.lock, self._window.memory() as memory:
+        with self._windows.one() as memory:
             nbytes = min(WINDOW_NBYTES, -(-(skipped + len(buffer)) // BLOCK_NBYTES) * BLOCK_NBYTES)
             try:
                 got = os.preadv(self._direct, [memory[:nbytes]], offset - skipped)

@@ -88,7 +88,15 @@ def test_everything_is_resident_where_it_fits(moe: Any) -> None:
     assert plan.resident_fraction == 1
     assert (plan.hit_rate, plan.disk_bytes_per_token) == (1, 0)
     assert plan.nbytes[Kind.IO_BUFFERS] == 0
-    assert not wishes.plan(wishes.resident_budget - 4 * MiB).is_resident([64] * 4)
+    assert not wishes.plan(wishes.resident_budget - 1).is_resident([64] * 4)
+
+
+@pytest.mark.parametrize("more", [0, 1, MiB, 5 * MiB, 100 * MiB])
+def test_a_context_beyond_the_common_never_makes_weights_stream(moe: Any, more: int) -> None:
+    wishes = planner(moe, concurrency=40)  # 80 MiB of KV for a context of 4,096
+    plan = wishes.plan(wishes.resident_budget + more)
+    assert plan.is_resident([64] * 4)
+    assert plan.ctx == (4096 if more == 100 * MiB else 2048 + more // (40 * 512) // 256 * 256)
 
 
 def test_slots_are_even_and_what_is_left_goes_to_the_first_layers(moe: Any) -> None:

@@ -106,12 +106,10 @@ class Planner:
 
     @cached_property
     def resident_budget(self) -> int:
-        """The smallest budget that keeps everything in memory, with the context that it would have then."""
-        ctx = self.ctx
-        if ctx is None:
-            budget = self.arranger.resident(self._common_ctx).total_nbytes
-            ctx = self._roomy_ctx(budget)
-        return self.arranger.resident(ctx).total_nbytes
+        """The smallest budget that keeps everything in memory, with the context that was asked for or, where
+        none was, one that is common.
+        """
+        return self.arranger.resident(self.ctx or self._common_ctx).total_nbytes
 
     def arranged(self, ram: int) -> Arrangement | None:
         """How `ram` bytes are divided; None where they are too few."""
@@ -222,17 +220,22 @@ class Planner:
         return min(self.config.context_length, COMMON_CTX)
 
     def _ctx_within(self, ram: int) -> int | None:
-        """The context: as asked, else as much as an eighth of the budget holds, but not less than is common
-        where that fits, else what fits. None where nothing does.
+        """The context: as asked, else as much as an eighth of the budget holds, or less so that everything
+        stays in memory, but not less than is common; else what fits. None where nothing does.
         """
         if ram < self.smallest_budget:
             return None
         if self.ctx is not None:
             return self.ctx
+        stays = self.resident_budget <= ram
         ctx = self._roomy_ctx(ram)
-        while ctx > self._least_ctx and self.arranger.least_nbytes(ctx) > ram:
+        while ctx > self._least_ctx and self._least_nbytes(ctx, stays) > ram:
             ctx = max(self._least_ctx, (ctx - 1) // CTX_STEP * CTX_STEP)
         return ctx
+
+    def _least_nbytes(self, ctx: int, stays: bool) -> int:
+        """The smallest budget for this context, in which everything stays or anything may stream."""
+        return self.arranger.resident(ctx).total_nbytes if stays else self.arranger.least_nbytes(ctx)
 
     def _roomy_ctx(self, ram: int) -> int:
         most = min(self.config.context_length, DEFAULT_CTX)

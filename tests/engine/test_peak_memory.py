@@ -103,7 +103,7 @@ def test_the_peak_stays_within_the_budget_and_the_answer_the_same(
     assert outcome.told["token_ids"] == whole.told["token_ids"]
     assert outcome.told["prompt_tokens"] > 400
     assert "% of it in memory" in outcome.said
-    assert 0.8 * budget < outcome.peak <= budget
+    assert 0.7 * budget < outcome.peak <= budget
 
 
 @pytest.mark.parametrize("name", IN_GROUPS)

@@ -1,5 +1,5 @@
-"""Memory as an account and as bytes: the ledger and its leases, arenas of slots, and the reader that fills
-them from files.
+"""Memory as an account and as bytes: the ledger and its leases, arenas of slots, the reader that fills them
+from files, and what both together are to the layers above: a tier.
 """
 
 from apportion.memory.account import Account, Demand, TierAccount
@@ -16,6 +16,7 @@ from apportion.memory.reader import (
     parts_in_a_row,
     room_for,
 )
+from apportion.memory.tier import MakeSlots, RamSlots, Slots
 
 __all__ = [
     "Account",
@@ -23,13 +24,16 @@ __all__ = [
     "Demand",
     "Lease",
     "Ledger",
+    "MakeSlots",
     "OpenedFile",
     "Part",
     "Priority",
+    "RamSlots",
     "ReadFault",
     "ReadStats",
     "Reader",
     "Slot",
+    "Slots",
     "Ticket",
     "TierAccount",
     "parts_in_a_row",

@@ -13,7 +13,7 @@ from apportion._native import INTERLEAVED, ExpertTable
 from apportion.core.errors import ApportionError
 from apportion.engine.residency.counters import Counters
 from apportion.kernels.ops import Ints
-from apportion.memory import Arena, Part, Priority, Reader, Slot, Ticket, parts_in_a_row
+from apportion.memory import Part, Priority, Slot, Slots, Ticket, parts_in_a_row
 from apportion.models.units import LayerUnits, Unit
 from apportion.policies.expert_cache import ExpertCache
 from apportion.policies.load_order import LoadOrder
@@ -29,16 +29,16 @@ class ExpertSlots:
     One thread at a time. After an error it can be used again: what failed is read anew.
 
     Args:
-        num_slots: at least 2, within what the arena has for this layer.
-        files: the reader's numbers of the checkpoint's files.
+        num_slots: at least 2, within what the tier has for this layer.
+        tier: where experts that are present lie.
+        files: the tier's numbers of the checkpoint's files.
     """
 
     def __init__(
         self,
         units: LayerUnits,
         num_slots: int,
-        arena: Arena,
-        reader: Reader,
+        tier: Slots,
         files: Sequence[int],
         cache: ExpertCache,
         load_order: LoadOrder,
@@ -47,8 +47,7 @@ class ExpertSlots:
     ) -> None:
         self.num_slots = num_slots
         self.table = _table(units, threads)
-        self.arena = arena
-        self._reader = reader
+        self.tier = tier
         self._state = cache.state(units.num_experts, num_slots)
         self._load_order = load_order
         self._counters = counters
@@ -77,7 +76,7 @@ class ExpertSlots:
 
     def recover(self) -> Iterable[Slot]:
         """Take stock after a run that was broken off anywhere: what is not complete is given up. The slots
-        that are held; all others of the arena are nobody's. For a moment in which nothing is read.
+        that are held; all others of the tier are nobody's. For a moment in which nothing is read.
         """
         for expert in list(self._slots):
             if expert in self._arriving or not self.table.holds(expert):
@@ -146,7 +145,7 @@ class ExpertSlots:
             expert = coming[0]
             ticket = self._arriving.get(expert)
             if ticket is not None:
-                if part and not self._reader.ready(ticket):
+                if part and not self.tier.ready(ticket):
                     break
                 self._wait_for_any([expert])
             elif expert not in self._slots:
@@ -171,7 +170,7 @@ class ExpertSlots:
             return False
         self._slots[expert] = slot
         priority: Priority = "prefetch" if is_prefetch else "demand"
-        self._arriving[expert] = self._reader.submit(self.arena, slot, self._parts[expert], priority)
+        self._arriving[expert] = self.tier.fetch(slot, self._parts[expert], priority)
         return True
 
     def _free_slot(self, needed: Collection[int]) -> Slot | None:
@@ -181,17 +180,17 @@ class ExpertSlots:
             if not residents:
                 return None
             self._give_up(self._state.victim(residents))
-        return self.arena.take()
+        return self.tier.take()
 
     def _give_up(self, expert: int) -> None:
         assert expert not in self._arriving, "it is being written to"
         self.table.clear(expert)
         self._state.forget(expert)
-        self.arena.release(self._slots.pop(expert))
+        self.tier.release(self._slots.pop(expert))
 
     def _promote(self, needed: Collection[int]) -> None:
         for expert in needed & self._arriving.keys() if self._arriving else ():
-            self._reader.promote(self._arriving[expert])
+            self.tier.promote(self._arriving[expert])
 
     def _wait_for_any(self, experts: Sequence[int]) -> list[int]:
         """Those whose reads are complete, at least one of them."""
@@ -205,11 +204,11 @@ class ExpertSlots:
         return arrived
 
     def _is_ready(self, ticket: Ticket) -> bool:
-        return ticket in self._arriving.values() and self._reader.ready(ticket)
+        return ticket in self._arriving.values() and self.tier.ready(ticket)
 
     def _wait(self, waiting: Mapping[Ticket, int]) -> int:
         try:
-            ticket = self._reader.wait_any(tuple(waiting))
+            ticket = self.tier.wait_any(tuple(waiting))
         except ApportionError as error:
             failed = error.numbers.get("ticket")
             if isinstance(failed, int) and Ticket(failed) in waiting:
@@ -217,7 +216,7 @@ class ExpertSlots:
             raise
         assert ticket is not None
         expert = waiting[ticket]
-        self.table.put(expert, self.arena.view(self._slots[expert]), *self._starts[expert])
+        self.table.put(expert, self.tier.view(self._slots[expert]), *self._starts[expert])
         del self._arriving[expert]
         return expert
 
@@ -231,9 +230,9 @@ class ExpertSlots:
     def _settle(self) -> None:
         """Free the slots of failed reads that write no more."""
         for ticket, slot in list(self._stuck):
-            if self._reader.settled(ticket):
+            if self.tier.settled(ticket):
                 self._stuck.remove((ticket, slot))
-                self.arena.release(slot)
+                self.tier.release(slot)
 
     def _trim(self) -> None:
         """Give up what is more than there is room for, after the number of slots was lowered."""
@@ -248,7 +247,7 @@ class ExpertSlots:
         """Do with one slot less, and give its memory back; the bytes. For a moment in which no step runs."""
         self.num_slots -= 1
         self._trim()
-        return self.arena.shrink(1) * self.arena.slot_nbytes
+        return self.tier.shrink(1) * self.tier.slot_nbytes
 
     def close(self) -> None:
         """Wait for reads, and give up all experts."""

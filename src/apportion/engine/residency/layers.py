@@ -17,7 +17,7 @@ from apportion.core.errors import ApportionError
 from apportion.engine.residency.counters import Counters
 from apportion.formats.block import Bytes
 from apportion.kernels.weight import Weight
-from apportion.memory import Arena, Ledger, Part, Reader, Slot, Ticket, parts_in_a_row
+from apportion.memory import MakeSlots, Part, Slot, Slots, Ticket, parts_in_a_row
 from apportion.models.units import LayerUnits, Member
 
 
@@ -27,29 +27,27 @@ class LayerRing:
     Args:
         layers: at least one, all of which can stream.
         num_buffers: at least 2.
-        files: the reader's numbers of the checkpoint's files.
+        make_slots: makes the buffers.
+        files: the tier's numbers of the checkpoint's files.
     """
 
     def __init__(
         self,
         layers: Sequence[LayerUnits],
         num_buffers: int,
-        ledger: Ledger,
-        reader: Reader,
+        make_slots: MakeSlots,
         files: Sequence[int],
         counters: Counters,
         threads: int,
     ) -> None:
         num_buffers = min(num_buffers, len(layers))
-        self._arena = Arena(
-            ledger, Kind.IO_BUFFERS, max(layer.dense_slot_nbytes for layer in layers), num_buffers
-        )
-        self._slots = [_taken(self._arena) for _ in range(num_buffers)]
+        largest = max(layer.dense_slot_nbytes for layer in layers)
+        self._tier = make_slots(Kind.IO_BUFFERS, largest, num_buffers)
+        self._slots = [_taken(self._tier) for _ in range(num_buffers)]
         self._inside: list[int | None] = [None] * num_buffers  # which number is complete in each buffer
         self._arriving: dict[int, Ticket] = {}  # by buffer
         self._aimed: list[int | None] = [None] * num_buffers  # which number is read into each buffer
         self._stuck: dict[int, tuple[Ticket, ApportionError]] = {}
-        self._reader = reader
         self._counters = counters
         self._threads = threads
         self._numbers = {units.layer: number for number, units in enumerate(layers)}
@@ -58,7 +56,7 @@ class LayerRing:
         for number, units in enumerate(layers):
             assert units.dense is not None
             parts = parts_in_a_row((files[s.file], s.offset, s.nbytes) for s in units.dense.stretches)
-            view = self._arena.view(self._slots[number % num_buffers])
+            view = self._tier.view(self._slots[number % num_buffers])
             self._parts.append(parts)
             self._weights.append(
                 {
@@ -69,7 +67,7 @@ class LayerRing:
 
     @property
     def nbytes(self) -> int:
-        return self._arena.nbytes
+        return self._tier.nbytes
 
     def weights(self, layer: int) -> Mapping[str, Weight] | None:
         """The matrices of a layer as they are once it was required; None where it does not stream."""
@@ -110,18 +108,18 @@ class LayerRing:
             return
         if buffer in self._stuck:  # it may still be written to
             ticket, error = self._stuck[buffer]
-            if not self._reader.settled(ticket):
+            if not self._tier.settled(ticket):
                 raise error
             del self._stuck[buffer]
         self._inside[buffer] = None
         self._aimed[buffer] = number
-        self._arriving[buffer] = self._reader.submit(self._arena, self._slots[buffer], self._parts[number])
+        self._arriving[buffer] = self._tier.fetch(self._slots[buffer], self._parts[number])
         self._counters.layer_reads += 1
 
     def _wait(self, buffer: int) -> None:
         ticket = self._arriving.pop(buffer)
         try:
-            self._reader.wait(ticket)
+            self._tier.wait(ticket)
         except ApportionError as error:
             self._stuck[buffer] = (ticket, error)
             raise
@@ -136,15 +134,15 @@ class LayerRing:
         """Wait for reads. The memory goes with the last of the arrays in it: a model's weights are some."""
         for ticket in self._arriving.values():
             with suppress(ApportionError):  # nobody asks for it any more
-                self._reader.wait(ticket)
+                self._tier.wait(ticket)
         self._arriving.clear()
         self._weights.clear()
         with suppress(BufferError):
-            self._arena.close()
+            self._tier.close()
 
 
-def _taken(arena: Arena) -> Slot:
-    slot = arena.take()
+def _taken(tier: Slots) -> Slot:
+    slot = tier.take()
     assert slot is not None
     return slot
 

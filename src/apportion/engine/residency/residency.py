@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -18,7 +19,7 @@ from apportion.engine.residency.rows import EmbeddingRows
 from apportion.formats.block import Floats
 from apportion.kernels.ops import Ints
 from apportion.kernels.weight import Weight
-from apportion.memory import Arena, Demand, Ledger, Reader, ReadFault
+from apportion.memory import Demand, Ledger, MakeSlots, RamSlots, Reader, ReadFault, Slots
 from apportion.models.config import ModelConfig
 from apportion.models.units import LayerUnits, ModelUnits
 from apportion.plan import Plan
@@ -65,10 +66,11 @@ class Residency:
         with ExitStack() as stack:
             self.reader = stack.enter_context(Reader(faults=faults, stuck_after_s=stuck_after_s))
             numbers = [self.reader.open(path) for path in files]
-            self._arenas: dict[int, Arena] = {}
-            self._experts = self._expert_slots(units, plan, ledger, numbers, threads, stack)
-            self._ring = self._layer_ring(units, plan, ledger, numbers, threads, stack)
-            self._rows = self._embedding_rows(config, units, plan, ledger, numbers, stack)
+            make_slots = partial(RamSlots, ledger, self.reader)
+            self._tiers: dict[int, Slots] = {}
+            self._experts = self._expert_slots(units, plan, make_slots, numbers, threads, stack)
+            self._ring = self._layer_ring(units, plan, make_slots, numbers, threads, stack)
+            self._rows = self._embedding_rows(config, units, plan, make_slots, numbers, stack)
             self._prediction = PREDICTIONS.choose(plan.policies.prediction)
             self._predicts = plan.policies.prediction != PREDICTIONS.baseline
             stack.enter_context(ledger.subscribed(self.give_back))
@@ -79,12 +81,12 @@ class Residency:
         self,
         units: ModelUnits,
         plan: Plan,
-        ledger: Ledger,
+        make_slots: MakeSlots,
         files: Sequence[int],
         threads: int,
         stack: ExitStack,
     ) -> dict[int, ExpertSlots]:
-        """The layers whose experts come and go, with an arena for each size of slot."""
+        """The layers whose experts come and go; those with slots of one size share them."""
         cache = EXPERT_CACHES.choose(plan.policies.expert_cache)
         load_order = LOAD_ORDERS.choose(plan.policies.load_order)
         counts = {
@@ -95,15 +97,14 @@ class Residency:
         streamed = [layer for layer in units.layers if layer.layer in counts]
         for nbytes in sorted({layer.slot_nbytes for layer in streamed}):
             total = sum(counts[layer.layer] for layer in streamed if layer.slot_nbytes == nbytes)
-            self._arenas[nbytes] = stack.enter_context(Arena(ledger, Kind.EXPERT_SLOTS, nbytes, total))
+            self._tiers[nbytes] = make_slots(Kind.EXPERT_SLOTS, nbytes, total)
+            stack.callback(self._tiers[nbytes].close)
         found: dict[int, ExpertSlots] = {}
         for layer in streamed:
-            arena = self._arenas[layer.slot_nbytes]
             slots = ExpertSlots(
                 layer,
                 counts[layer.layer],
-                arena,
-                self.reader,
+                self._tiers[layer.slot_nbytes],
                 files,
                 cache,
                 load_order,
@@ -118,7 +119,7 @@ class Residency:
         self,
         units: ModelUnits,
         plan: Plan,
-        ledger: Ledger,
+        make_slots: MakeSlots,
         files: Sequence[int],
         threads: int,
         stack: ExitStack,
@@ -126,7 +127,7 @@ class Residency:
         if not plan.streamed_layers:
             return None
         layers: list[LayerUnits] = [units.layers[layer] for layer in plan.streamed_layers]
-        ring = LayerRing(layers, plan.stream_buffers, ledger, self.reader, files, self.counters, threads)
+        ring = LayerRing(layers, plan.stream_buffers, make_slots, files, self.counters, threads)
         stack.callback(ring.close)
         return ring
 
@@ -135,7 +136,7 @@ class Residency:
         config: ModelConfig,
         units: ModelUnits,
         plan: Plan,
-        ledger: Ledger,
+        make_slots: MakeSlots,
         files: Sequence[int],
         stack: ExitStack,
     ) -> EmbeddingRows | None:
@@ -143,7 +144,7 @@ class Residency:
             return None
         assert units.embedding is not None
         file = files[units.embedding.stretches[0].file]
-        rows = EmbeddingRows(units.embedding, file, config.embedding_scale, ledger, self.reader)
+        rows = EmbeddingRows(units.embedding, file, config.embedding_scale, make_slots)
         stack.callback(rows.close)
         return rows
 
@@ -169,11 +170,11 @@ class Residency:
     def _recover(self) -> None:
         """Make good what a run left that was broken off, by an error or by Ctrl-C, at any point."""
         self.reader.forget_all()
-        for arena in self._arenas.values():
+        for tier in self._tiers.values():
             held = [
-                slot for slots in self._experts.values() if slots.arena is arena for slot in slots.recover()
+                slot for slots in self._experts.values() if slots.tier is tier for slot in slots.recover()
             ]
-            arena.keep_only(held)
+            tier.keep_only(held)
         if self._ring is not None:
             self._ring.recover()
         self._running = False

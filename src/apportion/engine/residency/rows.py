@@ -8,7 +8,7 @@ from apportion import _native
 from apportion.core.claim import Kind
 from apportion.formats.block import Floats
 from apportion.kernels.ops import Ints
-from apportion.memory import Arena, Ledger, Part, Reader, room_for
+from apportion.memory import MakeSlots, Part, room_for
 from apportion.models.units import Unit
 
 BUFFER_NBYTES = 1 << 20
@@ -19,11 +19,12 @@ class EmbeddingRows:
 
     Args:
         unit: the embedding, its rows as files have them.
-        file: the reader's number of its file.
+        file: the tier's number of its file.
         scale: factor on the rows.
+        make_slots: makes the buffer.
     """
 
-    def __init__(self, unit: Unit, file: int, scale: float, ledger: Ledger, reader: Reader) -> None:
+    def __init__(self, unit: Unit, file: int, scale: float, make_slots: MakeSlots) -> None:
         (table,) = unit.members
         assert not table.interleaved
         self._format = table.format
@@ -32,15 +33,15 @@ class EmbeddingRows:
         self._file = file
         self._offset = unit.stretches[table.stretch].offset + table.start
         self._scale = np.float32(scale)
-        self._reader = reader
-        self._arena = Arena(ledger, Kind.IO_BUFFERS, max(BUFFER_NBYTES, room_for(4095, self._row_nbytes)), 1)
-        slot = self._arena.take()
+        room = max(BUFFER_NBYTES, room_for(4095, self._row_nbytes))
+        self._tier = make_slots(Kind.IO_BUFFERS, room, 1)
+        slot = self._tier.take()
         assert slot is not None
         self._slot = slot
 
     @property
     def nbytes(self) -> int:
-        return self._arena.nbytes
+        return self._tier.nbytes
 
     def read(self, ids: Ints) -> Floats:
         """Tokens [T] -> hidden states [T, H]."""
@@ -60,12 +61,12 @@ class EmbeddingRows:
         place = 0
         for row in rows.tolist():
             part = Part(self._file, self._offset + row * self._row_nbytes, self._row_nbytes, place)
-            if place + part.room > self._arena.slot_nbytes:
+            if place + part.room > self._tier.slot_nbytes:
                 break
             parts.append(part)
             place += part.room
-        self._reader.wait(self._reader.submit(self._arena, self._slot, parts))
-        view = self._arena.view(self._slot)
+        self._tier.wait(self._tier.fetch(self._slot, parts))
+        view = self._tier.view(self._slot)
         stored = np.stack([view[part.first : part.first + self._row_nbytes] for part in parts])
         decoded = np.empty((len(parts), self._width), np.float32)
         _native.dequantize(self._format.ggml_type, stored, decoded)
@@ -73,4 +74,4 @@ class EmbeddingRows:
         return decoded
 
     def close(self) -> None:
-        self._arena.close()
+        self._tier.close()

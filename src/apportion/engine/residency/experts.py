@@ -59,10 +59,14 @@ class ExpertSlots:
 
     def acquire(self, ids: Ints) -> Iterator[Sequence[int]]:
         """The experts that tokens chose, ids [T, R], in parts, as `kernels.residency.Residency.acquire`."""
-        self._trim()
+        if len(self._slots) > self.num_slots:
+            self._trim()
         if len(ids) == 1:
             chosen: list[int] = ids[0].tolist()
             self._state.touch(chosen)
+            if not self._arriving and self._slots.keys() >= set(chosen):
+                self._counters.hits += len(chosen)
+                return iter((chosen,))
             return self._as_they_come(chosen)
         uses = np.bincount(ids.reshape(-1))
         by_use = np.argsort(-uses, kind="stable")[: np.count_nonzero(uses)]

@@ -56,7 +56,7 @@ def test_rows_come_in_runs_within_the_bound() -> None:
     runs = list(row_runs(1000, 262_144))
     assert [r.start for r in runs[1:]] == [r.stop for r in runs[:-1]]
     assert runs[-1].stop == 1000
-    assert max(r.stop - r.start for r in runs) == 32
+    assert max(r.stop - r.start for r in runs) == 16
 
 
 def test_bos_takes_the_place_of_the_windows_first_token_and_leaves_the_window_alone() -> None:

@@ -57,11 +57,14 @@ class Outcome:
 
 def run(model: Path, *words: str, group: Path | None = None) -> Outcome:
     """`apportion run` in a process of its own, inside a control group if one is given."""
+    options = ["--raw", "-n", str(ANSWER), "-t", "0", "--repetition-penalty", "1.5", "--ignore-eos"]
+    return call("run", str(model), PROMPT, *options, "--ctx", str(CTX), *words, group=group)
+
+
+def call(*words: str, group: Path | None = None) -> Outcome:
     enter = f"open({str(group / 'cgroup.procs')!r}, 'w').write('0')\n" if group else ""
-    options = ["--raw", "--json", "-n", str(ANSWER), "-t", "0", "--repetition-penalty", "1.5", "--ignore-eos"]
-    command = [sys.executable, "-c", enter + WORK, "run", str(model), PROMPT, *options]
-    limits = ["--ctx", str(CTX), "--threads", "2", "--offline", *words]
-    done = subprocess.run([*command, *limits], capture_output=True, text=True, timeout=100)
+    command = [sys.executable, "-c", enter + WORK, *words, "--json", "--threads", "2", "--offline"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode >= 0, f"killed by signal {-done.returncode}"
     return Outcome(json.loads(done.stdout), done.stderr, int(done.stderr.split()[-1]))
 
@@ -116,6 +119,17 @@ def test_a_container_of_the_budget_and_a_twentieth_is_enough(
     assert outcome.told["token_ids"] == whole.told["token_ids"]
     assert outcome.peak <= budget
     assert kills(group) == 0
+
+
+def test_scoring_a_text_stays_within_the_budget(model: Path, smallest: int, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text(4 * PROMPT)
+    words = ("eval", "perplexity", str(model), str(text), "--ctx", "512")
+    whole, budget = call(*words), smallest + 60 * MiB
+    outcome = call(*words, "--ram", str(budget))
+    assert outcome.told["perplexity"] == whole.told["perplexity"]
+    assert "% of it in memory" in outcome.said
+    assert outcome.peak <= budget
 
 
 @pytest.fixture

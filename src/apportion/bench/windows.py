@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from apportion.text.tokenizer import Tokenizer
 
 CHUNK = 512  # tokens per pass
-LOGITS_NBYTES = 32 << 20  # of logits at a time; a whole window's would be 2 GB at 262k x 2048
+LOGITS_NBYTES = 16 << 20  # of logits at a time; a whole window's would be 2 GB at 262k x 2048
+# What scoring takes beside the model: logits, what is made of them, and the hidden states of a window.
+SCORING_NBYTES = 2 * LOGITS_NBYTES + (16 << 20)
 
 
 def text_windows(text: str, tokenizer: Tokenizer, ctx: int, limit: int | None = None) -> list[Ints]:
@@ -82,6 +84,7 @@ def row_runs(num_rows: int, vocab_size: int) -> Iterator[slice]:
 def log_normalizers(logits: Floats) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """log of the sum of exp of each row, [n, V] -> [n] float64, summed in double."""
     largest = logits.max(axis=1, keepdims=True)
-    sums = np.exp(logits - largest).sum(axis=1, dtype=np.float64)
+    shifted = logits - largest
+    sums = np.exp(shifted, out=shifted).sum(axis=1, dtype=np.float64)
     total: np.ndarray[tuple[int], np.dtype[np.float64]] = largest[:, 0].astype(np.float64) + np.log(sums)
     return total

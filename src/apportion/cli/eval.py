@@ -28,6 +28,7 @@ from apportion.core.errors import UsageError
 if TYPE_CHECKING:
     from apportion.bench.divergence import Divergence, Side
     from apportion.bench.perplexity import Perplexity
+    from apportion.engine.budget import Budget
     from apportion.engine.loading import LoadedModel
     from apportion.kernels import Ops
     from apportion.kernels.ops import Ints
@@ -76,7 +77,7 @@ def perplexity(
 
     text = read_text(file)
     with PhaseBars() as bars:
-        allowed = budget.budget(ctx, engine.kv)
+        allowed = beside_scoring(budget, ctx, engine)
         loaded = load_alone(model, ops_of(engine, reference), engine.offline, bars, allowed)
         windows = text_windows(text, loaded.tokenizer, ctx, limit_windows)
         on_window = partial(show_window, bars, "perplexity")
@@ -87,6 +88,14 @@ def perplexity(
         print_object({"model": loaded.name} | asdict(result))
     else:
         click.echo(perplexity_line(result))
+
+
+def beside_scoring(options: BudgetOptions, ctx: int, engine: EngineOptions) -> Budget | None:
+    """The budget, with room left for what scoring itself takes."""
+    from apportion.bench.windows import SCORING_NBYTES
+
+    budget = options.budget(ctx, engine.kv)
+    return None if budget is None else replace(budget, beside=SCORING_NBYTES)
 
 
 @command.command()
@@ -130,7 +139,7 @@ def kld(
         )
     text = read_text(file)
     with PhaseBars() as bars:
-        judged = load_alone(model, ops_of(engine), engine.offline, bars, budget.budget(ctx, engine.kv))
+        judged = load_alone(model, ops_of(engine), engine.offline, bars, beside_scoring(budget, ctx, engine))
         base = load_alone(against, ops_of(engine), engine.offline, bars) if against else judged
         windows = text_windows(text, judged.tokenizer, ctx, limit_windows)
         if against:

@@ -41,6 +41,7 @@ class Budget:
         policies: that decide; the baselines unless chosen.
         prefill: all of a prompt's tokens pass a layer before the next, or chunk after chunk all layers.
         plan: carried out in place of one made here; the fields above then say nothing.
+        beside: bytes of `ram` that the caller takes beside the model.
         tells_routes: in every layer some expert has no slot, so that the routes of all layers are told.
         faults: for tests: which reads of streamed weights go wrong.
         stuck_after_s: a read that takes longer fails.
@@ -52,6 +53,7 @@ class Budget:
     policies: PolicyNames = field(default_factory=PolicyNames)
     prefill: PrefillOrder = "layer_major"
     plan: Plan | None = None
+    beside: int = 0
     tells_routes: bool = False
     faults: Sequence[ReadFault] = ()
     stuck_after_s: float = 30.0
@@ -117,7 +119,7 @@ def refuse_too_small(checkpoint: Checkpoint, config: ModelConfig, budget: Budget
         DoesNotFit: the error names the smallest that would do.
     """
     units = model_units(config, checkpoint.tensors)
-    runtime = max(rss_bytes(), estimated_runtime(config, checkpoint.metadata))
+    runtime = max(rss_bytes(), estimated_runtime(config, checkpoint.metadata)) + budget.beside
     if budget.plan is None:
         planned(checkpoint, config, units, budget, runtime, 1, name)
 
@@ -134,6 +136,7 @@ def apportion(
     units = model_units(config, checkpoint.tensors)
     runtime = rss_bytes()
     reserve = reserve_beside(runtime - estimated_runtime(config, checkpoint.metadata))
+    runtime += budget.beside
     plan = planned(checkpoint, config, units, budget, runtime, threads, name, reserve)
     if budget.tells_routes:
         plan = with_routes_told(plan, units)

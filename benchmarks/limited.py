@@ -73,11 +73,12 @@ def _watch(pid: int, until: float) -> tuple[int, int, int, bool]:
     peak = read = 0
     over = False
     while True:
-        peak = max(peak, number_in(Path(f"/proc/{pid}/status"), "VmHWM") * 1024)
+        # The last figure, not the largest: before it runs the program, a child is as large as its parent.
+        peak = number_in(Path(f"/proc/{pid}/status"), "VmHWM") * 1024 or peak
         read = max(read, number_in(Path(f"/proc/{pid}/io"), "read_bytes"))
         ended, status, usage = os.wait4(pid, os.WNOHANG)
         if ended:
-            return status, max(peak, usage.ru_maxrss * 1024), max(read, usage.ru_inblock * 512), over
+            return status, peak or usage.ru_maxrss * 1024, max(read, usage.ru_inblock * 512), over
         if time.monotonic() > until and not over:
             over = True
             os.kill(pid, signal.SIGKILL)

@@ -24,6 +24,7 @@ from apportion.models.footprint import kv_bytes_seen
 from apportion.models.layout import layer_slots
 from apportion.models.units import LayerUnits, ModelUnits
 from apportion.plan.arrangement import Arrangement
+from apportion.plan.crowd import READ_AHEAD_NBYTES, is_crowd, read_slots
 from apportion.plan.efficiency import Products
 from apportion.plan.hit_rate import HitRates
 from apportion.plan.machine import MAX_DEPTH, Machine
@@ -37,7 +38,6 @@ START_S = 0.4  # until the first weight is read: imports, header, tokenizer
 KV_SHARE = 0.6  # of the streamed bandwidth that attention over a long context reaches
 ATTENTION_SHARE = 0.45  # of the peak of f32 that attention reaches in prefill
 ROW_NBYTES = 4096  # a row of the embedding comes with the page that it lies in
-MAKE_WAY = 4  # slots that a prompt's reads begin with, at most a quarter of a layer's
 
 
 @dataclass(slots=True)
@@ -195,7 +195,7 @@ class CostModel:
             if cost.num_experts:
                 slots = plan.expert_slots[layer]
                 whole = slots >= cost.num_experts
-                held = 0 if cold else slots - min(MAKE_WAY, max(2, slots // 4))
+                held = 0 if cold else slots - read_slots(slots, self._units.layers[layer].expert_nbytes)
                 self._touched(layer, cost.num_experts if whole else held, tokens, clocks)
 
     def _touched(self, layer: int, held: int, tokens: int, clocks: Clocks) -> None:
@@ -210,10 +210,12 @@ class CostModel:
             return
         nbytes, count = cost.expert_reads
         disk = self._machine.disk
-        begin = max(clocks.disk, clocks.compute)
-        clocks.disk = begin + read * count * nbytes / disk.rate(nbytes, MAX_DEPTH, beside=True)
+        reading = read * count * nbytes / disk.rate(nbytes, MAX_DEPTH, beside=True)
+        expected = layer > 0 and is_crowd(tokens * self._top_k, cost.num_experts)
+        ahead = reading * min(1.0, READ_AHEAD_NBYTES / (read * count * nbytes)) if expected else 0.0
+        clocks.disk = max(clocks.disk, clocks.compute - ahead) + reading
         # Those in slots, or the first that comes, begin; the last that comes ends.
-        wait = 0.0 if held else disk.seconds(nbytes, count, beside=True)
+        wait = 0.0 if held or expected else disk.seconds(nbytes, count, beside=True)
         clocks.compute = max(clocks.compute + wait + computing, clocks.disk + computing / touched)
 
     def _attention_s(self, layer: int, start: int, tokens: int) -> float:

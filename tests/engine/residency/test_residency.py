@@ -13,7 +13,7 @@ from tests.models.tiny import IN_GGUF, tiny_gguf
 from apportion.core.claim import Kind, Tier
 from apportion.core.errors import ApportionError, DiskFault, DiskStuck
 from apportion.memory import ReadFault
-from apportion.plan import PolicyNames
+from apportion.plan import PolicyNames, crowd
 from apportion.policies import EXPERT_CACHES, LOAD_ORDERS
 
 LIVE_CACHES = [name for name in EXPERT_CACHES if not EXPERT_CACHES.get(name).oracle]
@@ -72,15 +72,28 @@ def test_a_prompt_that_passes_in_chunks_computes_the_same_numbers(load: Load, mo
     np.testing.assert_array_equal(logits_of(streamed.model), logits_of(whole(moe)))
 
 
-def test_a_prompt_reads_each_expert_once_at_most(load: Load, moe: Path) -> None:
+@pytest.mark.parametrize("count", [20, 60])
+def test_a_prompt_reads_each_expert_once_at_most(load: Load, moe: Path, count: int) -> None:
     streamed = load(moe, 3)
     model, counters = streamed.model, streamed.residency.counters
-    ids = np.random.default_rng(3).integers(0, model.config.vocab_size, 60).astype(np.int32)
+    ids = np.random.default_rng(3).integers(0, model.config.vocab_size, count).astype(np.int32)
     for _ in range(3):
         before = counters.prefill_misses
-        model.forward(ids, model.new_cache(60))
-        assert counters.prefill_misses - before <= 3 * 8
-    assert counters.prefill_hits > 0
+        model.forward(ids, model.new_cache(count))
+        assert 0 < counters.prefill_misses - before <= 3 * 8
+
+
+def test_a_prompt_uses_what_half_of_the_slots_hold(
+    load: Load, moe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crowd, "READ_AHEAD_NBYTES", 0)
+    streamed = load(moe, 6)
+    model, counters = streamed.model, streamed.residency.counters
+    ids = np.random.default_rng(3).integers(0, model.config.vocab_size, 60).astype(np.int32)
+    model.forward(ids, model.new_cache(60))
+    assert (counters.prefill_hits, counters.prefill_misses) == (0, 3 * 8)
+    model.forward(ids, model.new_cache(60))
+    assert (counters.prefill_hits, counters.prefill_misses) == (3 * 3, 3 * 8 + 3 * 5)
 
 
 def test_what_was_used_last_is_found_in_its_slot(load: Load, moe: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -15,6 +15,7 @@ from apportion.engine.residency.counters import Counters
 from apportion.kernels.ops import Ints
 from apportion.memory import Part, Priority, Slot, Slots, Ticket, parts_in_a_row
 from apportion.models.units import LayerUnits, Unit
+from apportion.plan.crowd import read_slots
 from apportion.policies.expert_cache import ExpertCache
 from apportion.policies.load_order import LoadOrder
 
@@ -53,12 +54,17 @@ class ExpertSlots:
         self._counters = counters
         self._parts = [_parts(unit, files) for unit in units.experts]
         self._starts = [_starts(unit, parts) for unit, parts in zip(units.experts, self._parts, strict=True)]
+        self._num_read_slots = read_slots(num_slots, units.slot_nbytes)
         self._slots: dict[int, Slot] = {}
         self._arriving: dict[int, Ticket] = {}
         self._stuck: list[tuple[Ticket, Slot]] = []
 
-    def acquire(self, ids: Ints) -> Iterator[Sequence[int]]:
-        """The experts that tokens chose, ids [T, R], in parts, as `kernels.residency.Residency.acquire`."""
+    def acquire(self, ids: Ints, on_issued: Callable[[], None] | None = None) -> Iterator[Sequence[int]]:
+        """The experts that tokens chose, ids [T, R], in parts, as `kernels.residency.Residency.acquire`.
+
+        Args:
+            on_issued: called once all reads of many tokens' experts are issued.
+        """
         if len(self._slots) > self.num_slots:
             self._trim()
         if len(ids) == 1:
@@ -71,7 +77,15 @@ class ExpertSlots:
         uses = np.bincount(ids.reshape(-1))
         by_use = np.argsort(-uses, kind="stable")[: np.count_nonzero(uses)]
         self._state.touch(by_use.tolist())
-        return self._by_number(len(ids), sorted(by_use.tolist()))
+        return self._by_number(len(ids), sorted(by_use.tolist()), on_issued)
+
+    def expect_all(self) -> None:
+        """Begin to read the first experts that are missing: soon so many tokens come that all are needed."""
+        everyone = range(len(self._parts))
+        self._make_way(everyone)
+        for expert in everyone:
+            if expert not in self._slots and not self._start(expert, everyone, is_prefetch=True):
+                return
 
     def prefetch(self, expert: int) -> None:
         """Begin to read an expert that may be needed soon, if a slot can be had for it."""
@@ -114,15 +128,22 @@ class ExpertSlots:
                 yield arrived
                 needed.difference_update(arrived)
 
-    def _by_number(self, num_tokens: int, chosen: Sequence[int]) -> Iterator[Sequence[int]]:
+    def _by_number(
+        self, num_tokens: int, chosen: Sequence[int], on_issued: Callable[[], None] | None
+    ) -> Iterator[Sequence[int]]:
         """Every expert is read at most once: what is needed still is given up only to make way at first."""
         self._settle()
         self._make_way(chosen)
         missing = deque(expert for expert in chosen if expert not in self._slots)
-        self._counters.count(num_tokens, len(chosen) - len(missing), len(missing))
         needed, coming = set(chosen), deque(chosen)
+        reads = len(missing) + len(needed & self._arriving.keys())
+        self._counters.count(num_tokens, len(chosen) - reads, reads)
+        self._promote(needed)
         while coming:
             self._start_some(missing, needed)
+            if not missing and on_issued is not None:
+                on_issued()
+                on_issued = None
             if coming[0] not in self._slots:  # what was read ahead holds all slots
                 self._wait_for_any(list(self._arriving))
                 continue
@@ -131,13 +152,13 @@ class ExpertSlots:
             needed.difference_update(part)
 
     def _make_way(self, chosen: Sequence[int]) -> None:
-        """Keep some slots for what is to be read, where what is needed fills all of them."""
-        held = [expert for expert in chosen if expert in self._slots]
-        if len(held) == len(chosen):
+        """Have half of the slots for reading, or a few, where what is needed fills more: what is kept saves a
+        read, but with few slots to read into, computing waits for the disk.
+        """
+        hits = [expert for expert in chosen if expert in self._slots and expert not in self._arriving]
+        if len(hits) == len(chosen):
             return
-        hits = [expert for expert in held if expert not in self._arriving]
-        way = min(LONGEST_PART, max(2, self.num_slots // 4))
-        for _ in range(min(len(hits), len(held) + way - self.num_slots)):
+        while len(hits) > self.num_slots - self._num_read_slots:
             expert = self._state.victim(hits)
             hits.remove(expert)
             self._give_up(expert)
@@ -250,6 +271,7 @@ class ExpertSlots:
     def shrink(self) -> int:
         """Do with one slot less, and give its memory back; the bytes. For a moment in which no step runs."""
         self.num_slots -= 1
+        self._num_read_slots = min(self._num_read_slots, self.num_slots)
         self._trim()
         return self.tier.shrink(1) * self.tier.slot_nbytes
 

@@ -211,7 +211,7 @@ class CostModel:
         nbytes, count = cost.expert_reads
         disk = self._machine.disk
         reading = read * count * nbytes / disk.rate(nbytes, MAX_DEPTH, beside=True)
-        expected = layer > 0 and is_crowd(tokens * self._top_k, cost.num_experts)
+        expected = layer > 0 and is_crowd(round(touched), cost.num_experts)
         ahead = reading * min(1.0, READ_AHEAD_NBYTES / (read * count * nbytes)) if expected else 0.0
         clocks.disk = max(clocks.disk, clocks.compute - ahead) + reading
         # Those in slots, or the first that comes, begin; the last that comes ends.

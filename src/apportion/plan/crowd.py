@@ -5,7 +5,7 @@ from __future__ import annotations
 from apportion.core.units import MiB
 
 READ_AHEAD_NBYTES = 28 * MiB  # on their way at once, to keep a disk busy
-CROWD = 8  # tokens for each expert from which on all experts of a layer will be needed
+CROWD = 15 / 16  # of a layer's experts: what is read ahead is wasted where the next layer does not need it
 
 
 def read_slots(num_slots: int, expert_nbytes: int) -> int:
@@ -16,6 +16,6 @@ def read_slots(num_slots: int, expert_nbytes: int) -> int:
     return min(num_slots, max(2, num_slots // 2, busy))
 
 
-def is_crowd(num_choices: int, num_experts: int) -> bool:
-    """Whether so many choices leave no expert out, so that reading may begin before they are made."""
-    return num_choices >= CROWD * num_experts
+def is_crowd(num_chosen: int, num_experts: int) -> bool:
+    """Whether tokens chose so many of a layer's experts that they will need almost all of the next."""
+    return num_chosen >= CROWD * num_experts

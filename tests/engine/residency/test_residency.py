@@ -96,6 +96,23 @@ def test_a_prompt_uses_what_half_of_the_slots_hold(
     assert (counters.prefill_hits, counters.prefill_misses) == (3 * 3, 3 * 8 + 3 * 5)
 
 
+def test_what_was_read_ahead_in_vain_gives_up_its_slot(load: Load, moe: Path) -> None:
+    streamed = load(moe, 3)
+
+    def few_behind_many(layer: int, ids: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        if layer == 0 and len(ids) > 1:
+            return (np.arange(ids.size, dtype=np.int32) % 8).reshape(ids.shape)
+        return np.tile(np.array([5, 6, 7], np.int32), (len(ids), 1))
+
+    streamed.residency.on_route = few_behind_many
+    model, counters = streamed.model, streamed.residency.counters
+    model.forward(np.arange(40, dtype=np.int32), model.new_cache(40))
+    for _ in range(3):
+        model.forward(np.array([1], np.int32), model.new_cache(1))
+    assert counters.misses <= 3, "layer 0 alone had other experts last"
+    assert all(set(held) == {5, 6, 7} for held in streamed.residency.resident_experts().values())
+
+
 def test_what_was_used_last_is_found_in_its_slot(load: Load, moe: Path) -> None:
     streamed = load(moe, 6)
     model = streamed.model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -15,7 +15,7 @@ from apportion.engine.residency.counters import Counters
 from apportion.kernels.ops import Ints
 from apportion.memory import Part, Priority, Slot, Slots, Ticket, parts_in_a_row
 from apportion.models.units import LayerUnits, Unit
-from apportion.plan.crowd import read_slots
+from apportion.plan.crowd import is_crowd, read_slots
 from apportion.policies.expert_cache import ExpertCache
 from apportion.policies.load_order import LoadOrder
 
@@ -59,11 +59,11 @@ class ExpertSlots:
         self._arriving: dict[int, Ticket] = {}
         self._stuck: list[tuple[Ticket, Slot]] = []
 
-    def acquire(self, ids: Ints, on_issued: Callable[[], None] | None = None) -> Iterator[Sequence[int]]:
+    def acquire(self, ids: Ints, following: ExpertSlots | None = None) -> Iterator[Sequence[int]]:
         """The experts that tokens chose, ids [T, R], in parts, as `kernels.residency.Residency.acquire`.
 
         Args:
-            on_issued: called once all reads of many tokens' experts are issued.
+            following: the next layer that has experts, whose reads a crowd of tokens begins early.
         """
         if len(self._slots) > self.num_slots:
             self._trim()
@@ -77,10 +77,10 @@ class ExpertSlots:
         uses = np.bincount(ids.reshape(-1))
         by_use = np.argsort(-uses, kind="stable")[: np.count_nonzero(uses)]
         self._state.touch(by_use.tolist())
-        return self._by_number(len(ids), sorted(by_use.tolist()), on_issued)
+        return self._by_number(len(ids), sorted(by_use.tolist()), following)
 
     def expect_all(self) -> None:
-        """Begin to read the first experts that are missing: soon so many tokens come that all are needed."""
+        """Begin to read the first experts that are missing: soon a crowd comes that needs almost all."""
         everyone = range(len(self._parts))
         self._make_way(everyone)
         for expert in everyone:
@@ -111,6 +111,7 @@ class ExpertSlots:
 
     def _as_they_come(self, chosen: Sequence[int]) -> Iterator[Sequence[int]]:
         slots, arriving = self._slots, self._arriving
+        self._take_in()
         hits = [expert for expert in chosen if expert in slots and expert not in arriving]
         missing = deque(self._in_load_order([expert for expert in chosen if expert not in slots]))
         self._counters.count(1, len(hits), len(chosen) - len(hits))
@@ -129,7 +130,7 @@ class ExpertSlots:
                 needed.difference_update(arrived)
 
     def _by_number(
-        self, num_tokens: int, chosen: Sequence[int], on_issued: Callable[[], None] | None
+        self, num_tokens: int, chosen: Sequence[int], following: ExpertSlots | None
     ) -> Iterator[Sequence[int]]:
         """Every expert is read at most once: what is needed still is given up only to make way at first."""
         self._settle()
@@ -141,15 +142,22 @@ class ExpertSlots:
         self._promote(needed)
         while coming:
             self._start_some(missing, needed)
-            if not missing and on_issued is not None:
-                on_issued()
-                on_issued = None
+            if not missing and following is not None:
+                if is_crowd(len(chosen), len(self._parts)):
+                    following.expect_all()
+                following = None
             if coming[0] not in self._slots:  # what was read ahead holds all slots
                 self._wait_for_any(list(self._arriving))
                 continue
             part = self._next_part(coming)
             yield part
             needed.difference_update(part)
+
+    def _take_in(self) -> None:
+        """What was read ahead and has come is an expert like any other from here on."""
+        for expert, ticket in list(self._arriving.items()):
+            if self.tier.ready(ticket):
+                self._wait({ticket: expert})
 
     def _make_way(self, chosen: Sequence[int]) -> None:
         """Have half of the slots for reading, or a few, where what is needed fills more: what is kept saves a

@@ -23,7 +23,6 @@ from apportion.memory import Demand, Ledger, MakeSlots, RamSlots, Reader, ReadFa
 from apportion.models.config import ModelConfig
 from apportion.models.units import LayerUnits, ModelUnits
 from apportion.plan import Plan
-from apportion.plan.crowd import is_crowd
 from apportion.policies import EXPERT_CACHES, LOAD_ORDERS, PREDICTIONS
 
 CHUNK = 512  # tokens that pass a layer at a time; beyond it products gain little
@@ -70,6 +69,8 @@ class Residency:
             make_slots = partial(RamSlots, ledger, self.reader)
             self._tiers: dict[int, Slots] = {}
             self._experts = self._expert_slots(units, plan, make_slots, numbers, threads, stack)
+            layers = list(self._experts.values())
+            self._following = dict(zip(self._experts, layers[1:], strict=False))
             self._ring = self._layer_ring(units, plan, make_slots, numbers, threads, stack)
             self._rows = self._embedding_rows(config, units, plan, make_slots, numbers, stack)
             self._prediction = PREDICTIONS.choose(plan.policies.prediction)
@@ -188,17 +189,10 @@ class Residency:
         return None if self.on_route is None else self.on_route(layer, ids)
 
     def acquire(self, layer: int, ids: Ints) -> Iterator[Sequence[int]]:
-        parts = self._experts[layer].acquire(ids, self._ahead_of(layer, ids))
+        parts = self._experts[layer].acquire(ids, self._following.get(layer))
         if self._predicts:
             parts = self._reading_ahead(layer, ids, parts)
         return parts
-
-    def _ahead_of(self, layer: int, ids: Ints) -> Callable[[], None] | None:
-        """What the disk can do once a crowd of tokens has all its reads issued: begin with the next layer."""
-        if not is_crowd(ids.size, self._num_experts):
-            return None
-        following = next((slots for number, slots in self._experts.items() if number > layer), None)
-        return None if following is None else following.expect_all
 
     def _reading_ahead(
         self, layer: int, ids: Ints, parts: Iterator[Sequence[int]]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tests.control_group import limit_file
 
 from apportion.core.settings import MODELS_DIR, PREFIX, get
 
@@ -53,3 +55,20 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(name, str(home))
     monkeypatch.delenv("HF_HOME", raising=False)
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A group of our own, unlimited as yet; the test is skipped where none can be made."""
+    for parent in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")):
+        group = parent / f"apportion-test-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        if limit_file(group).exists():
+            yield group
+            group.rmdir()
+            return
+        group.rmdir()
+    pytest.skip("needs the right to make memory control groups")

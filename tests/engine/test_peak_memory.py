@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from benchmarks.make_random_model import LETTERS, SHAPES, make
+from tests.control_group import limit_file
 
 from apportion.core.units import MiB
 from apportion.formats.blocks import format_by_name
@@ -130,28 +129,6 @@ def test_scoring_a_text_stays_within_the_budget(model: Path, smallest: int, tmp_
     assert outcome.told["perplexity"] == whole.told["perplexity"]
     assert "% of it in memory" in outcome.said
     assert outcome.peak <= budget
-
-
-@pytest.fixture
-def group() -> Iterator[Path]:
-    """A memory control group of our own, unlimited as yet."""
-    for parent in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")):
-        group = parent / f"apportion-peak-{os.getpid()}"
-        try:
-            group.mkdir()
-        except OSError:
-            continue
-        if limit_file(group).exists():
-            yield group
-            group.rmdir()
-            return
-        group.rmdir()
-    pytest.skip("needs the right to make memory control groups")
-
-
-def limit_file(group: Path) -> Path:
-    new = group / "memory.max"
-    return new if new.exists() else group / "memory.limit_in_bytes"
 
 
 def kills(group: Path) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.control_group import limit_file
 
 from apportion.core.units import MiB
 
@@ -73,28 +73,6 @@ def test_a_file_many_times_the_size_of_the_arena_adds_the_arena_and_nothing_else
     grown, leased = run(path, how)
     assert leased == ARENA_NBYTES
     assert ARENA_NBYTES * 0.9 < grown < ARENA_NBYTES + SLACK_NBYTES
-
-
-@pytest.fixture
-def group() -> Iterator[Path]:
-    """A memory control group of our own, unlimited as yet."""
-    for parent in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")):
-        group = parent / f"apportion-test-{os.getpid()}"
-        try:
-            group.mkdir()
-        except OSError:
-            continue
-        if limit_file(group).exists():
-            yield group
-            group.rmdir()
-            return
-        group.rmdir()
-    pytest.skip("needs the right to make memory control groups")
-
-
-def limit_file(group: Path) -> Path:
-    new = group / "memory.max"
-    return new if new.exists() else group / "memory.limit_in_bytes"
 
 
 def peak_file(group: Path) -> Path:

@@ -18,7 +18,7 @@ from apportion.hardware.profile import Profile, load_profile
 from apportion.hardware.storage import file_system
 from apportion.memory import Ledger, ReadFault
 from apportion.models.config import ModelConfig
-from apportion.models.units import ModelUnits, model_units
+from apportion.models.units import ModelUnits
 from apportion.plan import Plan, PolicyNames, make_plan, read_plan
 from apportion.plan.adopt import adopt_plan
 from apportion.plan.arrangement import RESERVE_NBYTES
@@ -112,20 +112,26 @@ def ram_bytes(ram: int | str) -> int:
     return ram if isinstance(ram, int) else parse_budget(ram, memory_limits())
 
 
-def refuse_too_small(checkpoint: Checkpoint, config: ModelConfig, budget: Budget, name: str) -> None:
+def refuse_too_small(
+    checkpoint: Checkpoint, config: ModelConfig, units: ModelUnits, budget: Budget, name: str
+) -> None:
     """Refuse a budget that cannot do, by what headers tell, before the tokenizer is made.
 
     Raises:
         DoesNotFit: the error names the smallest that would do.
     """
-    units = model_units(config, checkpoint.tensors)
-    runtime = max(rss_bytes(), estimated_runtime(config, checkpoint.metadata)) + budget.beside
     if budget.plan is None:
+        runtime = max(rss_bytes(), estimated_runtime(config, checkpoint.metadata)) + budget.beside
         planned(checkpoint, config, units, budget, runtime, 1, name)
 
 
 def apportion(
-    checkpoint: Checkpoint, config: ModelConfig, budget: Budget, threads: int, name: str = ""
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    units: ModelUnits,
+    budget: Budget,
+    threads: int,
+    name: str = "",
 ) -> Apportioned:
     """Divide a budget for a checkpoint and lease what it is divided into, before weights are read.
 
@@ -133,7 +139,6 @@ def apportion(
         DoesNotFit: the budget is too small; the error names the smallest that would do.
         UsageError: a plan that was given is for another model.
     """
-    units = model_units(config, checkpoint.tensors)
     runtime = rss_bytes()
     reserve = reserve_beside(runtime - estimated_runtime(config, checkpoint.metadata))
     runtime += budget.beside

@@ -17,14 +17,13 @@ from apportion.memory import Arena, Ledger, Part, Reader, Slot, Ticket
 
 BUFFER_NBYTES = MiB
 NUM_BUFFERS = 8
-BUFFERS_NBYTES = BUFFER_NBYTES * NUM_BUFFERS
 
 
 class DirectCheckpoint:
     """`formats.checkpoint.Checkpoint` over another one, whose files it opens once more.
 
     Args:
-        ledger: pays for `BUFFERS_NBYTES` of buffers.
+        ledger: pays for the buffers, 8 MiB.
 
     Raises:
         DoesNotFit: the ledger has no room for the buffers.

@@ -17,6 +17,7 @@ from apportion.engine.stream import Progress
 from apportion.formats import open_checkpoint
 from apportion.formats.side_files import SideFiles
 from apportion.models import config_from_checkpoint, load_model
+from apportion.models.units import model_units
 from apportion.sources import resolve
 from apportion.text.chat_template import ChatTemplate, chat_template_from_folder, chat_template_from_gguf
 from apportion.text.loading import tokenizer_from_folder, tokenizer_from_gguf
@@ -76,13 +77,15 @@ def load(
     resolved = resolve(str(reference), offline=offline, on_progress=pull)
     checkpoint = open_checkpoint(resolved.path)
     try:
-        config = config_from_checkpoint(checkpoint)
-        if budget is not None:
-            refuse_too_small(checkpoint, config, budget, resolved.name)
-        tokenizer, template, recommended = text_parts(checkpoint)
-        apportioned = None
-        if budget is not None:
-            apportioned = apportion(checkpoint, config, budget, threads_of(ops), resolved.name)
+        if budget is None:
+            tokenizer, template, recommended = text_parts(checkpoint)
+            apportioned = None
+        else:
+            config = config_from_checkpoint(checkpoint)
+            units = model_units(config, checkpoint.tensors)
+            refuse_too_small(checkpoint, config, units, budget, resolved.name)
+            tokenizer, template, recommended = text_parts(checkpoint)
+            apportioned = apportion(checkpoint, config, units, budget, threads_of(ops), resolved.name)
         model = weights_of(checkpoint, ops, apportioned, loading)
     except BaseException:
         checkpoint.close()

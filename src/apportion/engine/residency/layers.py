@@ -65,10 +65,6 @@ class LayerRing:
                 }
             )
 
-    @property
-    def nbytes(self) -> int:
-        return self._tier.nbytes
-
     def weights(self, layer: int) -> Mapping[str, Weight] | None:
         """The matrices of a layer as they are once it was required; None where it does not stream."""
         number = self._numbers.get(layer)
@@ -82,10 +78,8 @@ class LayerRing:
         """
         number = self._numbers[layer]
         buffer = number % len(self._slots)
-        if (
-            buffer in self._arriving and self._aimed[buffer] != number
-        ):  # a run that was given up wanted another
-            self._wait(buffer)
+        if buffer in self._arriving and self._aimed[buffer] != number:
+            self._wait(buffer)  # a run that was given up wanted another
         self._start(number)
         for ahead in range(1, len(self._slots)):
             following = (number + ahead) % len(self._parts)

@@ -39,10 +39,6 @@ class EmbeddingRows:
         assert slot is not None
         self._slot = slot
 
-    @property
-    def nbytes(self) -> int:
-        return self._tier.nbytes
-
     def read(self, ids: Ints) -> Floats:
         """Tokens [T] -> hidden states [T, H]."""
         rows, places = np.unique(ids, return_inverse=True)

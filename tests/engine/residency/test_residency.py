@@ -113,6 +113,33 @@ def test_what_was_read_ahead_in_vain_gives_up_its_slot(load: Load, moe: Path) ->
     assert all(set(held) == {5, 6, 7} for held in streamed.residency.resident_experts().values())
 
 
+def test_all_of_the_slots_can_be_had_again_after_reading_ahead_in_vain(load: Load, moe: Path) -> None:
+    streamed = load(moe, 6)
+    streamed.residency.on_route = lambda layer, ids: (
+        (np.arange(ids.size, dtype=np.int32) % 8).reshape(ids.shape)
+        if layer == 0 and len(ids) > 1
+        else np.tile(np.array([5, 6, 7], np.int32), (len(ids), 1))
+    )
+    model = streamed.model
+    model.forward(np.arange(40, dtype=np.int32), model.new_cache(40))
+    for _ in range(20):
+        model.forward(np.array([1], np.int32), model.new_cache(1))
+        time.sleep(0.005)  # for what nobody waits for
+    held = streamed.residency.resident_experts()[1]
+    assert {5, 6, 7} < set(held)
+    assert len(held) == 6
+
+
+@pytest.mark.parametrize(("chosen", "ahead"), [(8, True), (4, False)])
+def test_only_a_crowd_has_the_next_layer_read_ahead(load: Load, moe: Path, chosen: int, ahead: bool) -> None:
+    streamed = load(moe, 6)
+    streamed.residency.on_route = lambda layer, ids: (np.arange(ids.size, dtype=np.int32) % chosen).reshape(
+        ids.shape
+    )
+    streamed.model.forward(np.arange(40, dtype=np.int32), streamed.model.new_cache(40))
+    assert (streamed.residency.reader.stats().num_prefetches > 0) == ahead
+
+
 def test_what_was_used_last_is_found_in_its_slot(load: Load, moe: Path) -> None:
     streamed = load(moe, 6)
     model = streamed.model

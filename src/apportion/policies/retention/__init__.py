@@ -5,11 +5,12 @@ One file each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from apportion.policies.family import Policy, PolicyFamily
+
+Rank: TypeAlias = tuple[bool, int, float, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +18,11 @@ class KeptView:
     """A block of keys and values that no request uses now.
 
     Attributes:
-        key: which one.
+        key: which one: a number that grows with every block that comes.
         num_tokens: its positions, and `num_before` those of the prefix that it continues.
         nbytes: of memory that giving it up frees.
         last_use_s, num_uses: when a request used it last, and how many did.
-        recompute_s: to compute it again; `reload_s` to read it where it is stored below; None where it is not.
+        recompute_s: to compute it again; `reload_s` to read it back, or None where it is not stored.
         pinned_until_s: until when a caller, or a paused tool call, asks for it; 0: no one does.
         priority: larger stays longer.
     """
@@ -57,11 +58,18 @@ class Pause:
 class RetentionState:
     """What a policy remembers."""
 
-    def victims(self, kept: Sequence[KeptView], num_blocks: int, now_s: float) -> Sequence[int]:
-        """Keys of `num_blocks` of `kept`, the one to give up first at the front; all of them if there are
-        fewer. Nothing that is kept continues any of `kept`.
-        """
+    def worth(self, kept: KeptView, now_s: float) -> float:
+        """What keeping it is worth: whatever is worth least goes first. Only the order counts."""
         raise NotImplementedError
+
+    def rank(self, kept: KeptView, now_s: float) -> Rank:
+        """Its place in the order of going, smallest first, the same in every policy but for the worth.
+
+        What is pinned goes after everything else, then what has a higher priority; of blocks worth the same
+        the deeper goes first, then the one that was kept earlier. Nothing that is kept may continue it.
+        """
+        pinned = kept.pinned_until_s > now_s
+        return pinned, kept.priority, self.worth(kept, now_s), -kept.num_before, kept.key
 
     def time_to_live(self, pause: Pause) -> float:
         """For how many seconds the context of a paused request is pinned."""

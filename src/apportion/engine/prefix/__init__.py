@@ -1,0 +1,1 @@
+"""Prefix reuse: what the keys and values of a block are called, and which of them are kept."""

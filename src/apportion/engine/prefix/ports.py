@@ -1,0 +1,38 @@
+"""What the prefix index asks of its neighbours: memory that holds blocks, and a store that may keep them."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class Blocks(Protocol):
+    """Memory in blocks, each shared by as many as count as its users."""
+
+    def share(self, block: int) -> Any:
+        """One more uses it."""
+
+    def release(self, block: int) -> Any:
+        """One fewer uses it; it is free once none does."""
+
+    def references(self, block: int) -> int:
+        """How many use it."""
+
+    def view(self, block: int) -> Bytes:
+        """Its content."""
+
+
+class BlockStore(Protocol):
+    """Where blocks go that memory has no room for."""
+
+    def put(
+        self, key: bytes, parent: bytes, num_before: int, ids: npt.NDArray[np.int32], payload: Bytes
+    ) -> bool:
+        """Keep a copy; False when it will not. The payload is the caller's again at once."""
+
+    def contains(self, key: bytes) -> bool:
+        """Whether it is there, as far as is known."""

@@ -1,0 +1,335 @@
+"""The engine: many requests, step by step.
+
+plan       the scheduler decides which requests run, with which tokens, through which layers
+run        one pass of the model over all of them
+take in    tokens are chosen, answers end, rooms are given back
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from apportion.core.clock import Clock, RealClock
+from apportion.core.errors import ApportionError, DoesNotFit
+from apportion.engine.executor import Executor, RunItem
+from apportion.engine.kv.reuse import NoReuse, Reuse
+from apportion.engine.kv.space import KvSpace
+from apportion.engine.occupancy import Occupancy, holdings
+from apportion.engine.request import Request, State
+from apportion.engine.speculation.verify import verify
+from apportion.kernels.ops import Ints
+from apportion.policies.scheduler import EngineView, Step, StepItem
+
+if TYPE_CHECKING:
+    from apportion.engine.completion import Delta
+    from apportion.formats.block import Floats
+    from apportion.policies.scheduler import SchedulerState, Yield
+
+BLOCK_TOKENS = 32
+MAX_RUNNING = 64
+RUN_AHEAD = 4  # deltas of an answer that is read slowly, while others are waited for
+NO_TOKENS: Ints = np.empty(0, np.int32)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the engine did since it was made.
+
+    Attributes:
+        computed_tokens: passed all layers; drafted_tokens of them were guesses, accepted_tokens right ones.
+        reused_tokens: needed no computing when their request entered.
+    """
+
+    requests: int = 0
+    steps: int = 0
+    computed_tokens: int = 0
+    output_tokens: int = 0
+    reused_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    yields: int = 0
+    cancelled: int = 0
+    failed: int = 0
+
+
+class Engine:
+    """Requests, and a model that computes them. Safe to use from several threads; steps wait for one another.
+
+    Args:
+        executor: carries out steps.
+        space: the blocks that keys and values lie in.
+        scheduler: decides what runs.
+        block_tokens: positions of a block.
+        reuse: finds keys and values that were computed before, and keeps what may be used again.
+        max_running: as many requests may run at once.
+        on_step: told of every step that was carried out, and how many seconds it took.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        space: KvSpace,
+        scheduler: SchedulerState,
+        *,
+        block_tokens: int = BLOCK_TOKENS,
+        reuse: Reuse | None = None,
+        clock: Clock | None = None,
+        max_running: int = MAX_RUNNING,
+        on_step: Callable[[Step, float], None] | None = None,
+    ) -> None:
+        self.space = space
+        self.counters = Counters()
+        self.on_step = on_step
+        self._executor = executor
+        self._scheduler = scheduler
+        self._reuse = reuse or NoReuse()
+        self._clock = clock or RealClock()
+        self._max_running = max_running
+        self._inside = Occupancy(executor, space, self._reuse, block_tokens)
+        self._next_id = 0
+        self._programs: dict[str, float] = {}
+        self._stepping = threading.RLock()
+
+    # --- requests ---
+
+    def add(self, request: Request) -> Request:
+        """Let a request wait for its turn.
+
+        Raises:
+            DoesNotFit: it could become longer than all the memory for keys and values.
+        """
+        with self._stepping:
+            need, have = self._inside.most_blocks(request), self.space.pool.num_blocks
+            if need > have:
+                raise DoesNotFit(
+                    "the request is longer than the memory for keys and values",
+                    hint="lower max_tokens, ask for fewer answers at once, or give the KV cache more room",
+                    need_blocks=need,
+                    have_blocks=have,
+                    tokens=request.most_tokens,
+                )
+            now = self._clock.now()
+            for one in (request, *request.branches):
+                one.id, self._next_id = self._next_id, self._next_id + 1
+                one.spent.added_s = now
+                one.program_arrival_s = self._programs.setdefault(one.program, now) if one.program else now
+            self._inside.waiting[request.id] = request
+            self.counters.requests += 1 + len(request.branches)
+        return request
+
+    def cancel(self, request: Request) -> None:
+        """End a request at the next step at the latest, wherever it is."""
+        request.cancelled = True
+
+    @property
+    def num_running(self) -> int:
+        return len(self._inside.running)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._inside.waiting)
+
+    def between_steps(self) -> threading.RLock:
+        """A lock: while it is held, no step runs."""
+        return self._stepping
+
+    # --- steps ---
+
+    def step(self) -> list[tuple[Request, Delta]]:
+        """Do the next step; what was added to which answer. Nothing where nobody wants anything.
+
+        Raises:
+            ApportionError: the step failed, a weight could not be read for instance. Every request is as it
+                was before, and the step can be tried again.
+        """
+        with self._stepping:
+            self._drop_overdue()
+            self._welcome_loaded()
+            step = self._plan()
+            self._make_way(step)
+            items = [self._item(item) for item in step.items if self._can_run(item.request)]
+            if not items:
+                return []
+            begin = self._clock.now()
+            rows = self._executor.run(items)
+            seconds = self._clock.now() - begin
+            self.counters.steps += 1
+            if self.on_step:
+                self.on_step(step, seconds)
+            return [
+                came
+                for item, logits in zip(items, rows, strict=True)
+                for came in self._take_in(item, logits, seconds)
+            ]
+
+    def drive(self, request: Request) -> None:
+        """Step until the request has a delta, or is over."""
+        request.wanted = True
+        try:
+            while not request.deltas and not request.is_over:
+                with self._stepping:  # another thread's step may have brought it meanwhile
+                    if not request.deltas and not request.is_over:
+                        self.step()
+        finally:
+            request.wanted = False
+
+    # --- planning ---
+
+    def _plan(self) -> Step:
+        """The scheduler's step. Where it finds nothing to run or to admit, what is stored is waited for; then
+        requests whose answers nobody reads give up their rooms.
+        """
+        while True:
+            step = self._scheduler.plan(self._view())
+            if step.items or step.admit or step.preempt:
+                return step
+            if loading := self._inside.loading():
+                self._reuse.wait(loading)
+                return step
+            idle = [request for request in self._inside.running.values() if not is_wanted(request)]
+            if not idle or not any(map(is_wanted, self._inside.waiting.values())):
+                return step
+            self._make_yield(idle[-1].id, "swap")
+
+    def _view(self) -> EngineView:
+        ready = [request for request in self._inside.running.values() if request.state is State.RUNNING]
+        running = [self._inside.view(request) for request in ready if is_wanted(request)]
+        waiting = [
+            self._inside.view(request) for request in self._inside.waiting.values() if is_wanted(request)
+        ]
+        others = len(self._inside.running) - len(running)
+        return EngineView(
+            self._clock.now(),
+            running,
+            waiting,
+            self.space.available,
+            self._max_running - others,
+            self._executor.num_layers,
+            self._executor.streams,
+        )
+
+    def _can_run(self, number: int) -> bool:
+        """Whether a request is ready: what a step admits may have to be loaded first."""
+        return self._inside.running[number].state is State.RUNNING
+
+    # --- coming and going ---
+
+    def _make_way(self, step: Step) -> None:
+        """Let requests yield and enter as the scheduler says."""
+        for number, how in step.preempt:
+            self._make_yield(number, how)
+        for number in step.admit:
+            request = self._inside.waiting[number]
+            num_tokens = self._inside.admit(request)
+            self.counters.reused_tokens += num_tokens
+            if request.num_cached is None:
+                request.num_cached = num_tokens
+
+    def _welcome_loaded(self) -> None:
+        for request in self._inside.loading():
+            num_tokens = self._inside.take_loaded(request)
+            self.counters.reused_tokens += num_tokens
+            if not request.spent.yields:
+                request.num_cached = (request.num_cached or 0) + num_tokens
+
+    def _make_yield(self, number: int, how: Yield) -> None:
+        self._inside.make_yield(self._inside.running[number], how)
+        self.counters.yields += 1
+
+    def _drop_overdue(self) -> None:
+        """End requests that were cancelled or whose deadline has passed."""
+        now = self._clock.now()
+        for request in [*self._inside.running.values(), *self._inside.waiting.values()]:
+            if request.cancelled or (request.deadline_s is not None and now >= request.deadline_s):
+                request.sequence.cancel()
+                self.counters.cancelled += 1
+                self._finish(request)
+
+    def _finish(self, request: Request) -> None:
+        for branch in request.branches:  # that never began
+            branch.sequence.cancel()
+            branch.state = State.FINISHED
+        self._inside.leave(request, keep=request.error is None)
+        request.state = State.FINISHED
+        request.spent.finished_s = self._clock.now()
+        if request.tool and request.error is None and not request.cancelled:
+            self._reuse.pause(request)
+
+    # --- running ---
+
+    def _item(self, item: StepItem) -> RunItem:
+        request = self._inside.running[item.request]
+        assert item.first_layer == request.first_layer, "a request's layers run in order"
+        sequence, start = request.sequence, request.num_computed
+        ids = sequence.ids[start : start + item.num_tokens]
+        num_logits = 0
+        if item.end_layer == self._executor.num_layers and start + len(ids) == len(sequence.ids):
+            drafts = self._drafts(request) if len(ids) == 1 and not item.first_layer else NO_TOKENS
+            ids, num_logits = np.concatenate([ids, drafts]) if len(drafts) else ids, 1 + len(drafts)
+        self._inside.grow(request, start + len(ids))
+        table = holdings(request).table
+        return RunItem(request.id, ids, table, start, item.first_layer, item.end_layer, num_logits)
+
+    def _drafts(self, request: Request) -> Ints:
+        """Guesses for a request's next tokens."""
+        sequence = request.sequence
+        most = request.most_tokens - len(sequence.ids) - 1  # the last token that is chosen is never computed
+        if request.drafter is None or most < 1 or not len(sequence.output):
+            return NO_TOKENS
+        return request.drafter.propose(sequence.ids, most)[:most]
+
+    def _take_in(self, item: RunItem, logits: Floats | None, seconds: float) -> list[tuple[Request, Delta]]:
+        request, num_tokens = self._inside.running[item.request], len(item.ids)
+        request.count_time(seconds)
+        if item.end_layer < self._executor.num_layers:
+            request.first_layer = item.end_layer
+            return []
+        drafts = item.ids[num_tokens - max(1, item.num_logits) + 1 :]
+        request.first_layer = 0
+        request.num_computed += num_tokens - len(drafts)
+        self.counters.computed_tokens += num_tokens
+        if logits is None:
+            self._inside.keep(request)
+            return []
+        family = [request, *self._inside.branch_off(request)]
+        return [(one, delta) for one in family for delta in self._choose(one, drafts, logits, seconds)]
+
+    def _choose(self, request: Request, drafts: Ints, logits: Floats, seconds: float) -> list[Delta]:
+        """Take up the tokens that follow, by logits [1 + drafts, V]."""
+        deltas: list[Delta] = []
+        try:
+            deltas, num_accepted = verify(request.sequence, drafts, logits)
+            request.num_computed += num_accepted
+            self._learn(request, len(drafts), num_accepted, seconds)
+        except (
+            ApportionError
+        ) as error:  # of this request alone: there is no number to choose by, for instance
+            request.error = error
+            self.counters.failed += 1
+        request.take_in(deltas, self._clock.now())
+        self.counters.output_tokens += sum(delta.token_id is not None for delta in deltas)
+        if request.error is not None or request.sequence.finish_reason is not None:
+            self._finish(request)
+        else:
+            self._inside.keep(request)
+        return deltas
+
+    def _learn(self, request: Request, proposed: int, accepted: int, seconds: float) -> None:
+        """Tell who guesses how the guesses did and what the step cost, also of steps without any."""
+        if request.drafter is not None:
+            request.drafter.took(proposed, accepted, seconds)
+            self.counters.drafted_tokens += proposed
+            self.counters.accepted_tokens += accepted
+
+
+def is_wanted(request: Request) -> bool:
+    """Whether somebody waits for it, or has begun to read it and is not far behind."""
+    return any(
+        one.wanted or (one.spent.first_token_s is not None and len(one.deltas) < RUN_AHEAD)
+        for one in (request, *request.branches)
+    )

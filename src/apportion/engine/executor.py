@@ -1,0 +1,63 @@
+"""What carries out a step: a model over pages of keys and values, or a simulator in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from apportion.formats.block import Floats
+from apportion.kernels.ops import Ints
+
+
+class Table(Protocol):
+    """A sequence's blocks, in the order of its positions."""
+
+    def append(self, block: int) -> None: ...
+
+    def truncate(self, num_blocks: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunItem:
+    """Tokens of one request that pass layers first_layer..end_layer - 1 in this run.
+
+    Attributes:
+        ids: the tokens [n] int32; they enter places `start`.. of the table.
+        num_logits: how many of the last of them need logits; 0 before the last layer.
+        position: of the first token; None: its place.
+    """
+
+    request: int
+    ids: Ints
+    table: Table
+    start: int
+    first_layer: int
+    end_layer: int
+    num_logits: int
+    position: int | None = None
+
+
+class Executor(Protocol):
+    """A model, ready to run steps. For one thread."""
+
+    @property
+    def num_layers(self) -> int: ...
+
+    @property
+    def streams(self) -> bool:
+        """Weights come and go, so that every pass over the layers costs reads."""
+
+    def new_table(self) -> Table:
+        """For a sequence that enters."""
+
+    def run(self, items: Sequence[RunItem]) -> list[Floats | None]:
+        """Carry out the items in one pass: logits [num_logits, V] of each, None where it asks for none. They
+        hold until the next run.
+
+        A token's logits do not depend on what runs beside it. Where it raises, keys and values of the items'
+        tokens are undefined, and the same items can be run again.
+        """
+
+    def forget(self, requests: Collection[int]) -> None:
+        """Tokens of these that are on their way through the layers will not go on."""

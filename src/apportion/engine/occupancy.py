@@ -1,0 +1,158 @@
+"""Who is in, who waits, and what each holds: rooms, tables and blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from apportion.engine.executor import Executor
+from apportion.engine.kv.reuse import Reuse
+from apportion.engine.kv.space import KvSpace, blocks_for, release_all
+from apportion.engine.request import Held, Request, State
+from apportion.policies.scheduler import RequestView, Yield
+
+
+class Occupancy:
+    """The requests that wait and those that entered. For one thread.
+
+    A request enters when there is room for the longest that it can become, and takes blocks as it grows.
+
+    Attributes:
+        running: in the order in which they entered; waiting: those that yielded first, then as they came.
+    """
+
+    def __init__(self, executor: Executor, space: KvSpace, reuse: Reuse, block_tokens: int) -> None:
+        self.running: dict[int, Request] = {}
+        self.waiting: dict[int, Request] = {}
+        self.space = space
+        self._executor = executor
+        self._reuse = reuse
+        self._block_tokens = block_tokens
+
+    def most_blocks(self, request: Request) -> int:
+        """Blocks for the longest that a request and its branches can become."""
+        shared = request.sequence.num_prompt // self._block_tokens
+        return blocks_for(request.most_tokens, self._block_tokens) + sum(
+            blocks_for(branch.most_tokens, self._block_tokens) - shared for branch in request.branches
+        )
+
+    def view(self, request: Request) -> RequestView:
+        """What a scheduler sees of a request."""
+        if request.held is not None:
+            return request.view(request.num_computed, len(request.held.blocks) + request.held.room.left)
+        found = self._reuse.find(request)
+        return request.view(found.num_tokens, self.most_blocks(request) - found.num_in_use)
+
+    # --- coming ---
+
+    def admit(self, request: Request) -> int:
+        """Let a waiting request in; how many of its tokens need no computing, as far as memory holds them."""
+        most = self.most_blocks(request)
+        assert most - self._reuse.find(request).num_in_use <= self.space.available, "more than fits"
+        entered = self._reuse.enter(request)
+        room = self.space.grant(most - len(entered.blocks))
+        assert room is not None
+        request.held = held = Held(room, self._executor.new_table())
+        self._add_blocks(held, entered.blocks)
+        held.num_kept = len(entered.blocks)
+        request.num_computed = len(entered.blocks) * self._block_tokens
+        request.state = State.RUNNING
+        if entered.num_stored:
+            request.state = State.LOADING
+            self._reuse.load(request, room.take(entered.num_stored))
+        del self.waiting[request.id]
+        self.running[request.id] = request
+        return request.num_computed
+
+    def loading(self) -> list[Request]:
+        """Requests that wait for what is stored."""
+        return [request for request in self.running.values() if request.state is State.LOADING]
+
+    def take_loaded(self, request: Request) -> int:
+        """Let a loading request run if all that could be read is there; how many tokens that brought."""
+        if not self._reuse.loaded(request):
+            return 0
+        held = holdings(request)
+        blocks, lost = self._reuse.take_loaded(request)
+        self._add_blocks(held, blocks)
+        held.num_kept = len(held.blocks)
+        release_all(self.space.pool, lost)
+        held.room.take_back(len(lost))
+        request.num_computed += len(blocks) * self._block_tokens
+        request.state = State.RUNNING
+        return len(blocks) * self._block_tokens
+
+    def branch_off(self, request: Request) -> list[Request]:
+        """The other answers to a prompt that was read to its end come in: each shares its full blocks, and
+        has a copy of the last one.
+        """
+        branches, request.branches = request.branches, []
+        held, num_shared = holdings(request), request.num_computed // self._block_tokens
+        for branch in branches:
+            most = blocks_for(branch.most_tokens, self._block_tokens)
+            branch.held = own = Held(held.room.split(most - num_shared), self._executor.new_table())
+            for block in held.blocks[:num_shared]:
+                self.space.pool.share(block)
+            self._add_blocks(own, held.blocks[:num_shared])
+            for source in held.blocks[num_shared:]:
+                copies = own.room.take()
+                self.space.pool.copy(source, copies[0])
+                self._add_blocks(own, copies)
+            own.num_kept = num_shared
+            branch.num_computed = branch.num_cached = request.num_computed
+            branch.state = State.RUNNING
+            self.running[branch.id] = branch
+        return branches
+
+    # --- staying ---
+
+    def grow(self, request: Request, num_tokens: int) -> None:
+        """Take the blocks that so many positions lie in."""
+        held = holdings(request)
+        missing = blocks_for(num_tokens, self._block_tokens) - len(held.blocks)
+        if missing > 0:
+            self._add_blocks(held, held.room.take(missing))
+
+    def keep(self, request: Request) -> None:
+        """Let others find the blocks that are full and do not change any more."""
+        held, num_full = holdings(request), request.num_computed // self._block_tokens
+        if num_full > held.num_kept:
+            self._reuse.keep(request, held.blocks[:num_full])
+            held.num_kept = num_full
+
+    # --- going ---
+
+    def make_yield(self, request: Request, how: Yield) -> None:
+        """Take a request's room away; it waits for its turn at the front. What it computed is kept for when
+        it comes back, or, to `recompute`, is not.
+        """
+        self.leave(request, keep=how == "swap")
+        request.state = State.WAITING
+        request.spent.yields += 1
+        self.waiting = {request.id: request, **self.waiting}
+
+    def leave(self, request: Request, *, keep: bool) -> None:
+        """A request goes, and gives back what it holds."""
+        self.waiting.pop(request.id, None)
+        if request.held is None:
+            return
+        if request.state is State.LOADING:
+            release_all(self.space.pool, self._reuse.break_off(request))
+        if keep:
+            self.keep(request)
+        self._executor.forget((request.id,))
+        release_all(self.space.pool, request.held.blocks)
+        request.held.room.close()
+        request.held = None
+        request.num_computed = request.first_layer = 0
+        del self.running[request.id]
+
+    def _add_blocks(self, held: Held, blocks: Sequence[int]) -> None:
+        held.blocks += blocks
+        for block in blocks:
+            held.table.append(block)
+
+
+def holdings(request: Request) -> Held:
+    """What a request that entered holds."""
+    assert request.held is not None
+    return request.held

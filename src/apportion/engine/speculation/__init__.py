@@ -1,0 +1,1 @@
+"""Lossless speculation: tokens guessed ahead, computed in one pass, kept where the model agrees."""

@@ -224,7 +224,7 @@ def policies() -> str:
 
 def _policy_family(family: PolicyFamily[Policy]) -> str:
     module = sys.modules[f"apportion.policies.{family.folder}"]
-    sentence = inspect.cleandoc(module.__doc__ or "").split(": ", 1)[1].removesuffix(" One file each.")
+    sentence = " ".join((module.__doc__ or "").split()).split(": ", 1)[1].removesuffix(" One file each.")
     heading = f"### {family.noun[0].upper()}{family.noun[1:]}\n\n{sentence[0].upper()}{sentence[1:]}"
     rows = [_policy(name, family.get(name), name == family.baseline) for name in family]
     return heading + "\n\n" + table(("policy", "what it decides", "lossless", "draws on", "source"), rows)

@@ -1,6 +1,5 @@
-"""Retention: what the keys and values of finished and paused requests are worth, and which go first.
-
-One file each.
+"""Retention: what the keys and values of finished and paused requests are worth, and which go first. One file
+each.
 """
 
 from __future__ import annotations

@@ -254,11 +254,10 @@ class Engine:
         for branch in request.branches:  # that never began
             branch.sequence.cancel()
             branch.state = State.FINISHED
-        self._inside.leave(request, keep=request.error is None)
+        well = request.error is None
+        self._inside.leave(request, keep=well, finished=well and not request.cancelled)
         request.state = State.FINISHED
         request.spent.finished_s = self._clock.now()
-        if request.tool and request.error is None and not request.cancelled:
-            self._reuse.pause(request)
 
     # --- running ---
 

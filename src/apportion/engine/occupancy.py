@@ -116,7 +116,7 @@ class Occupancy:
         """Let others find the blocks that are full and do not change any more."""
         held, num_full = holdings(request), request.num_computed // self._block_tokens
         if num_full > held.num_kept:
-            self._reuse.keep(request, held.blocks[:num_full])
+            self._reuse.keep(request, held.num_kept, held.blocks[held.num_kept : num_full])
             held.num_kept = num_full
 
     # --- going ---
@@ -130,7 +130,7 @@ class Occupancy:
         request.spent.yields += 1
         self.waiting = {request.id: request, **self.waiting}
 
-    def leave(self, request: Request, *, keep: bool) -> None:
+    def leave(self, request: Request, *, keep: bool, finished: bool = False) -> None:
         """A request goes, and gives back what it holds."""
         self.waiting.pop(request.id, None)
         if request.held is None:
@@ -139,6 +139,8 @@ class Occupancy:
             release_all(self.space.pool, self._reuse.break_off(request))
         if keep:
             self.keep(request)
+        if finished:
+            self._reuse.finished(request)
         self._executor.forget((request.id,))
         release_all(self.space.pool, request.held.blocks)
         request.held.room.close()

@@ -84,6 +84,7 @@ class Request:
         deltas: that nobody has taken yet.
         wanted: somebody waits for its next delta.
         error: why it failed.
+        keys: the names of its full blocks, as far as somebody asked for them.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class Request:
         self.wanted = True
         self.cancelled = False
         self.error: ApportionError | None = None
+        self.keys: list[bytes] = []
 
     @property
     def is_over(self) -> bool:

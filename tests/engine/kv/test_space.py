@@ -19,9 +19,9 @@ def test_a_block_is_free_when_its_last_holder_lets_go() -> None:
     (block,) = pool.take()
     pool.share(block)
     pool.release(block)
-    assert (pool.num_free, pool.holders(block)) == (1, 1)
+    assert (pool.num_free, pool.references(block)) == (1, 1)
     pool.release(block)
-    assert (pool.num_free, pool.holders(block)) == (2, 0)
+    assert (pool.num_free, pool.references(block)) == (2, 0)
 
 
 def test_what_was_given_back_last_is_taken_first() -> None:
@@ -72,19 +72,33 @@ def test_a_part_of_a_room_is_a_room() -> None:
 
 
 class Keeping:
-    """Holds blocks until room is needed."""
+    """Keeps all blocks until room is needed."""
 
     def __init__(self, pool: BlockPool) -> None:
         self.pool, self.blocks = pool, pool.take(pool.num_free)
-
-    @property
-    def num_idle(self) -> int:
-        return len(self.blocks)
+        for block in self.blocks:
+            pool.keep(block)
+            pool.release(block)
 
     def make_room(self, num_blocks: int) -> int:
         for _ in range(num_blocks):
-            self.pool.release(self.blocks.pop())
+            self.pool.forget(self.blocks.pop())
         return num_blocks
+
+
+def test_a_kept_block_is_idle_while_nobody_uses_it() -> None:
+    pool = make_pool(2)
+    (block,) = pool.take()
+    pool.keep(block)
+    assert pool.num_idle == 0
+    pool.release(block)
+    assert (pool.num_idle, pool.num_free) == (1, 1)
+    pool.share(block)
+    assert pool.num_idle == 0
+    pool.forget(block)
+    assert (pool.num_idle, pool.num_free) == (0, 1)
+    pool.release(block)
+    assert (pool.num_idle, pool.num_free) == (0, 2)
 
 
 def test_what_is_kept_gives_way_only_when_a_block_is_taken() -> None:
@@ -93,9 +107,9 @@ def test_what_is_kept_gives_way_only_when_a_block_is_taken() -> None:
     space = KvSpace(pool, kept)
     room = space.grant(3)
     assert room is not None
-    assert kept.num_idle == 4
+    assert pool.num_idle == 4
     room.take(2)
-    assert kept.num_idle == 2
+    assert pool.num_idle == 2
     assert space.available == 1
 
 

@@ -130,10 +130,10 @@ def test_a_match_stops_at_the_first_gap() -> None:
 def test_a_block_in_use_is_never_given_up() -> None:
     house = House()
     blocks = house.compute(A)
-    assert house.index.num_evictable == 0
+    assert house.pool.num_idle == 0
     assert house.index.make_room(3) == 0
     house.finish(blocks)
-    assert house.index.num_evictable == 3
+    assert house.pool.num_idle == 3
     assert house.index.make_room(3) == 3
     assert house.pool.num_free == 16
 
@@ -321,6 +321,6 @@ def count(parents: object) -> dict[bytes, int]:
 def test_many_requests_leave_it_sound_and_every_share_returned(policy: str, seed: int) -> None:
     kept, house = trace(seed, policy)
     assert (kept, len(house.index)) == (trace(seed, policy)[0], len(house.index))
-    assert house.index.num_evictable == len(house.index)
+    assert house.pool.num_idle == len(house.index)
     house.index.make_room(1000)
     assert house.pool.num_free == 20

@@ -52,11 +52,11 @@ class Reuse(Protocol):
     def wait(self, requests: Sequence[Request]) -> None:
         """Return when one of these is loaded, or a moment later."""
 
-    def keep(self, request: Request, blocks: Sequence[int]) -> None:
-        """These, its first blocks, are full: others may find them."""
+    def keep(self, request: Request, first: int, blocks: Sequence[int]) -> None:
+        """These, its blocks from number `first` on, are full: others may find them."""
 
-    def pause(self, request: Request) -> None:
-        """It ended in a tool call, and will be continued."""
+    def finished(self, request: Request) -> None:
+        """It ended well; where it names a tool, it will be continued. Its blocks are held still."""
 
     def close(self) -> None:
         """Nothing is asked any more."""
@@ -86,10 +86,10 @@ class NoReuse:
     def wait(self, requests: Sequence[Request]) -> None:
         return None
 
-    def keep(self, request: Request, blocks: Sequence[int]) -> None:
+    def keep(self, request: Request, first: int, blocks: Sequence[int]) -> None:
         return None
 
-    def pause(self, request: Request) -> None:
+    def finished(self, request: Request) -> None:
         return None
 
     def close(self) -> None:

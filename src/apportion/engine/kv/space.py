@@ -15,18 +15,12 @@ from apportion.engine.kv.blocks import BlockPool
 class Kept(Protocol):
     """Blocks that are held only because somebody may come back for them."""
 
-    @property
-    def num_idle(self) -> int:
-        """How many could be given up now."""
-
     def make_room(self, num_blocks: int) -> int:
         """Give up so many; how many became free."""
 
 
 class NothingKept:
     """`Kept` that keeps nothing."""
-
-    num_idle = 0
 
     def make_room(self, num_blocks: int) -> int:
         return 0
@@ -43,7 +37,7 @@ class KvSpace:
     @property
     def available(self) -> int:
         """Blocks that can be granted."""
-        return self.pool.num_free + self._kept.num_idle - self._promised
+        return self.pool.num_free + self.pool.num_idle - self._promised
 
     @property
     def promised(self) -> int:

@@ -117,12 +117,6 @@ class PrefixIndex:
     def __contains__(self, key: bytes) -> bool:
         return key in self._nodes
 
-    @property
-    def num_evictable(self) -> int:
-        """Blocks that `make_room` could free: nothing but the index uses them."""
-        references = self._pool.references
-        return sum(references(node.block) == 1 for node in self._nodes.values())
-
     def match(self, keys: Sequence[bytes]) -> Match:
         """The longest run of blocks, from the first on, that memory or the store has. Changes nothing."""
         blocks: list[int | None] = []
@@ -163,7 +157,7 @@ class PrefixIndex:
             self.counters.duplicates += known.block != block
             known.last_use_s = self._clock.now()
             return known.block
-        self._pool.share(block)
+        self._pool.keep(block)
         before = self._nodes.get(parent)
         depth = 0 if before is None else before.num_before + self._block_tokens
         self._add(
@@ -224,7 +218,7 @@ class PrefixIndex:
     def clear(self) -> None:
         """Give back every share, whether blocks are used or not."""
         for node in self._nodes.values():
-            self._pool.release(node.block)
+            self._pool.forget(node.block)
         self._nodes.clear()
         self._num_children.clear()
         self._leaves.clear()
@@ -240,7 +234,7 @@ class PrefixIndex:
 
     def _remove(self, node: _Node) -> None:
         del self._nodes[node.key], self._leaves[node.key]
-        self._pool.release(node.block)
+        self._pool.forget(node.block)
         left = self._num_children[node.parent] - 1
         if left:
             self._num_children[node.parent] = left

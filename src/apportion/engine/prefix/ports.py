@@ -16,8 +16,11 @@ class Blocks(Protocol):
     def share(self, block: int) -> Any:
         """One more uses it."""
 
-    def release(self, block: int) -> Any:
-        """One fewer uses it; it is free once none does."""
+    def keep(self, block: int) -> Any:
+        """The same, for the index: what it alone holds is idle."""
+
+    def forget(self, block: int) -> Any:
+        """The index gives back its share; a block is free once nobody holds it."""
 
     def references(self, block: int) -> int:
         """How many use it."""

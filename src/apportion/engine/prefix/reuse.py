@@ -1,0 +1,202 @@
+"""Keys and values of earlier requests for later ones: from memory through the index, from below through a
+store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import TypeAlias
+
+from apportion.core.clock import Clock
+from apportion.engine.kv.blocks import BlockPool
+from apportion.engine.kv.reuse import Entered, Found
+from apportion.engine.prefix.cost import BlockCost
+from apportion.engine.prefix.index import Match, PrefixIndex
+from apportion.engine.prefix.keys import chain_keys, root_key
+from apportion.engine.request import Request
+from apportion.formats.block import Bytes
+from apportion.policies.retention import Pause, RetentionState
+
+ReadBlock: TypeAlias = Callable[[bytes, Bytes], bool]
+"""Reads what is stored under a key into a block's memory; False where it cannot be had."""
+
+READERS = 4  # reads at once: enough for a disk, few enough to leave the processor to computing
+PATIENCE_S = 0.05  # between looks at requests that may have been cancelled meanwhile
+
+
+@dataclass(slots=True)
+class Loading:
+    """Blocks that stored content is read into."""
+
+    blocks: list[int]
+    reads: list[Future[bool]] = field(default_factory=list)
+
+    @property
+    def is_over(self) -> bool:
+        return all(read.done() for read in self.reads)
+
+    def num_good(self) -> int:
+        """Blocks up to the first that could not be read."""
+        return sum(1 for _ in takewhile(is_good, self.reads))
+
+
+def is_good(read: Future[bool]) -> bool:
+    return not read.cancelled() and read.exception() is None and read.result()
+
+
+class PrefixReuse:
+    """`engine.kv.reuse.Reuse` over a prefix index. For one thread, but for reads of the store.
+
+    Args:
+        fingerprint: of model, tokenizer and layout (`prefix.keys.fingerprint`).
+        read: where blocks that memory lacks may be; None where there is no store.
+        saves: what a request leaves is put into the store when it ends, so that a process that dies loses
+            little, and not only when memory is short.
+    """
+
+    def __init__(
+        self,
+        index: PrefixIndex,
+        pool: BlockPool,
+        fingerprint: bytes,
+        clock: Clock,
+        cost: BlockCost,
+        retention: RetentionState,
+        *,
+        read: ReadBlock | None = None,
+        saves: bool = True,
+        block_tokens: int = 32,
+    ) -> None:
+        self.index = index
+        self._pool = pool
+        self._fingerprint = fingerprint
+        self._clock = clock
+        self._cost = cost
+        self._retention = retention
+        self._read = read
+        self._saves = saves
+        self._block_tokens = block_tokens
+        self._threads = None if read is None else ThreadPoolExecutor(READERS, "read-kv")
+        self._loading: dict[int, Loading] = {}
+        self._late: list[Loading] = []  # broken off while a read was under way
+        self._paused: dict[str, tuple[str, float]] = {}
+
+    def find(self, request: Request) -> Found:
+        match = self._match(request)
+        in_use = sum(block is not None and self._pool.references(block) > 1 for block in match.blocks)
+        return Found(match.num_blocks * self._block_tokens, in_use)
+
+    def enter(self, request: Request) -> Entered:
+        self._release_late()
+        self._come_back(request)
+        held = self.index.hold(self._match(request))
+        blocks = [block for block in takewhile(lambda block: block is not None, held) if block is not None]
+        for block in held[len(blocks) :]:  # behind one that must be read
+            if block is not None:
+                self._pool.release(block)
+        return Entered(blocks, len(held) - len(blocks))
+
+    def load(self, request: Request, blocks: Sequence[int]) -> None:
+        assert self._threads is not None
+        assert self._read is not None
+        first = self._num_before(request)
+        keys = self._keys(request)[first : first + len(blocks)]
+        loading = Loading(list(blocks))
+        for key, block in zip(keys, blocks, strict=True):
+            loading.reads.append(self._threads.submit(self._read, key, self._pool.view(block)))
+        self._loading[request.id] = loading
+
+    def loaded(self, request: Request) -> bool:
+        return self._loading[request.id].is_over
+
+    def take_loaded(self, request: Request) -> tuple[Sequence[int], Sequence[int]]:
+        loading = self._loading.pop(request.id)
+        num_good, first = loading.num_good(), self._num_before(request)
+        good = loading.blocks[:num_good]
+        self._insert(request, first, good)
+        return good, loading.blocks[num_good:]
+
+    def break_off(self, request: Request) -> Sequence[int]:
+        loading = self._loading.pop(request.id)
+        for read in loading.reads:
+            read.cancel()
+        if loading.is_over:
+            return loading.blocks
+        self._late.append(loading)
+        return ()
+
+    def wait(self, requests: Sequence[Request]) -> None:
+        reads = [read for request in requests for read in self._loading[request.id].reads if not read.done()]
+        if reads:
+            wait(reads, PATIENCE_S, FIRST_COMPLETED)
+
+    def keep(self, request: Request, first: int, blocks: Sequence[int]) -> None:
+        self._insert(request, first, blocks)
+
+    def finished(self, request: Request) -> None:
+        num_full = request.num_computed // self._block_tokens
+        keys = self._keys(request)[:num_full]
+        if self._saves:
+            self.index.save(keys)
+        if request.tool:
+            self._pause(request, keys)
+
+    def close(self) -> None:
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+        self.index.save_all()
+        self.index.clear()
+
+    # --- tool calls ---
+
+    def _pause(self, request: Request, keys: Sequence[bytes]) -> None:
+        """Pin what a tool call will come back for, as long as that is worth it."""
+        tokens, now = request.num_computed, self._clock.now()
+        pause = Pause(request.tool, tokens, self._cost.recompute_s(0, tokens), 0.0)
+        seconds = self._retention.time_to_live(pause)
+        if seconds > 0:
+            self.index.pin(keys, now + seconds)
+        if request.program:
+            self._paused[request.program] = (request.tool, now)
+
+    def _come_back(self, request: Request) -> None:
+        paused = self._paused.pop(request.program, None) if request.program else None
+        if paused is not None:
+            tool, since = paused
+            self._retention.tool_took(tool, self._clock.now() - since)
+
+    # --- keys ---
+
+    def _keys(self, request: Request) -> list[bytes]:
+        """The names of the request's full blocks; new ones are added as it grows."""
+        known, ids = request.keys, request.sequence.ids
+        if len(ids) // self._block_tokens > len(known):
+            root = known[-1] if known else root_key(self._fingerprint, request.salt)
+            known += chain_keys(ids[len(known) * self._block_tokens :], root, self._block_tokens)
+        return known
+
+    def _match(self, request: Request) -> Match:
+        # The last token is always computed: its logits are needed.
+        most = (len(request.sequence.ids) - 1) // self._block_tokens
+        return self.index.match(self._keys(request)[:most])
+
+    def _num_before(self, request: Request) -> int:
+        """Blocks that the request has before those that are loaded."""
+        return request.num_computed // self._block_tokens
+
+    def _insert(self, request: Request, first: int, blocks: Sequence[int]) -> None:
+        keys, size = self._keys(request), self._block_tokens
+        for place, block in enumerate(blocks, first):
+            parent = keys[place - 1] if place else root_key(self._fingerprint, request.salt)
+            self.index.insert(
+                parent, keys[place], block, request.sequence.ids[place * size : (place + 1) * size]
+            )
+
+    def _release_late(self) -> None:
+        for loading in [loading for loading in self._late if loading.is_over]:
+            self._late.remove(loading)
+            for block in loading.blocks:
+                self._pool.release(block)

@@ -7,8 +7,9 @@ take in    tokens are chosen, answers end, rooms are given back
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,8 @@ class Engine:
         block_tokens: positions of a block.
         reuse: finds keys and values that were computed before, and keeps what may be used again.
         max_running: as many requests may run at once.
+        step_tokens: as many tokens there is room for in a step; what is planned beyond it waits for the
+            next one.
         on_step: told of every step that was carried out, and how many seconds it took.
     """
 
@@ -80,6 +83,7 @@ class Engine:
         reuse: Reuse | None = None,
         clock: Clock | None = None,
         max_running: int = MAX_RUNNING,
+        step_tokens: int = sys.maxsize,
         on_step: Callable[[Step, float], None] | None = None,
     ) -> None:
         self.space = space
@@ -90,6 +94,7 @@ class Engine:
         self._reuse = reuse or NoReuse()
         self._clock = clock or RealClock()
         self._max_running = max_running
+        self._step_tokens = step_tokens
         self._inside = Occupancy(executor, space, self._reuse, block_tokens)
         self._next_id = 0
         self._programs: dict[str, float] = {}
@@ -123,8 +128,13 @@ class Engine:
         return request
 
     def cancel(self, request: Request) -> None:
-        """End a request at the next step at the latest, wherever it is."""
+        """End a request: at once, or after the step that runs, wherever it is."""
         request.cancelled = True
+        if self._stepping.acquire(blocking=False):
+            try:
+                self._drop_overdue()
+            finally:
+                self._stepping.release()
 
     @property
     def num_running(self) -> int:
@@ -152,7 +162,7 @@ class Engine:
             self._welcome_loaded()
             step = self._plan()
             self._make_way(step)
-            items = [self._item(item) for item in step.items if self._can_run(item.request)]
+            items = [self._item(item) for item in self._within_limits(step)]
             if not items:
                 return []
             begin = self._clock.now()
@@ -213,9 +223,21 @@ class Engine:
             self._executor.streams,
         )
 
-    def _can_run(self, number: int) -> bool:
-        """Whether a request is ready: what a step admits may have to be loaded first."""
-        return self._inside.running[number].state is State.RUNNING
+    def _within_limits(self, step: Step) -> Iterator[StepItem]:
+        """The step's items that are ready, with as many of their tokens as there is room for."""
+        left = self._step_tokens
+        for item in step.items:
+            request = self._inside.running[item.request]
+            if request.state is not State.RUNNING:  # what it found has to be loaded first
+                continue
+            if item.first_layer:
+                assert item.first_layer == request.first_layer, "a request's layers run in order"
+                num_tokens = request.num_in_flight
+            else:
+                num_tokens = min(item.num_tokens, left)
+            if num_tokens:
+                left -= num_tokens
+                yield StepItem(item.request, num_tokens, item.first_layer, item.end_layer)
 
     # --- coming and going ---
 
@@ -263,7 +285,6 @@ class Engine:
 
     def _item(self, item: StepItem) -> RunItem:
         request = self._inside.running[item.request]
-        assert item.first_layer == request.first_layer, "a request's layers run in order"
         sequence, start = request.sequence, request.num_computed
         ids = sequence.ids[start : start + item.num_tokens]
         num_logits = 0
@@ -286,10 +307,10 @@ class Engine:
         request, num_tokens = self._inside.running[item.request], len(item.ids)
         request.count_time(seconds)
         if item.end_layer < self._executor.num_layers:
-            request.first_layer = item.end_layer
+            request.first_layer, request.num_in_flight = item.end_layer, num_tokens
             return []
         drafts = item.ids[num_tokens - max(1, item.num_logits) + 1 :]
-        request.first_layer = 0
+        request.first_layer = request.num_in_flight = 0
         request.num_computed += num_tokens - len(drafts)
         self.counters.computed_tokens += num_tokens
         if logits is None:

@@ -145,7 +145,7 @@ class Occupancy:
         release_all(self.space.pool, request.held.blocks)
         request.held.room.close()
         request.held = None
-        request.num_computed = request.first_layer = 0
+        request.num_computed = request.first_layer = request.num_in_flight = 0
         del self.running[request.id]
 
     def _add_blocks(self, held: Held, blocks: Sequence[int]) -> None:

@@ -80,6 +80,7 @@ class Request:
 
     Attributes:
         num_computed: its first tokens whose keys and values are in memory.
+        first_layer: that its num_in_flight tokens have come to, which are on their way through the layers.
         num_cached: prompt tokens that needed no computing when it entered for the first time.
         deltas: that nobody has taken yet.
         wanted: somebody waits for its next delta.
@@ -115,7 +116,7 @@ class Request:
         self.branches: list[Request] = []
         self.num_computed = 0
         self.num_cached: int | None = None
-        self.first_layer = 0
+        self.first_layer = self.num_in_flight = 0
         self.deltas: deque[Delta] = deque()
         self.wanted = True
         self.cancelled = False

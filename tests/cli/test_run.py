@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 
 import pytest
 
@@ -162,3 +164,22 @@ def test_ctrl_c_keeps_what_was_said_and_exits_with_130(apportion, tiny_path, mon
     outcome = apportion("run", tiny_path, "x", "-t", 0, "--ignore-eos", "--json")
     assert outcome.status == 130
     assert (outcome.object["output_tokens"], outcome.object["finish_reason"]) == (3, "cancelled")
+
+
+def test_an_answer_is_held_to_a_form(apportion, tiny_path, tmp_path) -> None:
+    pytest.importorskip("llguidance", reason="needs llguidance, one of the package's own dependencies")
+    schema, grammar = tmp_path / "schema.json", tmp_path / "grammar.lark"
+    schema.write_text(
+        '{"type": "object", "properties": {"n": {"enum": [1, 22]}}, "required": ["n"], '
+        '"additionalProperties": false}'
+    )
+    grammar.write_text('start: "yes" | "no"')
+    said = apportion("run", tiny_path, "x", "--json-schema", schema, "-n", 200, "--json").object
+    assert json.loads(said["text"])["n"] in (1, 22)
+    assert apportion("run", tiny_path, "x", "--grammar", grammar, "--json").object["text"] in ("yes", "no")
+    assert re.fullmatch(
+        "[0-9]{4}", apportion("run", tiny_path, "x", "--regex", "[0-9]{4}", "--json").object["text"]
+    )
+    assert apportion("run", tiny_path, "x", "--json-object", "--regex", "a").status == 2
+    assert apportion("run", tiny_path, "x", "--regex", "(").status == 2
+    assert apportion("run", tiny_path, "x", "--json-schema", tmp_path / "none").status == 2

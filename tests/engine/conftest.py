@@ -72,6 +72,8 @@ class ByteTokenizer:
     def token_bytes(self, token: int) -> bytes:
         return bytes([token]) if token < 256 else b"<special>"
 
+    bytes_of = token_bytes
+
     def is_special(self, token: int) -> bool:
         return token >= 256
 

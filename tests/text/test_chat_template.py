@@ -205,24 +205,24 @@ def test_too_long_a_template_or_chat_is_refused(shared: ChatTemplate) -> None:
 
 def test_the_child_is_kept_and_replaced_after_a_breach() -> None:
     template = ChatTemplate("{{ messages[0].content }}")
-    assert template._process._child is None  # not started before it is needed
+    assert template._process._child._process is None  # not started before it is needed
     template.render(USER)
-    first = template._process._child
+    first = template._process._child._process
     template.render(USER)
     assert first is not None
-    assert template._process._child is first
+    assert template._process._child._process is first
     os.kill(first.pid, signal.SIGKILL)
     with pytest.raises(TemplateError, match="broke the process"):
         template.render(USER)
     assert template.render(USER) == "Hi"
-    assert template._process._child is not first
+    assert template._process._child._process is not first
     template.close()
 
 
 def test_the_child_ends_with_the_template_object() -> None:
     template = ChatTemplate("x")
     template.render(USER)
-    child = template._process._child
+    child = template._process._child._process
     assert child is not None
     del template
     assert child.returncode is not None
@@ -235,7 +235,7 @@ def test_an_interrupted_rendering_leaves_nothing_behind(monkeypatch: pytest.Monk
     def interrupt(*_: object) -> bytes:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("apportion.text.template_process._read", interrupt)
+    monkeypatch.setattr("apportion.core.child._read", interrupt)
     with pytest.raises(KeyboardInterrupt):
         template.render([{"role": "user", "content": "first"}])
     monkeypatch.undo()
@@ -266,7 +266,7 @@ def test_the_child_inherits_nothing(shared: ChatTemplate, monkeypatch: pytest.Mo
     os.set_inheritable(read, True)
     template = ChatTemplate("x")
     template.render(USER)
-    child = template._process._child
+    child = template._process._child._process
     assert child is not None
     proc = Path("/proc") / str(child.pid)
     if not proc.is_dir():

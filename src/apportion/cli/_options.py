@@ -151,6 +151,8 @@ def sampling_options(function: Callable[..., Any]) -> Callable[..., Any]:
         from apportion.engine import SamplingParams
 
         chosen = {name: values.pop(name) for name in SAMPLING_NAMES}
+        for name in ("json_schema", "grammar"):
+            chosen[name] = None if chosen[name] is None else read_text(chosen[name])
         params = SamplingParams(logit_bias=parse_bias(logit_bias), **chosen)
         return function(params=params, **values)
 
@@ -165,6 +167,16 @@ def parse_bias(pairs: tuple[str, ...]) -> dict[int, float] | None:
         raise UsageError(
             "--logit-bias wants ID=VALUE", hint="for example --logit-bias 2=-inf", given=" ".join(pairs)
         ) from error
+
+
+def read_text(path: Path) -> str:
+    """A text file, as much of it as no limit allows and no more."""
+    with path.open("rb") as file:
+        data = file.read(MAX_TEXT_NBYTES)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text", error.reason, offset=error.start) from error
 
 
 ENGINE_OPTIONS = compose(
@@ -232,6 +244,8 @@ BUDGET_OPTIONS = compose(
     POLICY_OPTIONS,
 )
 
+MAX_TEXT_NBYTES = 1 << 20
+TEXT_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 SAMPLING_NAMES = (
     "max_tokens",
     "temperature",
@@ -247,6 +261,10 @@ SAMPLING_NAMES = (
     "stop",
     "logprobs",
     "ignore_eos",
+    "json_schema",
+    "json_object",
+    "regex",
+    "grammar",
 )
 SAMPLING_OPTIONS = compose(
     click.option("--max-tokens", "-n", type=int, help="The most tokens to answer [default: till the end]."),
@@ -266,4 +284,10 @@ SAMPLING_OPTIONS = compose(
     click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable."),
     click.option("--logprobs", type=int, help="Report this many alternatives per token (in --json)."),
     click.option("--ignore-eos", is_flag=True, help="Go on until --max-tokens whatever the model says."),
+    click.option("--json-schema", type=TEXT_FILE, help="The answer is JSON of the schema in this file."),
+    click.option("--json-object", is_flag=True, help="The answer is some JSON object."),
+    click.option("--regex", metavar="PATTERN", help="The answer matches this regular expression."),
+    click.option(
+        "--grammar", type=TEXT_FILE, help="The answer follows the Lark or GBNF grammar in this file."
+    ),
 )

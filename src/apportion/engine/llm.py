@@ -14,6 +14,7 @@ from apportion.core.errors import UsageError
 from apportion.core.settings import THREADS, get
 from apportion.engine.budget import budget_of, ram_bytes
 from apportion.engine.completion import Completion
+from apportion.engine.grammar import Grammars, spec_of
 from apportion.engine.loading import LoadedModel, load
 from apportion.engine.params import SamplingParams
 from apportion.engine.prompts import Message, Prompt, Prompts, chat_ids, is_one_prompt, prompt_ids, required
@@ -115,6 +116,7 @@ class LLM:
             plan = loaded.apportioned.plan
             ctx, kv = plan.ctx, plan.kv
         self.ctx = context_length(ctx, loaded.model.config.context_length)
+        self._grammars = Grammars(loaded.tokenizer)
         self._runner = Runner(loaded.model, self.ctx, KV_TYPES[kv], tokens_per_pass(loaded, self.ctx))
 
     @property
@@ -216,11 +218,16 @@ class LLM:
 
     def _start(self, ids: Ints, params: SamplingParams | None, *, continues: bool) -> Stream:
         completed = (params or SamplingParams()).completed(self._loaded.recommended)
-        sequence = TokenSequence(ids, completed, self.tokenizer, self.ctx, continues=continues)
+        spec = spec_of(completed)
+        grammar = None if spec is None else self._grammars.matcher(spec)
+        sequence = TokenSequence(
+            ids, completed, self.tokenizer, self.ctx, continues=continues, grammar=grammar
+        )
         return Stream(self._runner, sequence, self._on_progress)
 
     def close(self) -> None:
         """Close the checkpoint's files; the memory goes with the object."""
+        self._grammars.close()
         self._loaded.close()
 
     def __enter__(self) -> LLM:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from apportion.core.errors import UsageError
+from apportion.engine.grammar.spec import check_length, schema_text
 
 MAX_LOGPROBS = 100  # alternatives per token; each costs a place in every streamed event
 
@@ -40,6 +41,11 @@ class SamplingParams:
         logprobs: report each token's log-probability and this many alternatives; None reports nothing. They
             come from the model's own logits, before everything above.
         ignore_eos: forbid the end-of-generation tokens, so that exactly `max_tokens` come.
+        json_schema: the answer is JSON of this schema, given as an object or as text. At most one of this and
+            the next three; an answer that `max_tokens` or a stop string cuts short is not whole.
+        json_object: the answer is some JSON object.
+        regex: the answer matches this regular expression, in the syntax of Rust's `regex` crate.
+        grammar: the answer follows this grammar, in llguidance's Lark or in llama.cpp's GBNF.
     """
 
     temperature: float | None = None
@@ -57,6 +63,10 @@ class SamplingParams:
     stop: Sequence[str] = ()
     logprobs: int | None = None
     ignore_eos: bool = False
+    json_schema: Mapping[str, Any] | bool | str | None = None
+    json_object: bool = False
+    regex: str | None = None
+    grammar: str | None = None
 
     def __post_init__(self) -> None:
         check("temperature", self.temperature, 0, math.inf, below_high=True)
@@ -75,6 +85,23 @@ class SamplingParams:
         for token_id, bias in (self.logit_bias or {}).items():
             check("a token id of logit_bias", token_id, 0, math.inf, whole=True)
             check(f"logit_bias of token {token_id}", bias, -math.inf, math.inf, below_high=True)
+        self._check_form()
+
+    def _check_form(self) -> None:
+        """At most one form, within its limits, and nothing that contradicts it."""
+        forms = {"json_schema": self.json_schema, "regex": self.regex, "grammar": self.grammar}
+        given = [name for name, value in forms.items() if value is not None]
+        given += ["json_object"] if self.json_object else []
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} exclude each other", "an answer has one form")
+        if given and self.ignore_eos:
+            raise UsageError(f"ignore_eos and {given[0]} exclude each other", "such an answer ends by itself")
+        if self.json_schema is not None:
+            object.__setattr__(self, "json_schema", schema_text(self.json_schema))
+        if self.regex is not None:
+            check_length("regex", self.regex)
+        if self.grammar is not None:
+            check_length("grammar", self.grammar)
 
     @property
     def greedy(self) -> bool:

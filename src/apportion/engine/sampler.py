@@ -134,6 +134,23 @@ def logprobs(logits: Floats, chosen: int, num_alternatives: int) -> TokenLogprob
     return TokenLogprobs(Logprob(chosen, float(logits[chosen]) - total), ranked)
 
 
+def no_choice(best: int, logit: float) -> NotFinite:
+    """The error for logits whose largest is no number, or of which every one is forbidden."""
+    if logit == -np.inf:
+        return NotFinite(
+            "no next token can be chosen",
+            "every token is forbidden",
+            "relax logit_bias, or the form that the answer must have",
+        )
+    return NotFinite(
+        "no next token can be chosen",
+        "the model's largest logit is not a finite number",
+        "a damaged file computes such numbers; `apportion verify` checks it",
+        token_id=best,
+        logit=logit,
+    )
+
+
 class Sampler:
     """One request's sampling: completed parameters and their random numbers.
 
@@ -162,13 +179,7 @@ class Sampler:
         logits = biased(logits, self._bias_ids, self._bias)
         best = native_sampling().best(logits)  # the first NaN, if there is one
         if not np.isfinite(logits[best]):
-            raise NotFinite(
-                "no next token can be chosen",
-                "the model's largest logit is not a finite number",
-                "a damaged file computes such numbers; `apportion verify` checks it",
-                token_id=best,
-                logit=float(logits[best]),
-            )
+            raise no_choice(best, float(logits[best]))
         if self.params.greedy:
             return best
         assert self.params.temperature is not None

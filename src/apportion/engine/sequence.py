@@ -16,6 +16,7 @@ from apportion.text.detokenizer import Detokenizer
 from apportion.text.stop import StopStrings
 
 if TYPE_CHECKING:
+    from apportion.engine.grammar import Matcher
     from apportion.text.tokenizer import Tokenizer
 
 
@@ -27,6 +28,7 @@ class Sequence:
         params: completed.
         capacity: positions of the context; prompt and answer share them.
         continues: the answer goes on in the prompt's text, so that a space at its beginning counts.
+        grammar: what the answer must look like, of `params`; nobody else's.
 
     Raises:
         ContextOverflow: the prompt, or the prompt and `max_tokens`, are longer than the context.
@@ -41,6 +43,7 @@ class Sequence:
         capacity: int,
         *,
         continues: bool = True,
+        grammar: Matcher | None = None,
     ) -> None:
         self.num_prompt = len(prompt)
         self.max_output = max_output(len(prompt), params.max_tokens, capacity)
@@ -50,6 +53,9 @@ class Sequence:
         check_ids(params, tokenizer.vocab_size)
         self.sampler = Sampler(params, tokenizer.eog_ids if params.ignore_eos else frozenset())
         self._eog_ids = tokenizer.eog_ids
+        self.grammar = grammar
+        # Whether a space at the beginning may be there is for the grammar to say.
+        continues = continues or grammar is not None
         self._detokenizer = Detokenizer(tokenizer, skip_special=True, continues=continues)
         self._vocab_size = tokenizer.vocab_size
         self._stop = StopStrings(list(params.stop))
@@ -71,11 +77,19 @@ class Sequence:
         return self._ids[self.num_prompt : self._length]
 
     def extend(self, logits: Floats) -> Delta:
-        """Choose the next token from its logits [V] and take it up."""
+        """Choose the next token from its logits [V] and take it up.
+
+        Raises:
+            NotFinite: the logits hold a NaN, or nothing may be chosen.
+            LimitExceeded: the answer's grammar is too complex at this place.
+        """
         logits = logits[: self._vocab_size]  # models pad their output to a round number
-        token_id = self.sampler.choose(logits, self.prompt, self.output)
+        allowed = logits if self.grammar is None else self.grammar.mask(logits)
+        token_id = self.sampler.choose(allowed, self.prompt, self.output)
         if token_id in self._eog_ids:
             return self._finish("stop", "")
+        if self.grammar is not None:
+            self.grammar.accept(token_id)
         self._ids[self._length] = token_id
         self._length += 1
         details = self._log(logits, token_id)
@@ -83,6 +97,8 @@ class Sequence:
         if hit:
             self.finish_reason = "stop"
             return self._delta(text, token_id, details)
+        if self.grammar is not None and self.grammar.is_over:
+            return self._finish("stop", text, token_id, details)
         if self._length == self.num_prompt + self.max_output:
             return self._finish("length", text, token_id, details)
         return self._delta(text, token_id, details)

@@ -1,15 +1,15 @@
 """The child process in which chat templates run: the only module that imports jinja2.
 
-It is started as a script by `template_process`, with an empty environment and no files but three pipes. It
-bounds its own memory, files and processor time, and then answers requests: one length-prefixed JSON object
-in, one out. Templates are untrusted programs: besides the sandbox of the language there is this process.
+It is started as a script by `template_process`, bounds its own memory, files and processor time, and then
+answers requests: one JSON object in, one out. Templates are untrusted programs: besides the sandbox of the
+language there is this process.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Any, BinaryIO
+from typing import Any
 
 MAX_OUTPUT_CHARS = 4 << 20
 _KEPT_TEMPLATES = 4
@@ -130,46 +130,20 @@ def _describe(error: Exception) -> str:
     return f"{text} (template line {line})" if line else text
 
 
-def bound_this_process(memory_nbytes: int) -> None:
-    """From here on: so much address space, no new files, no file growth, no core dump, no new process."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_AS, (memory_nbytes, memory_nbytes))
-    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE, resource.RLIMIT_NPROC):
-        resource.setrlimit(limit, (0, 0))
-
-
-def read_frame(stream: BinaryIO) -> bytes | None:
-    """One length-prefixed message; None at the end of the stream."""
-    head = stream.read(4)
-    if len(head) < 4:
-        return None
-    return stream.read(int.from_bytes(head, "big"))
-
-
-def write_frame(stream: BinaryIO, data: bytes) -> None:
-    """Write one length-prefixed message."""
-    stream.write(len(data).to_bytes(4, "big") + data)
-    stream.flush()
+def reply(renderer: Renderer, data: bytes) -> bytes:
+    """The answer to a request as bytes; lone surrogates pass."""
+    text = json.dumps(answer(renderer, json.loads(data)), ensure_ascii=False)
+    return text.encode("utf-8", "surrogatepass")
 
 
 def main(memory_nbytes: int, cpu_s: float) -> None:
-    """Answer requests until the pipe closes. Past `cpu_s` in one request, SIGPROF ends the process."""
-    import signal
+    """Answer requests until the pipe closes."""
+    from apportion.core.child_side import serve
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that asks
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     renderer = Renderer()
     for source in _WARM_UP:  # some modules load only when first needed, which needs files
         answer(renderer, {"template": source, "variables": {}, "now": [2000, 1, 1, 0, 0, 0]})
-    bound_this_process(memory_nbytes)
-    write_frame(sys.stdout.buffer, b"{}")
-    while (data := read_frame(sys.stdin.buffer)) is not None:
-        signal.setitimer(signal.ITIMER_PROF, cpu_s)
-        reply = answer(renderer, json.loads(data))
-        text = json.dumps(reply, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        write_frame(sys.stdout.buffer, text)
+    serve(lambda data: reply(renderer, data), memory_nbytes, cpu_s)
 
 
 if __name__ == "__main__":

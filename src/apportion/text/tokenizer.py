@@ -128,10 +128,11 @@ class Tokenizer:
         """The bytes that a token adds to a text. Raises UsageError for an id outside the vocabulary."""
         found = self._pieces.get(token)
         if found is None:
-            found = self._pieces[token] = self._bytes_of(token)
+            found = self._pieces[token] = self.bytes_of(token)
         return found
 
-    def _bytes_of(self, token: int) -> bytes:
+    def bytes_of(self, token: int) -> bytes:
+        """As `token_bytes`, for callers that want each token once: nothing is kept."""
         text = self.token_text(token)
         kind = self._vocabulary.kinds[token]
         if kind == TokenKind.BYTE:

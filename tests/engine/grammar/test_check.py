@@ -49,7 +49,7 @@ UNSATISFIABLE = [
     Spec("grammar", "start: start"),
 ]
 MALFORMED = [
-    schema({"type": "strin"}),
+    schema({"type": "text"}),
     schema({"type": 3}),
     schema({"not": {"type": "string"}}),
     schema({"oneOf": [{"type": "string"}, {"minLength": 2}]}),

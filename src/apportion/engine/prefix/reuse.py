@@ -4,11 +4,10 @@ store.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import TypeAlias
 
 from apportion.core.clock import Clock
 from apportion.engine.kv.blocks import BlockPool
@@ -16,15 +15,9 @@ from apportion.engine.kv.reuse import Entered, Found
 from apportion.engine.prefix.cost import BlockCost
 from apportion.engine.prefix.index import Match, PrefixIndex
 from apportion.engine.prefix.keys import chain_keys, root_key
+from apportion.engine.prefix.reads import Reads
 from apportion.engine.request import Request
-from apportion.formats.block import Bytes
 from apportion.policies.retention import Pause, RetentionState
-
-ReadBlock: TypeAlias = Callable[[bytes, Bytes], bool]
-"""Reads what is stored under a key into a block's memory; False where it cannot be had."""
-
-READERS = 4  # reads at once: enough for a disk, few enough to leave the processor to computing
-PATIENCE_S = 0.05  # between looks at requests that may have been cancelled meanwhile
 
 
 @dataclass(slots=True)
@@ -52,7 +45,7 @@ class PrefixReuse:
 
     Args:
         fingerprint: of model, tokenizer and layout (`prefix.keys.fingerprint`).
-        read: where blocks that memory lacks may be; None where there is no store.
+        reads: of blocks that memory lacks; None where there is no store.
         saves: what a request leaves is put into the store when it ends, so that a process that dies loses
             little, and not only when memory is short.
     """
@@ -66,7 +59,7 @@ class PrefixReuse:
         cost: BlockCost,
         retention: RetentionState,
         *,
-        read: ReadBlock | None = None,
+        reads: Reads | None = None,
         saves: bool = True,
         block_tokens: int = 32,
     ) -> None:
@@ -76,10 +69,9 @@ class PrefixReuse:
         self._clock = clock
         self._cost = cost
         self._retention = retention
-        self._read = read
+        self._reads = reads
         self._saves = saves
         self._block_tokens = block_tokens
-        self._threads = None if read is None else ThreadPoolExecutor(READERS, "read-kv")
         self._loading: dict[int, Loading] = {}
         self._late: list[Loading] = []  # broken off while a read was under way
         self._paused: dict[str, tuple[str, float]] = {}
@@ -100,13 +92,12 @@ class PrefixReuse:
         return Entered(blocks, len(held) - len(blocks))
 
     def load(self, request: Request, blocks: Sequence[int]) -> None:
-        assert self._threads is not None
-        assert self._read is not None
+        assert self._reads is not None
         first = self._num_before(request)
         keys = self._keys(request)[first : first + len(blocks)]
         loading = Loading(list(blocks))
         for key, block in zip(keys, blocks, strict=True):
-            loading.reads.append(self._threads.submit(self._read, key, self._pool.view(block)))
+            loading.reads.append(self._reads.submit(key, self._pool.view(block)))
         self._loading[request.id] = loading
 
     def loaded(self, request: Request) -> bool:
@@ -130,8 +121,8 @@ class PrefixReuse:
 
     def wait(self, requests: Sequence[Request]) -> None:
         reads = [read for request in requests for read in self._loading[request.id].reads if not read.done()]
-        if reads:
-            wait(reads, PATIENCE_S, FIRST_COMPLETED)
+        if reads and self._reads is not None:
+            self._reads.wait(reads)
 
     def keep(self, request: Request, first: int, blocks: Sequence[int]) -> None:
         self._insert(request, first, blocks)
@@ -145,8 +136,8 @@ class PrefixReuse:
             self._pause(request, keys)
 
     def close(self) -> None:
-        if self._threads is not None:
-            self._threads.shutdown(cancel_futures=True)
+        if self._reads is not None:
+            self._reads.close()
         self.index.save_all()
         self.index.clear()
 

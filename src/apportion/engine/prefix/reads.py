@@ -1,0 +1,45 @@
+"""Reads of stored blocks beside the engine's steps: by threads, or by what a simulation puts in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Protocol, TypeAlias
+
+from apportion.formats.block import Bytes
+
+ReadBlock: TypeAlias = Callable[[bytes, Bytes], bool]
+"""Reads what is stored under a key into a block's memory; False where it cannot be had."""
+
+READERS = 4  # reads at once: enough for a disk, few enough to leave the processor to computing
+PATIENCE_S = 0.05  # between looks at requests that may have been cancelled meanwhile
+
+
+class Reads(Protocol):
+    """Reads that are under way."""
+
+    def submit(self, key: bytes, memory: Bytes) -> Future[bool]:
+        """Begin to read what is stored under `key` into `memory`; False where it cannot be had."""
+
+    def wait(self, reads: Collection[Future[bool]]) -> None:
+        """Return when one of them is over, or a moment later."""
+
+    def close(self) -> None:
+        """Nothing is read any more; returns when nothing writes to any memory."""
+
+
+class ThreadedReads:
+    """`Reads` by a few threads."""
+
+    def __init__(self, read: ReadBlock) -> None:
+        self._read = read
+        self._threads = ThreadPoolExecutor(READERS, "read-kv")
+
+    def submit(self, key: bytes, memory: Bytes) -> Future[bool]:
+        return self._threads.submit(self._read, key, memory)
+
+    def wait(self, reads: Collection[Future[bool]]) -> None:
+        wait(reads, PATIENCE_S, FIRST_COMPLETED)
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Reads of stored blocks beside the engine's steps: by threads, or by what a simulation puts in their place."""
+"""Reads of stored blocks beside the engine's steps: by threads, or by what a simulation has instead."""
 
 from __future__ import annotations
 

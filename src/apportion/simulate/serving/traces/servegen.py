@@ -61,9 +61,12 @@ def read(folder: Path, seed: int, start_s: float) -> Iterator[TracedRequest]:
     clients = []
     for path in sorted(folder.iterdir()):
         match = TRACE_NAME.fullmatch(path.name)
-        lengths = path.with_name(path.name.replace("-trace.csv", "-dataset.json"))
-        if match and lengths.exists():
-            clients.append((int(match[1]), path, lengths))
+        if match:
+            plain = folder / f"client-{match[1]}-dataset.json"
+            lengths = next(
+                (one for one in (plain, plain.with_name(f"{plain.name}.gz")) if one.exists()), None
+            )
+            clients += [(int(match[1]), path, lengths)] if lengths else []
     if not clients:
         raise NotFound(
             f"{folder.name} holds no ServeGen clients", "it has no client-N-trace.csv beside its dataset"

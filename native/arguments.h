@@ -29,12 +29,6 @@ inline Matrix matrix_of(const View& data, int storage, size_t count, size_t rows
   return matrix;
 }
 
-inline CacheView cache_of(const View& view) {
-  view.of_ndim(3).last_contiguous();
-  return {view.data<const void>(), view.type() == 'e', view.dim(0), view.dim(1), view.dim(2),
-          view.stride(0),          view.stride(1)};
-}
-
 inline GateKind gate_kind(int kind) {
   require(kind >= 0 && kind <= 2, "no such gate");
   return GateKind(kind);

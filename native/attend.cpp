@@ -1,8 +1,10 @@
-// Positions are cut into blocks of a fixed length, each block gives one partial result, and partial results are merged
-// in order. Whether a tile's blocks are computed one after the other or on several threads, the arithmetic is the same.
+// Places are cut into blocks of a fixed length, each block gives one partial result, and partial results are merged in
+// order. Whether a tile's blocks are computed one after the other or on several threads, and whatever other sequences
+// are computed beside it, the arithmetic is the same.
 #include "attend.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -15,54 +17,49 @@ namespace {
 constexpr size_t kTileRows = 48;        // queries that share the reading of a block of keys and values; whole threes
 constexpr size_t kAloneWork = 1 << 17;  // multiply-adds that take less time than waking a second thread
 
-// The work as a grid: tiles of queries that read the same key-value head.
+// One sequence's work as a grid: tiles of queries that read the same key-value head.
 struct Grid {
-  const Attention& a;
+  const Attention* attention;
+  KvSegment segment;
+  size_t first_token;  // of the segment, among all
   size_t heads_per_group, tile_heads, tile_tokens;
-  size_t head_tiles, token_tiles, num_tiles;
-  size_t tile_rows, width, partial_floats;
+  size_t head_tiles, num_tiles;
+  size_t first_tile, first_item, num_blocks;  // its tiles and its items among all; blocks per tile, at most
 
-  explicit Grid(const Attention& attention) : a(attention) {
-    heads_per_group = a.num_heads / a.k.num_heads;
+  Grid(const Attention& a, const KvSegment& of, size_t token) : attention(&a), segment(of), first_token(token) {
+    heads_per_group = a.num_heads / a.shape.num_heads;
     tile_heads = std::min(heads_per_group, kTileRows);
     tile_tokens = std::max<size_t>(1, kTileRows / tile_heads);
     head_tiles = (heads_per_group + tile_heads - 1) / tile_heads;
-    token_tiles = (a.num_tokens + tile_tokens - 1) / tile_tokens;
-    num_tiles = a.k.num_heads * head_tiles * token_tiles;
-    width = round_up(a.v.width, 8);
-    tile_rows = tile_heads * std::min(tile_tokens, a.num_tokens);
-    partial_floats = round_up(tile_rows * (2 + width), 16);
+    num_tiles = a.shape.num_heads * head_tiles * ((segment.num_tokens + tile_tokens - 1) / tile_tokens);
+    first_tile = first_item = num_blocks = 0;
   }
 
-  Partial partial(float* memory) const {
-    return {memory + tile_rows * width, memory + tile_rows * (width + 1), memory};
-  }
+  size_t tile_rows() const { return tile_heads * std::min(tile_tokens, segment.num_tokens); }
+  size_t tile_token(size_t index) const { return index / (attention->shape.num_heads * head_tiles) * tile_tokens; }
+  size_t group(size_t index) const { return index / head_tiles % attention->shape.num_heads; }
+  size_t first_head(size_t index) const { return group(index) * heads_per_group + index % head_tiles * tile_heads; }
 
-  size_t first_token(size_t index) const { return index / (a.k.num_heads * head_tiles) * tile_tokens; }
-  size_t first_head(size_t index) const {
-    const size_t group = index % (a.k.num_heads * head_tiles) / head_tiles;
-    return group * heads_per_group + index % head_tiles * tile_heads;
+  // The segment's first place, as a head counts.
+  size_t start(size_t group) const {
+    return size_t(ptrdiff_t(segment.start) + segment.table->shift(attention->layer, group));
   }
 
   AttendTile tile(size_t index) const {
-    const size_t head = first_head(index), token = first_token(index), group = head / heads_per_group;
-    const size_t num_heads = std::min(tile_heads, (group + 1) * heads_per_group - head);
-    const size_t num_tokens = std::min(tile_tokens, a.num_tokens - token);
-    const size_t size = a.k.halves ? 2 : 4;
+    const Attention& a = *attention;
+    const size_t head = first_head(index), token = tile_token(index), own = group(index), width = a.shape.key_width;
+    const size_t num_heads = std::min(tile_heads, (own + 1) * heads_per_group - head);
+    const size_t num_tokens = std::min(tile_tokens, segment.num_tokens - token);
     AttendTile t{};
-    t.q = a.q + (token * a.num_heads + head) * a.k.width;
-    t.q_token_stride = a.num_heads * a.k.width;
-    t.q_head_stride = a.k.width;
+    t.q = a.q + ((first_token + token) * a.num_heads + head) * width;
+    t.q_token_stride = a.num_heads * width;
+    t.q_head_stride = width;
     t.num_rows = num_tokens * num_heads;
     t.num_heads = num_heads;
-    t.first_position = a.start + token;
-    t.k = static_cast<const char*>(a.k.data) + group * a.k.head_stride * size;
-    t.v = static_cast<const char*>(a.v.data) + group * a.v.head_stride * size;
-    t.k_stride = a.k.position_stride;
-    t.v_stride = a.v.position_stride;
-    t.halves = a.k.halves;
-    t.key_size = a.k.width;
-    t.value_size = a.v.width;
+    t.first_place = start(own) + token;
+    t.key_width = width;
+    t.value_width = a.shape.value_width;
+    t.joint = a.shape.joint;
     t.window = a.window;
     t.scale = a.scale;
     t.softcap = a.softcap;
@@ -70,29 +67,90 @@ struct Grid {
   }
 
   // Blocks that the tile's queries see.
-  size_t first_block(const AttendTile& t) const {
-    return a.window && t.first_position >= a.window ? (t.first_position - a.window + 1) / kAttendBlock : 0;
+  static size_t first_block(const AttendTile& t) {
+    return t.window && t.first_place >= t.window ? (t.first_place - t.window + 1) / kAttendBlock : 0;
   }
-  size_t end_block(const AttendTile& t) const {
-    return (t.first_position + t.num_rows / t.num_heads - 1) / kAttendBlock + 1;
+  static size_t end_block(const AttendTile& t) {
+    return (t.first_place + t.num_rows / t.num_heads - 1) / kAttendBlock + 1;
   }
 
-  // Blocks to have room for. One token will be followed by others until the cache is full: with room for the last of
-  // them, a growing context allocates nothing.
-  size_t most_blocks() const {
-    const size_t end = a.num_tokens == 1 ? std::min(a.k.capacity, a.v.capacity) : a.start + a.num_tokens;
-    const size_t seen = a.window ? std::min(end, a.window + a.num_tokens) : end;
-    return seen / kAttendBlock + 2;  // the first and the last may be cut
+  // A block's pages. Past the last page of a head it is repeated: nothing there is seen.
+  void find_pages(size_t index, size_t block, KvPage* pages) const {
+    const KvTable& table = *segment.table;
+    const size_t layer = attention->layer, head = group(index), last = table.num_pages(layer, head) - 1;
+    for (size_t i = 0; i < kAttendPages; ++i)
+      pages[i] = table.page(layer, head, std::min(block * kAttendPages + i, last));
+  }
+
+  // Of places up to `end`: what any of its queries sees, and the blocks that a tile sees, at most.
+  size_t places_seen(size_t end) const {
+    return attention->window ? std::min(end, attention->window + segment.num_tokens) : end;
+  }
+  size_t blocks_seen(size_t end) const {
+    const size_t all = (end - 1) / kAttendBlock + 1, window = attention->window;
+    return window ? std::min(all, (window + tile_tokens) / kAttendBlock + 2) : all;  // the first and the last are cut
+  }
+  size_t last_place() const {
+    size_t last = 0;
+    for (size_t head = 0; head < attention->shape.num_heads; ++head) last = std::max(last, start(head));
+    return last + segment.num_tokens;
+  }
+
+  size_t work() const {
+    const KvShape& shape = attention->shape;
+    return segment.num_tokens * attention->num_heads * (shape.key_width + shape.value_width) *
+           places_seen(last_place());
+  }
+};
+
+// All sequences' tiles. A tile and one of its blocks are an item.
+struct Work {
+  const Attention& attention;
+  std::span<Grid> grids;
+  size_t num_tiles = 0, num_items = 0, work = 0;
+  size_t width, partial_floats;
+
+  Work(const Attention& a, std::span<Grid> room) : attention(a), grids(room) {
+    size_t token = 0, rows = 0;
+    for (size_t i = 0; i < grids.size(); token += a.segments[i++].num_tokens) {
+      Grid& grid = *new (&grids[i]) Grid(a, a.segments[i], token);
+      grid.first_tile = num_tiles;
+      grid.first_item = num_items;
+      grid.num_blocks = grid.blocks_seen(grid.last_place());
+      num_tiles += grid.num_tiles;
+      num_items += grid.num_tiles * grid.num_blocks;
+      work += grid.work();
+      rows = std::max(rows, grid.tile_rows());
+    }
+    width = round_up(a.shape.value_width, 8);
+    partial_floats = round_up(rows * (2 + width), 16);
+    tile_rows = rows;
+  }
+
+  // Items to have room for. A context of one token after the other grows: with room for the next power of two, or for
+  // what its table holds, it seldom allocates.
+  size_t most_items() const {
+    size_t most = 0;
+    for (const Grid& grid : grids)
+      most +=
+          grid.num_tiles * std::bit_ceil(std::max(grid.num_blocks, grid.blocks_seen(grid.segment.table->num_places())));
+    return most;
+  }
+  size_t tile_rows;
+
+  const Grid& grid_of_tile(size_t tile) const {
+    return *(std::ranges::upper_bound(grids, tile, {}, &Grid::first_tile) - 1);
+  }
+  const Grid& grid_of_item(size_t item) const {
+    return *(std::ranges::upper_bound(grids, item, {}, &Grid::first_item) - 1);
+  }
+
+  Partial partial(float* memory) const {
+    return {memory + tile_rows * width, memory + tile_rows * (width + 1), memory};
   }
 
   // Floats that a thread needs: scratch, a total and a part of it.
   size_t room() const { return round_up(kAttendScratch + 2 * partial_floats, 16); }
-
-  // Multiply-adds, at most.
-  size_t work() const {
-    const size_t end = a.start + a.num_tokens, seen = a.window ? std::min(a.window + a.num_tokens, end) : end;
-    return a.num_tokens * a.num_heads * seen * (a.k.width + a.v.width);
-  }
 };
 
 void clear(const Partial& total, size_t num_rows, size_t width) {
@@ -101,11 +159,12 @@ void clear(const Partial& total, size_t num_rows, size_t width) {
   std::fill_n(total.values, num_rows * width, 0.0f);
 }
 
-void finish(const Grid& grid, size_t index, const Partial& total, float* out) {
-  const Attention& a = grid.a;
+void finish(const Work& work, const Grid& grid, size_t index, const Partial& total, float* out) {
+  const Attention& a = work.attention;
   const AttendTile t = grid.tile(index);
   for (size_t r = 0; r < t.num_rows; ++r) {
-    const size_t token = grid.first_token(index) + r / t.num_heads, head = grid.first_head(index) + r % t.num_heads;
+    const size_t token = grid.first_token + grid.tile_token(index) + r / t.num_heads;
+    const size_t head = grid.first_head(index) + r % t.num_heads;
     float factor = 1.0f, sum = total.sum[r];
     if (a.sinks) {
       const float top = std::max(total.top[r], a.sinks[head]);
@@ -113,47 +172,70 @@ void finish(const Grid& grid, size_t index, const Partial& total, float* out) {
       sum = sum * factor + std::exp(a.sinks[head] - top);
     }
     factor /= sum;
-    float* to = out + (token * a.num_heads + head) * a.v.width;
-    for (size_t d = 0; d < a.v.width; ++d) to[d] = total.values[r * grid.width + d] * factor;
+    float* to = out + (token * a.num_heads + head) * t.value_width;
+    for (size_t d = 0; d < t.value_width; ++d) to[d] = total.values[r * work.width + d] * factor;
   }
 }
 
-// Few queries over many positions: blocks are shared out too.
-void attend_by_blocks(const Context& context, const Grid& grid, std::span<float> scratch, std::span<float> partials,
+void attend_item(const Context& context, const Grid& grid, size_t item, float* scratch, const Partial& out) {
+  const size_t index = item / grid.num_blocks;
+  const AttendTile tile = grid.tile(index);
+  const size_t block = Grid::first_block(tile) + item % grid.num_blocks, end = Grid::end_block(tile);
+  if (block >= end) return;
+  KvPage pages[kAttendPages], ahead[kAttendPages];
+  grid.find_pages(index, block, pages);
+  if (block + 1 < end) grid.find_pages(index, block + 1, ahead);
+  context.kernels->attend_block(tile, block, pages, block + 1 < end ? ahead : nullptr, scratch, out);
+}
+
+// Few queries over many places: blocks are shared out too.
+void attend_by_blocks(const Context& context, const Work& work, std::span<float> scratch, std::span<float> partials,
                       float* out) {
-  const size_t first = grid.first_block(grid.tile(0)), end = grid.end_block(grid.tile(grid.num_tiles - 1));
-  const size_t num_blocks = end - first;
-  const auto partial = [&](size_t index) { return grid.partial(partials.data() + index * grid.partial_floats); };
-  const auto attend = [&](size_t begin, size_t last, unsigned worker) {
-    for (size_t i = begin; i < last; ++i)
-      context.kernels->attend_block(grid.tile(i / num_blocks), first + i % num_blocks,
-                                    scratch.data() + worker * grid.room(), partial(i));
-  };
-  Pool::shared().run(grid.num_tiles * num_blocks, 1, context.threads, attend);
-  const Partial total = grid.partial(scratch.data() + kAttendScratch);
-  for (size_t i = 0; i < grid.num_tiles; ++i) {
-    const size_t num_rows = grid.tile(i).num_rows;
-    clear(total, num_rows, grid.width);
-    for (size_t block = 0; block < num_blocks; ++block)
-      context.kernels->merge(total, partial(i * num_blocks + block), num_rows, grid.width);
-    finish(grid, i, total, out);
-  }
+  const auto partial = [&](size_t item) { return work.partial(partials.data() + item * work.partial_floats); };
+  Pool::shared().run(work.num_items, 1, context.threads, [&](size_t begin, size_t last, unsigned worker) {
+    for (size_t i = begin; i < last; ++i) {
+      const Grid& grid = work.grid_of_item(i);
+      attend_item(context, grid, i - grid.first_item, scratch.data() + worker * work.room(), partial(i));
+    }
+  });
+  const Partial total = work.partial(scratch.data() + kAttendScratch);
+  for (const Grid& grid : work.grids)
+    for (size_t index = 0; index < grid.num_tiles; ++index) {
+      const AttendTile tile = grid.tile(index);
+      const size_t first = grid.first_item + index * grid.num_blocks;
+      const size_t num_blocks = Grid::end_block(tile) - Grid::first_block(tile);
+      clear(total, tile.num_rows, work.width);
+      for (size_t block = 0; block < num_blocks; ++block)
+        context.kernels->merge(total, partial(first + block), tile.num_rows, work.width);
+      finish(work, grid, index, total, out);
+    }
 }
 
-void attend_by_tiles(const Context& context, const Grid& grid, unsigned threads, std::span<float> scratch, float* out) {
-  Pool::shared().run(grid.num_tiles, 1, threads, Claims::single, [&](size_t begin, size_t last, unsigned worker) {
-    float* own = scratch.data() + worker * grid.room();
-    const Partial total = grid.partial(own + kAttendScratch);
-    const Partial part = grid.partial(own + kAttendScratch + grid.partial_floats);
+void attend_tile(const Context& context, const Work& work, const Grid& grid, size_t index, float* own, float* out) {
+  const Partial total = work.partial(own + kAttendScratch);
+  const Partial part = work.partial(own + kAttendScratch + work.partial_floats);
+  const AttendTile tile = grid.tile(index);
+  const size_t end = Grid::end_block(tile);
+  KvPage pages[2][kAttendPages];  // of the block and of the next
+  size_t block = Grid::first_block(tile);
+  grid.find_pages(index, block, pages[block % 2]);
+  clear(total, tile.num_rows, work.width);
+  for (; block < end; ++block) {
+    const bool has_next = block + 1 < end;
+    if (has_next) grid.find_pages(index, block + 1, pages[(block + 1) % 2]);
+    context.kernels->attend_block(tile, block, pages[block % 2], has_next ? pages[(block + 1) % 2] : nullptr, own,
+                                  part);
+    context.kernels->merge(total, part, tile.num_rows, work.width);
+  }
+  finish(work, grid, index, total, out);
+}
+
+void attend_by_tiles(const Context& context, const Work& work, unsigned threads, std::span<float> scratch, float* out) {
+  Pool::shared().run(work.num_tiles, 1, threads, Claims::single, [&](size_t begin, size_t last, unsigned worker) {
     for (size_t i = begin; i < last; ++i) {
-      const size_t index = grid.num_tiles - 1 - i;  // late tokens first: they see the most
-      const AttendTile tile = grid.tile(index);
-      clear(total, tile.num_rows, grid.width);
-      for (size_t block = grid.first_block(tile); block < grid.end_block(tile); ++block) {
-        context.kernels->attend_block(tile, block, own, part);
-        context.kernels->merge(total, part, tile.num_rows, grid.width);
-      }
-      finish(grid, index, total, out);
+      const size_t tile = work.num_tiles - 1 - i;  // late tokens first: they see the most
+      const Grid& grid = work.grid_of_tile(tile);
+      attend_tile(context, work, grid, tile - grid.first_tile, scratch.data() + worker * work.room(), out);
     }
   });
 }
@@ -161,19 +243,18 @@ void attend_by_tiles(const Context& context, const Grid& grid, unsigned threads,
 }  // namespace
 
 void attend(const Context& context, const Attention& attention, float* out) {
-  if (attention.num_tokens == 0 || attention.num_heads == 0) return;
-  Workspace work;
-  const Grid grid(attention);
+  if (attention.segments.empty() || attention.num_heads == 0) return;
+  Workspace memory;
+  const Work work(attention, memory.take<Grid>(attention.segments.size()));
   // Taken whether this call needs them or not: a deeper one may.
-  const bool few_tiles = context.threads > 1 && grid.num_tiles < 4 * size_t(context.threads);
-  const std::span<float> scratch = work.take<float>(context.threads * grid.room());
-  const std::span<float> partials =
-      work.take<float>(few_tiles ? grid.num_tiles * grid.most_blocks() * grid.partial_floats : 0);
-  const bool alone = grid.work() < kAloneWork;
+  const bool few_tiles = context.threads > 1 && work.num_tiles < 4 * size_t(context.threads);
+  const std::span<float> scratch = memory.take<float>(context.threads * work.room());
+  const std::span<float> partials = memory.take<float>(few_tiles ? work.most_items() * work.partial_floats : 0);
+  const bool alone = work.work < kAloneWork;
   if (few_tiles && !alone)
-    attend_by_blocks(context, grid, scratch, partials, out);
+    attend_by_blocks(context, work, scratch, partials, out);
   else
-    attend_by_tiles(context, grid, alone ? 1 : context.threads, scratch, out);
+    attend_by_tiles(context, work, alone ? 1 : context.threads, scratch, out);
 }
 
 }  // namespace apportion

@@ -1,28 +1,23 @@
-// Causal attention over a cache of keys and values.
+// Causal attention over the pages of sequences.
 #pragma once
 
 #include "context.h"
+#include "kv_pages.h"
 
 namespace apportion {
 
-// A cache [heads, capacity, width] as a strided view, in numbers.
-struct CacheView {
-  const void* data;
-  bool halves;
-  size_t num_heads, capacity, width;
-  size_t head_stride, position_stride;
-};
-
 struct Attention {
-  const float* q;  // [T, A, D]
-  size_t num_tokens, num_heads;
-  CacheView k, v;
-  size_t start, window;
+  const float* q;  // [T, A, D], of all segments' tokens one after the other
+  size_t num_heads;
+  size_t layer;
+  KvShape shape;
+  size_t window;
   float scale, softcap;
   const float* sinks;  // [A] or null
+  std::span<const KvSegment> segments;
 };
 
-// -> out [T, A, Dv]
+// -> out [T, A, Dv]. Each token sees the live places of its own table, up to its own.
 void attend(const Context& context, const Attention& attention, float* out);
 
 }  // namespace apportion

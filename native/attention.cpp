@@ -1,15 +1,15 @@
-// Attention of a tile of queries over one block of 128 positions, as a partial result.
+// Attention of a tile of queries over one block of 128 places, as a partial result.
 //
-// Keys and values are read where they lie, row by row, halves converted on the way:
+// Keys and values are read where they lie, page by page and row by row, codes converted on the way:
 //
-//            d: 0 .. 7   8 .. 15                          position p:   v v v v | v v v v |     d in the lanes
-//   query    | q q .. | q q .. |                          position p+1: v v v v | v v v v |
-//     x          x        x         8 sums for each                       x share     ..       one sum for each
-//   position | k k .. | k k .. |    query and position    query:        + + + + | + + + + |    query and d
+//         d: 0 .. 7   8 .. 15                       place p:     v v v v | v v v v |     d in the lanes
+//   query | q q .. | q q .. |                       place p + 1: v v v v | v v v v |
+//     x       x        x         8 sums for each                   x share     ..       one sum for each
+//   place | k k .. | k k .. |    query and place    query:       + + + + | + + + + |    query and d
 //
 // Scores: lane i adds up dimensions i, i + 8, .. in order, then the lanes are added in the fixed order of `sum`.
-// Values: each dimension adds up the positions in order. So a row's arithmetic depends on its own position only: not on
-// the tile around it, nor on how many rows and positions are computed at once.
+// Values: each dimension adds up the places in order. So a row's arithmetic depends on its own place only: not on the
+// tile around it, nor on how many rows and places are computed at once, nor on how pages follow one another.
 //
 // Memory never rests: it is asked for the block's values while scores are computed, and for the next block's keys while
 // values are.
@@ -32,43 +32,64 @@ F8 load8(const uint16_t* p) { return F8::load_half(p); }
 F8 load_few(const float* p, size_t count) { return load_some(p, count); }
 F8 load_few(const uint16_t* p, size_t count) { return load_half_some(p, count); }
 
-// Keys or values of a block; `row(p)` is that of its place p.
+// Rows of a page, in a codec that stores numbers one by one; `width` numbers from row to row.
 template <class Number>
 struct Rows {
-  const Number* first;
-  size_t stride, size;
+  using Row = const Number*;
 
-  const Number* row(size_t place) const { return first + place * stride; }
+  Rows(const uint8_t* rows, size_t width) : first(reinterpret_cast<const Number*>(rows)), stride(width) {}
 
-  bool contiguous() const { return stride == size; }
+  Row row(size_t place) const { return first + place * stride; }
+  static F8 load(Row row, size_t d) { return load8(row + d); }
+  static F8 load_few(Row row, size_t d, size_t count) { return APPORTION_ISA::load_few(row + d, count); }
+  static constexpr size_t nbytes(size_t numbers) { return numbers * sizeof(Number); }
 
-  // Asks memory for `count` numbers, where the rows lie one after the other.
-  void prefetch(size_t number, size_t count) const {
-    const char* bytes = reinterpret_cast<const char*>(first + number);
-    for (size_t i = 0; i < count * sizeof(Number); i += 64) __builtin_prefetch(bytes + i);
+  Row first;
+  size_t stride;
+};
+
+// Calls body(Rows, begin, end) for runs of a block's pages in one codec, as far as they hold places that are seen.
+template <class Body>
+void for_runs(const KvPage* pages, size_t begin, size_t last, Body&& body) {
+  for (size_t end; begin < last; begin = end) {
+    for (end = begin + 1; end < last && pages[end].codec == pages[begin].codec;) ++end;
+    switch (pages[begin].codec) {
+      case KvCodec::f32: body(std::type_identity<Rows<float>>(), begin, end); break;
+      case KvCodec::f16: body(std::type_identity<Rows<uint16_t>>(), begin, end); break;
+    }
   }
-};
+}
 
-// In place of rows to ask for: many queries compute longer on a block than memory takes, and asking costs time too.
-struct Nothing {
-  void prefetch(size_t, size_t) const {}
-};
+// Asks memory for what will be read next, as if it lay in the codec at hand. Many queries compute longer on a block
+// than memory takes, and asking costs time too: then there is nothing to ask for.
+template <bool Asks>
+void prefetch(const uint8_t* first, size_t nbytes) {
+  if constexpr (Asks)
+    for (size_t i = 0; i < nbytes; i += 64) __builtin_prefetch(first + i);
+}
 
 constexpr size_t kFewRows = 4;  // queries that wait for memory
 
-// Places low .. end - 1 of the block.
+// Places low .. end - 1 of the block, or of a page.
 struct Places {
   size_t low, end;
 
   bool empty() const { return low >= end; }
 };
 
-// What a row sees of the block whose first position is `first`.
+// What a row sees of the block whose first place is `first`.
 Places places_seen(const AttendTile& tile, size_t row, size_t first) {
-  const size_t position = tile.first_position + row / tile.num_heads;
-  const size_t lowest = tile.window && position >= tile.window ? position - tile.window + 1 : 0;
+  const size_t place = tile.first_place + row / tile.num_heads;
+  const size_t lowest = tile.window && place >= tile.window ? place - tile.window + 1 : 0;
   return {lowest > first ? std::min(lowest - first, kBlock) : 0,
-          position >= first ? std::min(position - first + 1, kBlock) : 0};
+          place >= first ? std::min(place - first + 1, kBlock) : 0};
+}
+
+// The part of a block's places that lies in one of its pages, counted from the page's first.
+Places of_page(Places places, size_t page) {
+  const size_t first = page * kPageTokens;
+  return {std::clamp(places.low, first, first + kPageTokens) - first,
+          std::clamp(places.end, first, first + kPageTokens) - first};
 }
 
 // What any of the rows sees (and perhaps places between), and what all see.
@@ -86,11 +107,6 @@ Places common(const Places (&seen)[R], Places any) {
   for (const Places& one : seen) all = {std::max(all.low, one.low), std::min(all.end, one.end)};
   all.low = std::min(all.low, any.end);
   return {all.low, std::max(all.low, all.end)};
-}
-
-// Does any row see a block after the one whose first position is `first`?
-bool seen_after(const AttendTile& tile, size_t first) {
-  return tile.first_position + (tile.num_rows - 1) / tile.num_heads >= first + kBlock;
 }
 
 const float* query_of(const AttendTile& tile, size_t row) {
@@ -117,9 +133,10 @@ void store_sums(const F8 (&sums)[R][C], float* scores) {
 }
 
 // scores[r][place] = q[r] . key, for R rows and C places at a time as long as C are left; returns the next place.
-// The block's values, `ahead`, are asked for at the pace of the scores.
-template <int R, int C, class Number, class Ahead>
-size_t score_places(const float* const* q, const Rows<Number>& keys, const Ahead& ahead, Places places, float* scores) {
+// What is ahead is asked for at the pace of the scores.
+template <int R, int C, bool Asks, class Rows>
+size_t score_places(const float* const* q, const Rows& keys, size_t width, const uint8_t* ahead, Places places,
+                    float* scores) {
   size_t p = places.low;
   for (; p + C <= places.end; p += C) {
     F8 sums[R][C];
@@ -134,20 +151,36 @@ size_t score_places(const float* const* q, const Rows<Number>& keys, const Ahead
       }
     };
     size_t d = 0;
-    for (; d + 8 <= keys.size; d += 8) {
-      ahead.prefetch(p * keys.size + C * d, 8 * C);
-      step([d](const float* x) { return F8::load(x + d); }, [d](const Number* x) { return load8(x + d); });
+    for (; d + 8 <= width; d += 8) {
+      prefetch<Asks>(ahead + Rows::nbytes(p * width + C * d), Rows::nbytes(8 * C));
+      step([d](const float* x) { return F8::load(x + d); }, [d](auto x) { return Rows::load(x, d); });
     }
-    if (const size_t rest = keys.size - d)
-      step([=](const float* x) { return load_some(x + d, rest); },
-           [=](const Number* x) { return load_few(x + d, rest); });
+    if (const size_t rest = width - d)
+      step([=](const float* x) { return load_some(x + d, rest); }, [=](auto x) { return Rows::load_few(x, d, rest); });
     store_sums(sums, scores + p);
   }
   return p;
 }
 
+// The scores of a page's places; its values are asked for.
+template <int R, bool Asks, class Rows>
+void score_page(const AttendTile& tile, const float* const* q, const KvPage& page, Places places, float* scores) {
+  constexpr int kWide = R == 1 ? 8 : R == 4 ? 2 : 4;
+  const Rows keys(page.keys, tile.key_width);
+  const size_t rest = score_places<R, kWide, Asks>(q, keys, tile.key_width, page.values, places, scores);
+  score_places<R, 1, false>(q, keys, tile.key_width, page.values, {rest, places.end}, scores);
+}
+
+bool is_live(const KvPage& page, size_t place) { return page.live >> place & 1; }
+
+void hide_dead(const KvPage* pages, Places seen, float* scores) {
+  for (size_t p = seen.low; p < seen.end; ++p)
+    if (!is_live(pages[p / kPageTokens], p % kPageTokens)) scores[p] = kMinusInfinity;
+}
+
 // One row's scores become shares relative to exp(top); those of hidden places are not touched.
-void softmax_row(const AttendTile& tile, Places seen, float* scores, float& top, float& total) {
+void softmax_row(const AttendTile& tile, const KvPage* pages, bool all_live, Places seen, float* scores, float& top,
+                 float& total) {
   const size_t begin = seen.low / 8 * 8, end = round_up(seen.end, 8);
   for (size_t p = begin; p < end; p += 8) {
     F8 s = F8::load(scores + p) * F8::all(tile.scale);
@@ -156,9 +189,11 @@ void softmax_row(const AttendTile& tile, Places seen, float* scores, float& top,
   }
   std::fill(scores + begin, scores + seen.low, kMinusInfinity);
   std::fill(scores + seen.end, scores + end, kMinusInfinity);
+  if (!all_live) hide_dead(pages, seen, scores);
   F8 best = F8::all(kMinusInfinity);
   for (size_t p = begin; p < end; p += 8) best = max(best, F8::load(scores + p));
   top = largest(best);
+  if (!all_live && top == kMinusInfinity) return;  // nothing seen
   F8 sums = F8::all(0);
   for (size_t p = begin; p < end; p += 8) {
     const F8 share = exp(F8::load(scores + p) - F8::all(top));
@@ -168,84 +203,134 @@ void softmax_row(const AttendTile& tile, Places seen, float* scores, float& top,
   total = sum(sums);
 }
 
+// What the sums of values go through: pages of a block in one codec. `ahead` are the pages after those.
+struct Run {
+  const KvPage *pages, *ahead;
+  size_t begin, end;
+  size_t row_width;  // numbers from row to row
+  bool is_first;     // otherwise sums go on from what the block's pages before gave
+};
+
 // R rows' sums over the places that each sees: share * value, C vectors side by side.
-template <int R, int C, class Load>
-void weigh_columns(const float* shares, const Places (&seen)[R], Load load, float* values, size_t width) {
+template <int R, int C, class Rows, class Load>
+void weigh_columns(const float* shares, const Places (&seen)[R], const Run& run, Load load, float* values,
+                   size_t width) {
   F8 sums[R][C];
-  for (auto& row : sums)
-    for (F8& s : row) s = F8::all(0);
-  const auto share = [shares](int r, size_t p) { return F8::all(shares[size_t(r) * kBlock + p]); };
-  // The fewer, shares or values, stay in registers while the others pass.
-  const auto step = [&](size_t p, auto sees) {
-    constexpr int kFew = std::min(R, C), kMany = std::max(R, C);
-    F8 kept[kFew];
-    for (int i = 0; i < kFew; ++i) kept[i] = R < C ? share(i, p) : load(p, i);
-    for (int j = 0; j < kMany; ++j) {
-      const F8 passing = R < C ? load(p, j) : share(j, p);
-      for (int i = 0; i < kFew; ++i) {
-        const int r = R < C ? i : j, c = R < C ? j : i;
-        if (sees(r)) sums[r][c] = fma(kept[i], passing, sums[r][c]);
-      }
-    }
-  };
+  for (int r = 0; r < R; ++r)
+    for (int c = 0; c < C; ++c)
+      sums[r][c] = run.is_first ? F8::all(0) : F8::load(values + size_t(r) * width + size_t(8 * c));
   const Places any = united(seen), all = common(seen, any);
-  const auto some_see = [&](size_t p) { step(p, [&](int r) { return seen[r].low <= p && p < seen[r].end; }); };
-  for (size_t p = any.low; p < all.low; ++p) some_see(p);
-  for (size_t p = all.low; p < all.end; ++p) step(p, [](int) { return true; });
-  for (size_t p = all.end; p < any.end; ++p) some_see(p);
+  for (size_t page = run.begin; page < run.end; ++page) {
+    const Rows rows(run.pages[page].values, run.row_width);
+    const float* const own = shares + page * kPageTokens;
+    const auto share = [own](int r, size_t p) { return F8::all(own[size_t(r) * kBlock + p]); };
+    // The fewer, shares or values, stay in registers while the others pass.
+    const auto step = [&](size_t p, auto sees) {
+      constexpr int kFew = std::min(R, C), kMany = std::max(R, C);
+      F8 kept[kFew];
+      for (int i = 0; i < kFew; ++i) kept[i] = R < C ? share(i, p) : load(rows, page, p, i);
+      for (int j = 0; j < kMany; ++j) {
+        const F8 passing = R < C ? load(rows, page, p, j) : share(j, p);
+        for (int i = 0; i < kFew; ++i) {
+          const int r = R < C ? i : j, c = R < C ? j : i;
+          if (sees(r)) sums[r][c] = fma(kept[i], passing, sums[r][c]);
+        }
+      }
+    };
+    const Places some = of_page(any, page), whole = of_page(all, page);
+    const auto some_see = [&](size_t p) {
+      const size_t place = page * kPageTokens + p;
+      step(p, [&](int r) { return seen[r].low <= place && place < seen[r].end; });
+    };
+    if (run.pages[page].live != kAllLive) {
+      for (size_t p = some.low; p < some.end; ++p)
+        if (is_live(run.pages[page], p)) some_see(p);
+      continue;
+    }
+    for (size_t p = some.low; p < whole.low; ++p) some_see(p);
+    for (size_t p = whole.low; p < whole.end; ++p) step(p, [](int) { return true; });
+    for (size_t p = std::max(some.low, whole.end); p < some.end; ++p) some_see(p);
+  }
   for (int r = 0; r < R; ++r)
     for (int c = 0; c < C; ++c) sums[r][c].store(values + size_t(r) * width + size_t(8 * c));
 }
 
-// The keys of the block after this, `ahead`, are asked for at the pace of the sums.
-template <int R, class Number, class Ahead>
-void weigh(const float* shares, const Places (&seen)[R], const Rows<Number>& rows, const Ahead& ahead, float* values,
+// The keys of the pages ahead are asked for at the pace of the sums.
+template <int R, bool Asks, class Rows>
+void weigh(const float* shares, const Places (&seen)[R], const Run& run, size_t value_width, float* values,
            size_t width) {
   constexpr int kWide = R == 1 ? 8 : R == 4 ? 2 : 4;
   size_t d = 0;
-  const auto whole = [&](size_t p, int c) {
-    if (c == 0) ahead.prefetch(d * kBlock + p * 8 * kWide, 8 * kWide);
-    return load8(rows.row(p) + d + size_t(8 * c));
+  const auto whole = [&](const Rows& rows, size_t page, size_t p, int c) {
+    if (c == 0)
+      prefetch<Asks>(run.ahead[page].keys + Rows::nbytes(d * kPageTokens + p * 8 * kWide), Rows::nbytes(8 * kWide));
+    return Rows::load(rows.row(p), d + size_t(8 * c));
   };
-  for (; d + 8 * kWide <= rows.size; d += 8 * kWide) weigh_columns<R, kWide>(shares, seen, whole, values + d, width);
-  for (; d + 8 <= rows.size; d += 8) weigh_columns<R, 1>(shares, seen, whole, values + d, width);
-  if (const size_t rest = rows.size - d)
-    weigh_columns<R, 1>(
-        shares, seen, [&](size_t p, int) { return load_few(rows.row(p) + d, rest); }, values + d, width);
+  for (; d + 8 * kWide <= value_width; d += 8 * kWide)
+    weigh_columns<R, kWide, Rows>(shares, seen, run, whole, values + d, width);
+  for (; d + 8 <= value_width; d += 8) weigh_columns<R, 1, Rows>(shares, seen, run, whole, values + d, width);
+  if (const size_t rest = value_width - d)
+    weigh_columns<R, 1, Rows>(
+        shares, seen, run,
+        [&](const Rows& rows, size_t, size_t p, int) { return Rows::load_few(rows.row(p), d, rest); }, values + d,
+        width);
 }
 
-template <int R, class Number>
-void attend_rows(const AttendTile& tile, size_t row, size_t first, float* scores, const Partial& out) {
-  const size_t width = round_up(tile.value_size, 8);
-  const Rows<Number> keys{static_cast<const Number*>(tile.k) + first * tile.k_stride, tile.k_stride, tile.key_size};
-  const Rows<Number> rows{static_cast<const Number*>(tile.v) + first * tile.v_stride, tile.v_stride, tile.value_size};
+// What the rows of a tile read.
+struct Reading {
+  const AttendTile& tile;
+  size_t first;  // place of the block
+  const KvPage *pages, *ahead;
+};
+
+template <int R, bool Asks>
+void attend_seen(const Reading& from, const float* const* q, const Places (&seen)[R], size_t row, float* scores,
+                 const Partial& out) {
+  const AttendTile& tile = from.tile;
+  const size_t width = round_up(tile.value_width, 8);
+  const Places any = united(seen);
+  const size_t begin = any.low / kPageTokens, end = (any.end - 1) / kPageTokens + 1;
+  bool all_live = true;
+  for (size_t page = begin; page < end; ++page) all_live = all_live && from.pages[page].live == kAllLive;
+  for_runs(from.pages, begin, end, [&]<class Rows>(std::type_identity<Rows>, size_t first, size_t last) {
+    for (size_t page = first; page < last; ++page)
+      score_page<R, Asks, Rows>(tile, q, from.pages[page], of_page(any, page), scores + page * kPageTokens);
+  });
+  for (size_t r = 0; r < R; ++r)
+    if (!seen[r].empty())
+      softmax_row(tile, from.pages, all_live, seen[r], scores + r * kBlock, out.top[row + r], out.sum[row + r]);
+  for_runs(from.pages, begin, end, [&]<class Rows>(std::type_identity<Rows>, size_t first, size_t last) {
+    const Run run{from.pages, from.ahead, first, last, tile.joint ? tile.key_width : tile.value_width, first == begin};
+    weigh<R, Asks, Rows>(scores, seen, run, tile.value_width, out.values + row * width, width);
+  });
+}
+
+template <int R>
+void attend_rows(const Reading& from, size_t row, float* scores, const Partial& out) {
   const float* q[R];
   Places seen[R];
   for (size_t r = 0; r < R; ++r) {
-    q[r] = query_of(tile, row + r);
-    seen[r] = places_seen(tile, row + r, first);
+    q[r] = query_of(from.tile, row + r);
+    seen[r] = places_seen(from.tile, row + r, from.first);
     out.top[row + r] = kMinusInfinity;
     out.sum[row + r] = 0;
   }
-  const Places any = united(seen);
-  if (any.empty()) return;
-  const auto attend = [&](const auto& values_ahead, const auto& keys_ahead) {
-    const size_t rest = score_places<R, R == 1 ? 8 : R == 4 ? 2 : 4>(q, keys, values_ahead, any, scores);
-    score_places<R, 1>(q, keys, Nothing(), {rest, any.end}, scores);
-    for (size_t r = 0; r < R; ++r)
-      if (!seen[r].empty()) softmax_row(tile, seen[r], scores + r * kBlock, out.top[row + r], out.sum[row + r]);
-    weigh(scores, seen, rows, keys_ahead, out.values + row * width, width);
-  };
-  if (tile.num_rows > kFewRows || !keys.contiguous() || !rows.contiguous()) return attend(Nothing(), Nothing());
-  // Past the last block that is seen, the block's own keys: they are there already.
-  attend(rows, Rows<Number>{keys.row(seen_after(tile, first) ? kBlock : 0), keys.stride, keys.size});
+  if (united(seen).empty()) return;
+  if (from.tile.num_rows > kFewRows || from.tile.joint)
+    attend_seen<R, false>(from, q, seen, row, scores, out);
+  else
+    attend_seen<R, true>(from, q, seen, row, scores, out);
 }
 
-template <class Number>
-void attend_tile(const AttendTile& tile, size_t first, float* scores, const Partial& out) {
+}  // namespace
+
+void attend_block(const AttendTile& tile, size_t block, const KvPage* pages, const KvPage* ahead, float* scratch,
+                  const Partial& out) {
+  // Past the last block that is seen, the block's own keys are asked for: they are there already.
+  const Reading from{tile, block * kBlock, pages, ahead ? ahead : pages};
   for (size_t row = 0; row < tile.num_rows;) {
     const auto attend = [&]<int R>(std::integral_constant<int, R>) {
-      attend_rows<R, Number>(tile, row, first, scores, out);
+      attend_rows<R>(from, row, scratch, out);
       row += R;
     };
     switch (tile.num_rows - row) {
@@ -255,13 +340,6 @@ void attend_tile(const AttendTile& tile, size_t first, float* scores, const Part
       default: attend(std::integral_constant<int, 3>()); break;
     }
   }
-}
-
-}  // namespace
-
-void attend_block(const AttendTile& tile, size_t block, float* scratch, const Partial& out) {
-  tile.halves ? attend_tile<uint16_t>(tile, block * kBlock, scratch, out)
-              : attend_tile<float>(tile, block * kBlock, scratch, out);
 }
 
 void merge(const Partial& total, const Partial& part, size_t num_rows, size_t width) {

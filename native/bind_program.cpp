@@ -6,10 +6,10 @@
 #include <nanobind/stl/vector.h>
 
 #include <chrono>
-#include <limits>
 
 #include "arguments.h"
 #include "bind_expert_table.h"
+#include "bind_kv.h"
 #include "cpu.h"
 #include "program.h"
 #include "project.h"
@@ -20,37 +20,6 @@ namespace nb = nanobind;
 namespace apportion {
 
 namespace {
-
-// The keys and values of all layers, checked once.
-class KvMemory {
- public:
-  KvMemory(const nb::sequence& keys, const nb::sequence& values) {
-    for (const nb::handle array : keys)
-      keys_.push_back(std::make_unique<View>(array, "keys", kCacheTypes, Access::write));
-    for (const nb::handle array : values)
-      values_.push_back(std::make_unique<View>(array, "values", kCacheTypes, Access::write));
-    require(keys_.size() == values_.size(), "keys and values differ in layers");
-    for (size_t i = 0; i < keys_.size(); ++i) add_layer({cache_of(*keys_[i]), cache_of(*values_[i])});
-  }
-
-  KvMemory(const KvMemory&) = delete;
-  KvMemory& operator=(const KvMemory&) = delete;
-
-  std::span<const LayerCache> caches() const { return caches_; }
-  size_t capacity() const { return capacity_; }
-
- private:
-  void add_layer(const LayerCache& cache) {
-    require(cache.keys.halves == cache.values.halves, "keys and values must have one type");
-    require(cache.keys.num_heads == cache.values.num_heads, "keys and values differ in heads");
-    caches_.push_back(cache);
-    capacity_ = std::min({capacity_, cache.keys.capacity, cache.values.capacity});
-  }
-
-  std::vector<std::unique_ptr<View>> keys_, values_;
-  std::vector<LayerCache> caches_;
-  size_t capacity_ = std::numeric_limits<size_t>::max();
-};
 
 // (data, ggml type, shape, bias or None)
 using Weight = nb::tuple;
@@ -160,21 +129,23 @@ class Recorder {
     require(rotary < pairs_.size() && rotated_from + 2 * pairs_[rotary] <= head_dim,
             "inv_freq has more frequencies than a head has pairs");
     const float* sink_logits = sinks.is_none() ? nullptr : floats(sinks, "sinks", num_heads);
+    const KvShape shape{num_kv_heads, head_dim, value_dim, !v};
     const PlaceStep placing{q,
                             k,
                             v,
                             layer,
                             rotary,
                             num_heads,
+                            shape,
                             head_norm(q_norm, num_heads * head_dim, head_dim),
                             head_norm(k_norm, num_kv_heads * head_dim, head_dim),
                             eps,
                             clip,
                             rotated_from};
-    program_.need_cache(layer, {num_kv_heads, head_dim, value_dim});
+    program_.need_pages(layer, {shape, window > 0});
     program_.add(placing, {q, k, v.value_or(k)});
     const Buffer out = program_.make(num_heads * value_dim);
-    program_.add(AttendStep{q, out, layer, num_heads, window, scale, softcap, sink_logits}, {q, out});
+    program_.add(AttendStep{q, out, layer, num_heads, shape, window, scale, softcap, sink_logits}, {q, out});
     return out;
   }
 
@@ -229,11 +200,13 @@ class Recorder {
   size_t nbytes_per_token() const { return program_.nbytes_per_token(); }
   size_t nbytes_carried() const { return program_.nbytes_carried(); }
 
-  void run(const KvMemory* memory, nb::handle source, size_t start, size_t first, size_t last, int want,
+  void run(nb::handle segments, nb::handle source, size_t first, size_t last, int want, nb::handle rows_,
            nb::handle out_) {
     require(!program_.has_stops(), "this program has to be run in pieces");
+    const LentBatch batch = lend_batch(segments);
     const View in(source, "source", "fi"), out(out_, "out", kFloat, Access::write);
-    Request request = checked_request(memory, in, start, first, last, want, out);
+    const OptionalView rows(rows_, "rows", kInt);
+    Request request = checked_request(*batch, in, first, last, want, rows, out);
     Patience patience;
     request.should_stop = &Patience::is_over;
     request.stop_context = &patience;
@@ -247,13 +220,12 @@ class Recorder {
 
   // --- in pieces ---
 
-  void begin(nb::handle memory_, nb::handle source, size_t start, size_t first, size_t last, int want, nb::handle out,
-             size_t chunk) {
+  void begin(nb::handle segments, nb::handle source, size_t first, size_t last, int want, nb::handle rows,
+             nb::handle out, size_t chunk) {
     going_.reset();
     started_ = false;
-    auto going = std::make_unique<Going>(memory_, source, out);
-    const KvMemory* memory = memory_.is_none() ? nullptr : nb::cast<const KvMemory*>(memory_);
-    going->request = checked_request(memory, going->in, start, first, last, want, going->out);
+    auto going = std::make_unique<Going>(lend_batch(segments), source, rows, out);
+    going->request = checked_request(*going->batch, going->in, first, last, want, going->rows, going->out);
     going->request.chunk = chunk;
     going->request.should_stop = &Patience::is_over;
     going->request.stop_context = &going->patience;
@@ -370,21 +342,44 @@ class Recorder {
     }
   };
 
+  // Batches are used again and again, so that steady work allocates nothing.
+  struct GiveBack {
+    std::vector<std::unique_ptr<Batch>>* idle;
+
+    void operator()(Batch* batch) const {
+      batch->end();
+      idle->emplace_back(batch);
+    }
+  };
+  using LentBatch = std::unique_ptr<Batch, GiveBack>;
+
+  LentBatch lend_batch(nb::handle segments) {
+    if (idle_batches_.empty()) idle_batches_.push_back(std::make_unique<Batch>());
+    LentBatch batch(idle_batches_.back().release(), GiveBack{&idle_batches_});
+    idle_batches_.pop_back();
+    if (!segments.is_none()) batch->begin(nb::cast<nb::sequence>(segments));
+    return batch;
+  }
+
   // A run in pieces, and what it reads and writes.
   struct Going {
-    Going(nb::handle memory, nb::handle source, nb::handle out)
-        : memory(nb::borrow(memory)), in(source, "source", "fi"), out(out, "out", kFloat, Access::write) {}
+    Going(LentBatch batch, nb::handle source, nb::handle rows, nb::handle out)
+        : batch(std::move(batch)),
+          in(source, "source", "fi"),
+          out(out, "out", kFloat, Access::write),
+          rows(rows, "rows", kInt) {}
 
-    nb::object memory;
+    LentBatch batch;
     View in, out;
+    OptionalView rows;
     Request request{};
     Patience patience;
   };
 
-  Request checked_request(const KvMemory* memory, const View& in, size_t start, size_t first, size_t last, int want_,
-                          const View& out) const {
+  Request checked_request(const Batch& batch, const View& in, size_t first, size_t last, int want_,
+                          const OptionalView& rows, const View& out) const {
     require(program_.finished(), "the program is not finished");
-    require(want_ >= 0 && want_ <= 2, "no such result");
+    require(want_ >= 0 && want_ <= 3, "no such result");
     const Want want = Want(want_);
     const bool is_ids = in.type() == kInt[0];
     in.of_ndim(is_ids ? 1 : 2).contiguous();
@@ -400,16 +395,34 @@ class Recorder {
       check_ids(request.ids = in.data<const int32_t>(), request.num_tokens);
     else
       request.x = in.data<const float>();
-    require(out.dim(0) == (want == Want::last ? 1 : request.num_tokens) &&
-                out.dim(1) == (want == Want::hidden ? program_.hidden_width() : program_.logits_width()),
-            "out has the wrong shape");
-    request.out = out.data<float>();
-    request.start = start;
     request.first = first;
     request.last = last;
     request.want = want;
-    if (first < last) request.caches = checked(memory, start, request.num_tokens);
+    request.segments = batch.segments();
+    if (want == Want::some) request.rows = checked_rows(rows, request.num_tokens);
+    require(out.dim(0) == num_rows(request) &&
+                out.dim(1) == (want == Want::hidden ? program_.hidden_width() : program_.logits_width()),
+            "out has the wrong shape");
+    request.out = out.data<float>();
+    check_batch(batch, request);
     return request;
+  }
+
+  static size_t num_rows(const Request& request) {
+    switch (request.want) {
+      case Want::last: return std::max<size_t>(1, request.segments.size());
+      case Want::some: return request.rows.size();
+      default: return request.num_tokens;
+    }
+  }
+
+  static std::span<const int32_t> checked_rows(const OptionalView& rows, size_t num_tokens) {
+    const std::span<const int32_t> numbers = rows.numbers<int32_t>();
+    require(!numbers.empty(), "rows are missing");
+    for (size_t i = 0; i < numbers.size(); ++i)
+      require(numbers[i] >= 0 && size_t(numbers[i]) < num_tokens && (!i || numbers[i - 1] < numbers[i]),
+              "rows must be tokens of the run in ascending order");
+    return numbers;
   }
 
   ExpertInput waiting_input() {
@@ -475,24 +488,30 @@ class Recorder {
         refuse("id " + std::to_string(ids[t]) + " is outside a table of " + std::to_string(num_embeddings_) + " rows");
   }
 
-  std::span<const LayerCache> checked(const KvMemory* memory, size_t start, size_t num_tokens) const {
-    const auto shapes = program_.cache_shapes();
-    if (shapes.empty()) return {};
-    require(memory, "layers need a cache");
-    const auto caches = memory->caches();
-    require(caches.size() == shapes.size(), "the cache has another number of layers");
-    for (size_t i = 0; i < caches.size(); ++i)
-      require(caches[i].keys.num_heads == shapes[i].num_heads && caches[i].keys.width == shapes[i].key_width &&
-                  caches[i].values.width == shapes[i].value_width,
-              "the cache has other heads or sizes");
-    require(num_tokens <= memory->capacity() && start <= memory->capacity() - num_tokens,
-            "the cache has no room for these positions");
-    return caches;
+  void check_batch(const Batch& batch, const Request& request) const {
+    size_t num_tokens = 0;
+    for (const KvSegment& segment : request.segments) num_tokens += segment.num_tokens;
+    require(request.segments.empty() || num_tokens == request.num_tokens, "the segments have another number of tokens");
+    const auto needs = program_.needs();
+    if (request.first == request.last || needs.empty()) return;
+    require(!request.segments.empty(), "layers need tables of keys and values");
+    for (size_t i = 0; i < request.segments.size(); ++i) check_table(*batch.tables()[i], request.segments[i]);
+  }
+
+  void check_table(const SequenceTable& table, const KvSegment& segment) const {
+    const auto needs = program_.needs();
+    const bool has_dead = table.has_dead_before(segment.start);
+    for (size_t layer = 0; layer < needs.size(); ++layer) {
+      table.check(needs.size(), layer, needs[layer].shape);
+      require(!needs[layer].windowed || (!has_dead && !table.table().kept(layer)),
+              "a layer with a window needs all of a table's places");
+    }
   }
 
   Program program_;
   std::vector<std::unique_ptr<View>> kept_;
   std::vector<nb::object> tables_;
+  std::vector<std::unique_ptr<Batch>> idle_batches_;
   std::unique_ptr<Going> going_;
   uint32_t next_expert_ = 0;  // of many tokens
   bool started_ = false;
@@ -503,8 +522,6 @@ class Recorder {
 }  // namespace
 
 void bind_program(nb::module_& m) {
-  nb::class_<KvMemory>(m, "KvMemory", "Keys and values of all layers, as programs read and write them.")
-      .def(nb::init<nb::sequence, nb::sequence>(), nb::arg("keys"), nb::arg("values"));
   nb::class_<Recorder>(m, "Program", "A forward pass, recorded step by step, then run in one call.")
       .def(nb::init<const std::string&, unsigned, bool>(), nb::arg("isa"), nb::arg("threads"), nb::arg("exact"))
       .def("embed", &Recorder::embed)
@@ -530,11 +547,11 @@ void bind_program(nb::module_& m) {
       .def("mark", &Recorder::mark)
       .def("finish", &Recorder::finish)
       .def_prop_ro("nbytes_per_token", &Recorder::nbytes_per_token)
-      .def("run", &Recorder::run, nb::arg("memory").none(), nb::arg("source"), nb::arg("start"), nb::arg("first"),
-           nb::arg("last"), nb::arg("want"), nb::arg("out"))
+      .def("run", &Recorder::run, nb::arg("segments").none(), nb::arg("source"), nb::arg("first"), nb::arg("last"),
+           nb::arg("want"), nb::arg("rows").none(), nb::arg("out"))
       .def_prop_ro("nbytes_carried", &Recorder::nbytes_carried)
-      .def("begin", &Recorder::begin, nb::arg("memory").none(), nb::arg("source"), nb::arg("start"), nb::arg("first"),
-           nb::arg("last"), nb::arg("want"), nb::arg("out"), nb::arg("chunk"))
+      .def("begin", &Recorder::begin, nb::arg("segments").none(), nb::arg("source"), nb::arg("first"), nb::arg("last"),
+           nb::arg("want"), nb::arg("rows").none(), nb::arg("out"), nb::arg("chunk"))
       .def("advance", &Recorder::advance)
       .def("chosen", &Recorder::chosen)
       .def("choose", &Recorder::choose)

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kv_codec.h"
 #include "layout.h"
 
 namespace apportion {
@@ -47,24 +48,22 @@ struct Pass {
 // Panels that one thread reads at a time: memory serves several places at once faster than one after the other.
 inline constexpr size_t kSideBySide = 4;
 
-// Keys and values of one head, and the queries that read them.
+// Queries that read the keys and values of one head. Places are as that head counts them.
 struct AttendTile {
   const float* q;  // row r is token r / num_heads, head r % num_heads
   size_t q_token_stride, q_head_stride;
   size_t num_rows, num_heads;
-  size_t first_position;  // of the tile's first token
-  const void* k;
-  const void* v;
-  size_t k_stride, v_stride;  // numbers between positions
-  bool halves;                // the cache holds f16, else f32
-  size_t key_size, value_size;
+  size_t first_place;  // of the tile's first token
+  size_t key_width, value_width;
+  bool joint;     // values are the first numbers of the keys
   size_t window;  // 0: none
   float scale, softcap;
 };
 
-inline constexpr size_t kAttendBlock = 128;  // positions that give one partial result
+inline constexpr size_t kAttendBlock = 128;  // places that give one partial result
+inline constexpr size_t kAttendPages = kAttendBlock / kPageTokens;
 
-// A softmax-weighted sum over some positions: `sum` and `values` [rows][value_size rounded up to 8] are relative to
+// A softmax-weighted sum over some places: `sum` and `values` [rows][value_size rounded up to 8] are relative to
 // exp(top). Where a row sees none of them, `sum` is 0 and `values` are undefined.
 struct Partial {
   float* top;
@@ -98,8 +97,10 @@ struct Kernels {
   void (*bound)(float* x, size_t count, float scale, float cap);
   void (*to_half)(const float* x, size_t count, uint16_t* out);
 
-  // Attention of the tile over the positions of one block: kAttendBlock * block and on.
-  void (*attend_block)(const AttendTile& tile, size_t block, float* scratch, const Partial& out);
+  // Attention of the tile over the places of one block: kAttendBlock * block and on. `pages` are those of the block
+  // that the tile sees; `ahead`, those of the next block, or null.
+  void (*attend_block)(const AttendTile& tile, size_t block, const KvPage* pages, const KvPage* ahead, float* scratch,
+                       const Partial& out);
   // total = total and part together, both relative to the larger maximum.
   void (*merge)(const Partial& total, const Partial& part, size_t num_rows, size_t width);
 

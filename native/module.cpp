@@ -9,12 +9,14 @@
 #include "arguments.h"
 #include "attend.h"
 #include "bind_expert_table.h"
+#include "bind_kv.h"
 #include "bind_limits.h"
 #include "bind_memory.h"
 #include "bind_program.h"
 #include "bind_sampling.h"
 #include "bind_weights.h"
 #include "cpu.h"
+#include "dense_pages.h"
 #include "embed.h"
 #include "experts.h"
 #include "project.h"
@@ -130,46 +132,27 @@ class Core {
     rotate(context_, rotation);
   }
 
-  void append(nb::handle cache_, nb::handle x_, size_t start) const {
-    const View cache(cache_, "cache", kCacheTypes, Access::write), x(x_, "x", kFloat);
-    cache.of_ndim(3).last_contiguous();
-    x.of_ndim(3).last_contiguous();
-    const size_t T = x.dim(0), G = x.dim(1), D = x.dim(2);
-    require(cache.dim(0) == G && cache.dim(2) == D, "x and the cache differ in heads or size");
-    require(T <= cache.dim(1) && start <= cache.dim(1) - T, "the cache has no room for these positions");
-    const size_t x_token = x.stride(0), x_head = x.stride(1), to_head = cache.stride(0), to_position = cache.stride(1);
-    const bool halves = cache.type() == 'e';
-    const auto copy = [&](size_t begin, size_t end, unsigned) {
-      for (size_t i = begin; i < end; ++i) {
-        const float* from = x.data<const float>() + i / G * x_token + i % G * x_head;
-        const size_t to = i % G * to_head + (start + i / G) * to_position;
-        if (halves)
-          context_.kernels->to_half(from, D, cache.data<uint16_t>() + to);
-        else
-          std::copy_n(from, D, cache.data<float>() + to);
-      }
-    };
-    Unlocked unlocked;
-    Pool::shared().run(T * G, 256, context_.threads, copy);
-  }
-
+  // Over dense keys [G, C, D] and values [G, C, Dv], which are copied into pages.
   void attend(nb::handle q_, nb::handle k_, nb::handle v_, size_t start, float scale, size_t window, float softcap,
               nb::handle sinks_, nb::handle out_) const {
     const View q(q_, "q", kFloat), k(k_, "k", kCacheTypes), v(v_, "v", kCacheTypes),
         out(out_, "out", kFloat, Access::write);
     q.of_ndim(3).contiguous();
     out.of_ndim(3).contiguous();
-    const CacheView keys = cache_of(k), values = cache_of(v);
-    const size_t T = q.dim(0), A = q.dim(1);
-    require(keys.halves == values.halves, "k and v must have one type");
-    require(keys.num_heads == values.num_heads && keys.width == q.dim(2), "q, k and v differ in heads or size");
-    require(keys.num_heads > 0 && A % keys.num_heads == 0, "query heads must be a multiple of key-value heads");
-    require(out.dim(0) == T && out.dim(1) == A && out.dim(2) == values.width,
-            "out must be [tokens, heads, value size]");
-    const size_t capacity = std::min(keys.capacity, values.capacity);
+    k.of_ndim(3).last_contiguous();
+    v.of_ndim(3).last_contiguous();
+    const size_t T = q.dim(0), A = q.dim(1), G = k.dim(0), capacity = std::min(k.dim(1), v.dim(1));
+    require(k.type() == v.type(), "k and v must have one type");
+    require(v.dim(0) == G && k.dim(2) == q.dim(2), "q, k and v differ in heads or size");
+    require(G > 0 && A % G == 0, "query heads must be a multiple of key-value heads");
+    require(out.dim(0) == T && out.dim(1) == A && out.dim(2) == v.dim(2), "out must be [tokens, heads, value size]");
     require(T <= capacity && start <= capacity - T, "the positions lie outside the cache");
     const OptionalFloats sinks(sinks_, "sinks", A);
-    const Attention attention{q.data<const float>(), T, A, keys, values, start, window, scale, softcap, sinks.data()};
+    if (T == 0) return;
+    const DensePages pages(k, v, start + T);
+    const KvSegment segment{&pages.table(), start, T, start};
+    const Attention attention{q.data<const float>(), A, 0, pages.shape(), window, scale, softcap, sinks.data(),
+                              {&segment, 1}};
     Unlocked unlocked;
     apportion::attend(context_, attention, out.data<float>());
   }
@@ -245,6 +228,7 @@ NB_MODULE(_native, m) {
   bind_memory(m);
   bind_limits(m);
   bind_expert_table(m);
+  bind_kv(m);
   bind_program(m);
   bind_sampling(m);
   nb::class_<Core>(m, "Core", "Computes the operations of kernels/ops.py into arrays that the caller gives.")
@@ -259,7 +243,6 @@ NB_MODULE(_native, m) {
       .def("rms_norm", &Core::rms_norm)
       .def("gate", &Core::gate)
       .def("rope", &Core::rope)
-      .def("append", &Core::append)
       .def("attend", &Core::attend, nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("start"), nb::arg("scale"),
            nb::arg("window"), nb::arg("softcap"), nb::arg("sinks").none(), nb::arg("out"))
       .def("route", &Core::route, nb::arg("logits"), nb::arg("bias").none(), nb::arg("top_k"), nb::arg("score"),

@@ -20,42 +20,56 @@ void clip(float most, float* x, size_t width) {
 }
 
 void turn(const Context& context, const Placing& p, float* x, size_t num_heads, size_t token) {
-  const size_t D = p.keys.width;
+  const size_t D = p.shape.key_width;
   rotate_with(context, {x + p.rotated_from, 1, num_heads, num_heads * D, D, p.num_pairs, p.interleaved},
               p.angles + token * 2 * p.num_pairs);
 }
 
-void append(const Context& context, const CacheView& cache, size_t position, const float* x) {
-  for (size_t h = 0; h < cache.num_heads; ++h, x += cache.width) {
-    const size_t to = h * cache.head_stride + position * cache.position_stride;
-    if (cache.halves)
-      context.kernels->to_half(x, cache.width, static_cast<uint16_t*>(const_cast<void*>(cache.data)) + to);
-    else
-      std::copy_n(x, cache.width, static_cast<float*>(const_cast<void*>(cache.data)) + to);
+void write_row(const Context& context, KvCodec codec, const float* x, size_t width, uint8_t* rows, size_t row) {
+  uint8_t* const to = rows + row * kv_row_nbytes(codec, width);
+  switch (codec) {
+    case KvCodec::f32: std::copy_n(x, width, reinterpret_cast<float*>(to)); break;
+    case KvCodec::f16: context.kernels->to_half(x, width, reinterpret_cast<uint16_t*>(to)); break;
   }
 }
 
-void place_token(const Context& context, const Placing& p, size_t token) {
-  const size_t D = p.keys.width, G = p.keys.num_heads, Dv = p.values.width;
-  float *q = p.q + token * p.num_heads * D, *k = p.k + token * G * D;
+void append(const Context& context, const Placing& p, const KvTable& table, size_t place, const float* k,
+            const float* v) {
+  const size_t D = p.shape.key_width, Dv = p.shape.value_width;
+  for (size_t head = 0; head < p.shape.num_heads; ++head) {
+    const size_t own = size_t(ptrdiff_t(place) + table.shift(p.layer, head)), row = own % kPageTokens;
+    const KvPage page = table.page(p.layer, head, own / kPageTokens);
+    write_row(context, page.codec, k + head * D, D, page.keys, row);
+    if (v) write_row(context, page.codec, v + head * Dv, Dv, page.values, row);
+  }
+}
+
+void place_token(const Context& context, const Placing& p, size_t token, const KvTable& table, size_t at) {
+  const size_t D = p.shape.key_width, G = p.shape.num_heads, Dv = p.shape.value_width;
+  float *q = p.q + token * p.num_heads * D, *k = p.k + token * G * D, *v = p.v ? p.v + token * G * Dv : nullptr;
   normalize(context, p.q_norm, p.eps, q, p.num_heads * D);
   normalize(context, p.k_norm, p.eps, k, G * D);
   if (p.clip > 0) {
     clip(p.clip, q, p.num_heads * D);
     clip(p.clip, k, G * D);
-    if (p.v) clip(p.clip, p.v + token * G * Dv, G * Dv);
+    if (v) clip(p.clip, v, G * Dv);
   }
   turn(context, p, q, p.num_heads, token);
   turn(context, p, k, G, token);
-  append(context, p.keys, p.start + token, k);
-  if (p.v) append(context, p.values, p.start + token, p.v + token * G * Dv);
+  append(context, p, table, at, k, v);
 }
 
 }  // namespace
 
 void place(const Context& context, const Placing& placing) {
   Pool::shared().run(placing.num_tokens, kFewTokens, context.threads, [&](size_t begin, size_t end, unsigned) {
-    for (size_t t = begin; t < end; ++t) place_token(context, placing, t);
+    size_t first = 0;  // token of the segment
+    for (const KvSegment& segment : placing.segments) {
+      const size_t last = first + segment.num_tokens;
+      for (size_t t = std::max(begin, first); t < std::min(end, last); ++t)
+        place_token(context, placing, t, *segment.table, segment.start + t - first);
+      first = last;
+    }
   });
 }
 

@@ -1,7 +1,8 @@
 // Queries, keys and values on their way from the projections to attention.
 #pragma once
 
-#include "attend.h"
+#include "context.h"
+#include "kv_pages.h"
 
 namespace apportion {
 
@@ -13,6 +14,7 @@ struct HeadNorm {
 
 struct Placing {
   float *q, *k, *v;  // [T, A, D], [T, G, D], [T, G, Dv]; all changed. v is null where values are a part of the keys
+  KvShape shape;
   size_t num_tokens, num_heads;
   HeadNorm q_norm, k_norm;
   float eps;
@@ -20,11 +22,12 @@ struct Placing {
   const float* angles;             // [T][2][pairs]
   size_t num_pairs, rotated_from;  // the dimensions from `rotated_from` on are rotated
   bool interleaved;
-  CacheView keys, values;
-  size_t start;  // the first token's position
+  size_t layer;
+  std::span<const KvSegment> segments;  // of the tokens
 };
 
-// Normalizes, clips and rotates queries and keys, then writes keys and values to the caches at `start` and on.
+// Normalizes, clips and rotates queries and keys, then writes keys and values to the tables, where their segments start
+// and on.
 void place(const Context& context, const Placing& placing);
 
 }  // namespace apportion

@@ -44,9 +44,9 @@ void Program::mark(Buffer hidden) {
   marks_.push_back({steps_.size(), hidden});
 }
 
-void Program::need_cache(size_t layer, const CacheShape& shape) {
-  if (cache_shapes_.size() <= layer) cache_shapes_.resize(layer + 1);
-  cache_shapes_[layer] = shape;
+void Program::need_pages(size_t layer, const LayerNeeds& needs) {
+  if (needs_.size() <= layer) needs_.resize(layer + 1);
+  needs_[layer] = needs;
 }
 
 bool Program::passes_marks_alone() const {
@@ -123,21 +123,38 @@ void Program::find_buffers(size_t first_token, size_t num_tokens) {
   for (size_t b = 0; b < buffers_.size(); ++b)
     addresses_[b] = carried_[b] ? carried + buffers_[b].offset * all + buffers_[b].width * first_token
                                 : chunk + buffers_[b].offset * num_tokens;
+  find_segments(first_token, num_tokens);
   found_first_ = first_token;
   found_count_ = num_tokens;
+}
+
+// The parts of the segments that these tokens are.
+void Program::find_segments(size_t first_token, size_t num_tokens) {
+  found_segments_.clear();
+  const size_t end_token = first_token + num_tokens;
+  size_t token = 0;  // the segment's first
+  for (const KvSegment& segment : request_->segments) {
+    const size_t begin = std::max(token, first_token), end = std::min(token + segment.num_tokens, end_token);
+    const size_t before = begin - token;
+    if (begin < end)
+      found_segments_.push_back({segment.table, segment.start + before, end - begin, segment.position + before});
+    token += segment.num_tokens;
+  }
 }
 
 // The buffers of some tokens: the carried ones where these tokens have their rows.
 Scene Program::scene(size_t first_token, size_t num_tokens) {
   if (found_first_ != first_token || found_count_ != num_tokens) find_buffers(first_token, num_tokens);
   const int32_t* ids = request_->ids ? request_->ids + first_token : nullptr;
-  return {context_, addresses_, rotaries_, request_->caches, ids, num_tokens, request_->start + first_token};
+  return {context_, addresses_, rotaries_, found_segments_, ids, num_tokens};
 }
 
 void Program::make_positions() {
   const Scene all = whole();
-  int32_t* positions = reinterpret_cast<int32_t*>(all.at(positions_));
-  for (size_t t = 0; t < all.num_tokens; ++t) positions[t] = int32_t(all.start + t);
+  int32_t* const positions = reinterpret_cast<int32_t*>(all.at(positions_));
+  int32_t* next = positions;
+  for (const KvSegment& segment : all.segments)
+    for (size_t t = 0; t < segment.num_tokens; ++t) *next++ = int32_t(segment.position + t);
   for (const Rotary& rotary : rotaries_)
     make_angles(context_, {positions, all.num_tokens}, rotary.inv_freq, rotary.scale, all.at(rotary.angles));
 }
@@ -205,13 +222,31 @@ void Program::end() {
     run_head();
 }
 
+// Moves the hidden states whose logits are wanted to the front; returns how many they are.
+size_t Program::gather_rows() {
+  if (request_->want == Want::all) return request_->num_tokens;
+  const size_t width = hidden_width();
+  float* const hidden = whole().at(marks_.back().hidden);
+  size_t count = 0;
+  const auto keep = [&](size_t token) {
+    if (token != count) std::memcpy(hidden + count * width, hidden + token * width, width * sizeof(float));
+    ++count;
+  };
+  size_t token = 0;
+  if (request_->want == Want::some)
+    for (const int32_t row : request_->rows) keep(size_t(row));
+  else if (request_->segments.empty())
+    keep(request_->num_tokens - 1);
+  else
+    for (const KvSegment& segment : request_->segments) keep((token += segment.num_tokens) - 1);
+  return count;
+}
+
 void Program::run_head() {
-  const bool last_only = request_->want == Want::last;
-  const size_t num_tokens = request_->num_tokens, step = last_only ? 1 : chunk_tokens();
-  for (size_t token = last_only ? num_tokens - 1 : 0; token < num_tokens; token += step) {
-    const size_t count = std::min(step, num_tokens - token);
-    const Scene some = scene(token, count);
-    addresses_[logits_] = request_->out + (last_only ? 0 : token * logits_width());
+  const size_t num_rows = gather_rows(), step = chunk_tokens();
+  for (size_t row = 0; row < num_rows; row += step) {
+    const Scene some = scene(row, std::min(step, num_rows - row));
+    addresses_[logits_] = request_->out + row * logits_width();
     for (size_t i = marks_.back().step; i < steps_.size(); ++i) run_step(some, steps_[i]);
   }
 }

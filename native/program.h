@@ -24,27 +24,30 @@
 
 namespace apportion {
 
-enum class Want { hidden, last, all };  // what leaves the layers, or the logits of the last or of all tokens
+// What leaves the layers, or the logits of each segment's last token, of all tokens, or of some.
+enum class Want { hidden, last, all, some };
 
-// One run. Either `ids` [T] go in before layer 0, or hidden states `x` [T, H] before layer `first`.
+// One run of tokens of several sequences, one segment after the other. Either `ids` [T] go in before layer 0, or hidden
+// states `x` [T, H] before layer `first`.
 struct Request {
   const int32_t* ids;
   const float* x;
   size_t num_tokens;
-  size_t start;  // the first token's position
+  std::span<const KvSegment> segments;  // of all tokens; where no layer attends, none will do
   size_t first, last;
   Want want;
-  std::span<const LayerCache> caches;
-  float* out;        // [T, H], [1, V] or [T, V]
-  size_t chunk = 0;  // tokens that pass at a time; 0: all
+  std::span<const int32_t> rows;  // ascending: the tokens whose logits are wanted, if some
+  float* out;                     // [T, H], or [rows, V]
+  size_t chunk = 0;               // tokens that pass at a time; 0: all
   // Asked before each layer; the run ends early if it says so. May be null.
   bool (*should_stop)(void* context) = nullptr;
   void* stop_context = nullptr;
 };
 
-// Heads and sizes that a layer's cache must have.
-struct CacheShape {
-  size_t num_heads = 0, key_width = 0, value_width = 0;
+// What a layer's pages must be like.
+struct LayerNeeds {
+  KvShape shape;
+  bool windowed = false;
 };
 
 class Program {
@@ -58,7 +61,7 @@ class Program {
   size_t add_rotary(std::span<const float> inv_freq, bool interleaved, float scale);
   void add(Step step, std::initializer_list<Buffer> touched);
   void mark(Buffer hidden);
-  void need_cache(size_t layer, const CacheShape& shape);
+  void need_pages(size_t layer, const LayerNeeds& needs);
   // Buffers get their places. False: a buffer other than the hidden states is used on both sides of a mark.
   bool finish(Buffer logits);
 
@@ -70,7 +73,7 @@ class Program {
   // For each token of a chunk, and for each token of a run.
   size_t nbytes_per_token() const { return chunk_numbers_ * sizeof(float); }
   size_t nbytes_carried() const { return carried_numbers_ * sizeof(float); }
-  std::span<const CacheShape> cache_shapes() const { return cache_shapes_; }
+  std::span<const LayerNeeds> needs() const { return needs_; }
 
   // False: it was stopped. Runs wait for one another: they share the buffers. For programs without stops.
   bool run(const Request& request);
@@ -104,11 +107,13 @@ class Program {
   size_t chunk_tokens() const;
   void reserve();
   void find_buffers(size_t first_token, size_t num_tokens);
+  void find_segments(size_t first_token, size_t num_tokens);
   Scene scene(size_t first_token, size_t num_tokens);
   Scene whole() { return scene(0, request_->num_tokens); }
   void make_positions();
   bool should_stop() const { return request_->should_stop && request_->should_stop(request_->stop_context); }
   void run_steps(size_t begin, size_t end);
+  size_t gather_rows();
   void run_head();
 
   Context context_;
@@ -116,7 +121,7 @@ class Program {
   std::vector<Mark> marks_;
   std::vector<size_t> stops_;
   std::vector<Rotary> rotaries_;
-  std::vector<CacheShape> cache_shapes_;
+  std::vector<LayerNeeds> needs_;
   std::vector<Lifetime> buffers_;
   std::vector<bool> carried_;
   Buffer positions_ = 0, logits_ = 0;
@@ -128,6 +133,7 @@ class Program {
   size_t arena_nbytes_ = 0;
   std::vector<float*> addresses_;  // of the buffers, for the tokens that were found last
   size_t found_first_ = 0, found_count_ = 0;
+  std::vector<KvSegment> found_segments_;  // of those tokens
 
   // The run at hand.
   const Request* request_ = nullptr;

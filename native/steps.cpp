@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "attend.h"
 #include "embed.h"
 #include "project.h"
 
@@ -77,11 +78,11 @@ void run(const Scene& scene, const HeadsStep& s) {
 }
 
 void run(const Scene& scene, const PlaceStep& s) {
-  const LayerCache& cache = scene.caches[s.layer];
   const Rotary& rotary = scene.rotaries[s.rotary];
   place(scene.context, {.q = scene.at(s.q),
                         .k = scene.at(s.k),
                         .v = s.v ? scene.at(*s.v) : nullptr,
+                        .shape = s.shape,
                         .num_tokens = scene.num_tokens,
                         .num_heads = s.num_heads,
                         .q_norm = s.q_norm,
@@ -92,16 +93,14 @@ void run(const Scene& scene, const PlaceStep& s) {
                         .num_pairs = rotary.inv_freq.size(),
                         .rotated_from = s.rotated_from,
                         .interleaved = rotary.interleaved,
-                        .keys = cache.keys,
-                        .values = cache.values,
-                        .start = scene.start});
+                        .layer = s.layer,
+                        .segments = scene.segments});
 }
 
 void run(const Scene& scene, const AttendStep& s) {
-  const LayerCache& cache = scene.caches[s.layer];
-  const Attention attention{scene.at(s.q), scene.num_tokens, s.num_heads, cache.keys, cache.values,
-                            scene.start,   s.window,         s.scale,     s.softcap,  s.sinks};
-  attend(scene.context, attention, scene.at(s.out));
+  attend(scene.context,
+         {scene.at(s.q), s.num_heads, s.layer, s.shape, s.window, s.scale, s.softcap, s.sinks, scene.segments},
+         scene.at(s.out));
 }
 
 int32_t* ids_at(const Scene& scene, Buffer buffer) { return reinterpret_cast<int32_t*>(scene.at(buffer)); }

@@ -80,6 +80,7 @@ struct PlaceStep {
   std::optional<Buffer> v;
   size_t layer, rotary;
   size_t num_heads;
+  KvShape shape;
   HeadNorm q_norm, k_norm;
   float eps, clip;
   size_t rotated_from;
@@ -87,7 +88,9 @@ struct PlaceStep {
 
 struct AttendStep {
   Buffer q, out;
-  size_t layer, num_heads, window;
+  size_t layer, num_heads;
+  KvShape shape;
+  size_t window;
   float scale, softcap;
   const float* sinks;
 };
@@ -110,11 +113,6 @@ struct ExpertsStep {
 using Step = std::variant<EmbedStep, NormStep, AddStep, AddGatedStep, BoundStep, ProjectStep, GatedStep, HeadsStep,
                           PlaceStep, AttendStep, RouteStep, ExpertsStep>;
 
-// A layer's share of the KV cache.
-struct LayerCache {
-  CacheView keys, values;
-};
-
 // The angles of one kind of rotary embedding.
 struct Rotary {
   std::span<const float> inv_freq;
@@ -128,9 +126,9 @@ struct Scene {
   const Context& context;
   std::span<float* const> buffers;
   std::span<const Rotary> rotaries;
-  std::span<const LayerCache> caches;  // by layer
-  const int32_t* ids;                  // [T]
-  size_t num_tokens, start;
+  std::span<const KvSegment> segments;  // of the tokens
+  const int32_t* ids;                   // [T]
+  size_t num_tokens;
 
   float* at(Buffer buffer) const { return buffers[buffer]; }
 };

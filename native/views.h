@@ -5,10 +5,10 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 
-#include "attend.h"
 #include "matmul.h"
 
 namespace apportion {
@@ -92,6 +92,22 @@ inline constexpr const char* kFloat = "f";
 inline constexpr const char* kInt = "i";
 inline constexpr const char* kByte = "B";
 inline constexpr const char* kCacheTypes = "ef";
+
+// A flat array that may be None: then it has no numbers.
+class OptionalView {
+ public:
+  OptionalView(nanobind::handle array, const char* name, const char* types) {
+    if (!array.is_none()) view_.emplace(array, name, types).of_ndim(1).contiguous();
+  }
+
+  template <class T>
+  std::span<const T> numbers() const {
+    return view_ ? std::span(view_->data<const T>(), view_->size()) : std::span<const T>();
+  }
+
+ private:
+  std::optional<View> view_;
+};
 
 // An array that may be None: the numbers, or null.
 class OptionalFloats {

@@ -100,8 +100,22 @@ class Stream:
     def nbytes(self) -> int: ...
     def read(self, threads: int) -> float: ...
 
-class KvMemory:
-    def __init__(self, keys: Sequence[Array], values: Sequence[Array]) -> None: ...
+# codec, heads, key width, value width, joint, offset, bytes of a head's page
+KvLayer = tuple[int, int, int, int, bool, int, int]
+
+class KvPool:
+    def __init__(self, memory: Array, block_nbytes: int, layers: Sequence[KvLayer], /) -> None: ...
+
+class KvTable:
+    def __init__(self) -> None: ...
+    def append(self, pool: KvPool, block: int, live: int, /) -> None: ...
+    def replace(self, index: int, pool: KvPool, block: int, live: int, /) -> None: ...
+    def truncate(self, num_blocks: int, /) -> None: ...
+    def keep(self, layer: int, first: int, heads: Sequence[Sequence[tuple[KvPool, int, int]]], /) -> None: ...
+    def __len__(self) -> int: ...
+
+# table, start, number of tokens, position
+Segment = tuple[KvTable, int, int, int]
 
 class Program:
     def __init__(self, isa: str, threads: int, exact: bool) -> None: ...
@@ -166,24 +180,24 @@ class Program:
     def nbytes_per_token(self) -> int: ...
     def run(
         self,
-        memory: KvMemory | None,
+        segments: Sequence[Segment] | None,
         source: Array,
-        start: int,
         first: int,
         last: int,
         want: int,
+        rows: Array | None,
         out: Array,
     ) -> None: ...
     @property
     def nbytes_carried(self) -> int: ...
     def begin(
         self,
-        memory: KvMemory | None,
+        segments: Sequence[Segment] | None,
         source: Array,
-        start: int,
         first: int,
         last: int,
         want: int,
+        rows: Array | None,
         out: Array,
         chunk: int,
     ) -> None: ...
@@ -225,7 +239,6 @@ class Core:
     def rope(
         self, x: Array, positions: Array, inv_freq: Array, interleaved: bool, scale: float, /
     ) -> None: ...
-    def append(self, cache: Array, x: Array, start: int, /) -> None: ...
     def attend(
         self,
         q: Array,

@@ -11,6 +11,9 @@ import pytest
 from apportion.bench import limits, speed
 from apportion.bench.limits import Rates
 from apportion.bench.speed import Line, Report, Samples, measure, summary
+from apportion.kernels import KvPool, KvTable, LayerShape, page_layout
+from apportion.kernels.kv import num_blocks_for
+from apportion.kernels.kv_rows import read_rows
 
 
 class Model:
@@ -34,8 +37,10 @@ class Cache:
 
     def __init__(self, capacity: int) -> None:
         self.length, self.capacity = 0, capacity
-        self.keys = [np.zeros((1, capacity, 8), np.float16)]
-        self.values = [np.zeros((1, capacity, 8), np.float16)]
+        layout, count = page_layout([LayerShape(1, 8, 8)], "f16"), num_blocks_for(capacity)
+        self.pool, self.table = KvPool.of(layout, count), KvTable()
+        for block in range(count):
+            self.table.append(self.pool, block)
 
     def truncate(self, length: int) -> None:
         assert length <= self.length
@@ -110,7 +115,8 @@ def test_each_number_of_threads_asks_for_its_own_model_once() -> None:
 
 def test_the_cache_holds_ordinary_numbers_at_every_position() -> None:
     cache = speed.filled_cache(Model(), 30)
-    for rows in (*cache.keys, *cache.values):
+    for rows in read_rows(cache.table, 0, 0, 30):
+        assert len(rows) == 30
         assert (np.abs(rows) > 1e-4).all()
 
 

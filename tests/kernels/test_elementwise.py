@@ -76,38 +76,6 @@ def test_rope_also_turns_parts_of_strided_views(
     np.testing.assert_array_equal(whole[:, :, :5], before)
 
 
-@few
-@given(tokens=st.integers(1, 20), heads=st.integers(1, 4), size=st.integers(1, 33), start=st.integers(0, 5))
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_append_writes_its_positions_and_no_others(
-    make_ops: MakeOps, dtype: type, tokens: int, heads: int, size: int, start: int
-) -> None:
-    x = random(tokens, tokens, heads, size) * np.float32(10.0) ** np.arange(-8, 12, 20 / size)[:size].astype(
-        np.float32
-    )
-    ours = np.full((heads, 26, size), 7, dtype)
-    theirs = ours.copy()
-    make_ops(threads=2).append(ours, x, start)
-    with np.errstate(over="ignore"):
-        REFERENCE.append(theirs, x, start)
-    np.testing.assert_array_equal(ours, theirs)
-
-
-def test_append_rounds_halves_to_even_and_keeps_what_is_not_a_number(make_ops: MakeOps) -> None:
-    every_half = np.arange(65536, dtype=np.uint16).view(np.float16)
-    finite = every_half[np.isfinite(every_half)].astype(np.float32)
-    with np.errstate(over="ignore"):
-        next_up = np.nextafter(finite.astype(np.float16), np.float16(np.inf)).astype(np.float32)
-    between = (finite + next_up) / 2
-    x = np.concatenate(
-        [finite, between[np.isfinite(between)], np.array([np.nan, np.inf, -np.inf, 65520, 1e-8], np.float32)]
-    )
-    cache = np.zeros((1, 1, len(x)), np.float16)
-    make_ops().append(cache, x[None, None], 0)
-    with np.errstate(over="ignore"):
-        np.testing.assert_array_equal(cache[0, 0], x.astype(np.float16))
-
-
 @pytest.mark.parametrize("kind", ["silu", "gelu_tanh", "swiglu_oai"])
 def test_gate_is_within_a_few_roundings_of_the_truth(make_ops: MakeOps, kind: str) -> None:
     gate = np.linspace(-8, 80, 50_001, dtype=np.float32)[None]

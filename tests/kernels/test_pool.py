@@ -57,7 +57,6 @@ def test_what_is_little_work_for_one_token_wakes_nobody(make_weight: MakeWeight)
         x = ops.rms_norm(ops.embed(np.zeros(1, np.int32), table), one[0], 1e-5)
         heads = ops.linear(x, weight).reshape(1, 2, 32)
         ops.rope(heads, np.array([3], np.int32), np.ones(8, np.float32), "half")
-        ops.append(cache, heads, 39)
         ops.attend(heads, cache, cache, 39, 1.0)
         ops.route(ops.gate(x, x, "silu"), Routing(2))
     assert time_of_others() - before < 0.005

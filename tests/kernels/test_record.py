@@ -17,15 +17,21 @@ from hypothesis import strategies as st
 from apportion.formats.block import Floats
 from apportion.formats.blocks import FORMATS
 from apportion.kernels import (
+    BLOCK_TOKENS,
     ExpertWeights,
-    KvMemory,
+    KvPool,
+    KvTable,
+    LayerShape,
     NativeOps,
     ReferenceOps,
     Routing,
+    Segment,
     Weight,
+    page_layout,
     weight_from_floats,
 )
 from apportion.kernels.eager import EagerProgram
+from apportion.kernels.kv_rows import read_rows, write_rows
 from apportion.kernels.record import NativeProgram
 from apportion.kernels.steps import Attention, Product, Rotary, Steps
 
@@ -80,17 +86,22 @@ def check(
     make_ops: MakeOps,
     forward: Pass,
     x: Floats,
-    memory: Callable[[], KvMemory | None] = lambda: None,
+    table: Callable[[], KvTable | None] = lambda: None,
     start: int = 0,
 ) -> Floats:
     """The layers' hidden states; exact ones are the reference's, and two threads change nothing."""
-    exact = make_ops(threads=2, exact=True).program(forward).run(x, memory(), start, want="hidden")
-    theirs = ReferenceOps().program(forward).run(x, memory(), start, want="hidden")
+
+    def batch() -> list[Segment] | None:
+        own = table()
+        return None if own is None else [Segment(own, start, len(x))]
+
+    exact = make_ops(threads=2, exact=True).program(forward).run(x, batch(), want="hidden")
+    theirs = ReferenceOps().program(forward).run(x, batch(), want="hidden")
     np.testing.assert_allclose(exact, theirs, rtol=2e-4, atol=2e-4 * np.abs(theirs).max())
-    ours = make_ops(threads=2).program(forward).run(x, memory(), start, want="hidden")
-    at_once = EagerProgram(make_ops(), forward).run(x, memory(), start, want="hidden")
+    ours = make_ops(threads=2).program(forward).run(x, batch(), want="hidden")
+    at_once = EagerProgram(make_ops(), forward).run(x, batch(), want="hidden")
     np.testing.assert_array_equal(ours, at_once)
-    np.testing.assert_array_equal(make_ops().program(forward).run(x, memory(), start, want="hidden"), ours)
+    np.testing.assert_array_equal(make_ops().program(forward).run(x, batch(), want="hidden"), ours)
     return ours
 
 
@@ -193,10 +204,10 @@ def test_sums_are_normalized_scaled_and_gated(
 
     x = random(seed, num_tokens, width) * 3
     program = make_ops(threads=2, exact=True).program(Pass(layer, width))
-    ours = program.run(x, None, 0, want="hidden")
-    theirs = ReferenceOps().program(Pass(layer, width)).run(x, None, 0, want="hidden")
+    ours = program.run(x, None, want="hidden")
+    theirs = ReferenceOps().program(Pass(layer, width)).run(x, None, want="hidden")
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
-    alone = [program.run(x[i : i + 1], None, 0, want="hidden") for i in range(num_tokens)]
+    alone = [program.run(x[i : i + 1], None, want="hidden") for i in range(num_tokens)]
     np.testing.assert_array_equal(np.concatenate(alone), ours)
 
 
@@ -211,10 +222,10 @@ def test_sums_are_normalized_scaled_and_gated(
     shared=st.booleans(),
     seed=seeds,
 )
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("codec", ["f16", "f32"])
 def test_queries_and_keys_are_normalized_clipped_rotated_appended_and_attended(
     make_ops: MakeOps,
-    dtype: type,
+    codec: str,
     num_tokens: int,
     start: int,
     norms: str,
@@ -233,24 +244,24 @@ def test_queries_and_keys_are_normalized_clipped_rotated_appended_and_attended(
     attention = Attention(
         0, A, G, D, Dv, rotary, 0.3, rotated_from, 7, 20.0, random(7, A), clip, norm[0], norm[1], 1e-6
     )
-    memories: list[KvMemory] = []
+    tables: list[KvTable] = []
 
-    def memory() -> KvMemory:
-        keys = random(5, G, 64, D).astype(dtype)
-        values = keys[:, :, :Dv] if shared else random(6, G, 64, Dv).astype(dtype)
-        memories.append(KvMemory([keys], [values]))
-        return memories[-1]
+    def table() -> KvTable:
+        tables.append(new_table(64, LayerShape(G, D, Dv, shared), codec))
+        write_rows(tables[-1], 0, 0, random(5, 64, G, D), None if shared else random(6, 64, G, Dv))
+        return tables[-1]
 
     def layer(steps: Steps[Any], layer: int, x: Any) -> Any:
         q, k, *v = steps.project(x, products[: 2 if shared else 3])
         return steps.add_product(x, steps.attend(q, k, v[0] if v else None, attention), out)
 
-    check(make_ops, Pass(layer, H), random(seed, num_tokens, H), memory, start)
-    exact, theirs, ours, at_once, one_thread = memories
-    for part in ("keys", "values"):
-        np.testing.assert_array_equal(getattr(ours, part), getattr(at_once, part))
-        np.testing.assert_array_equal(getattr(ours, part), getattr(one_thread, part))
-        np.testing.assert_allclose(getattr(exact, part), getattr(theirs, part), rtol=2e-3, atol=2e-3)
+    check(make_ops, Pass(layer, H), random(seed, num_tokens, H), table, start)
+    for head in range(G):
+        exact, theirs, ours, at_once, one_thread = (read_rows(one, 0, head, 64) for one in tables)
+        for part in range(2):
+            np.testing.assert_array_equal(ours[part], at_once[part])
+            np.testing.assert_array_equal(ours[part], one_thread[part])
+            np.testing.assert_allclose(exact[part], theirs[part], rtol=2e-3, atol=2e-3)
 
 
 @few
@@ -286,29 +297,29 @@ IDS = np.array([3, 49, 0, 7, 7], np.int32)
 
 def test_logits_of_the_last_token_are_the_last_of_all(make_ops: MakeOps) -> None:
     program = make_ops(threads=2).program(Pass(double, 16, 3))
-    last, every = program.run(IDS, None, 0), program.run(IDS, None, 0, want="all")
+    last, every = program.run(IDS, None), program.run(IDS, None, want="all")
     assert last.shape == (1, 37)
     np.testing.assert_array_equal(last, every[-1:])
-    expected = EagerProgram(ReferenceOps(), Pass(double, 16, 3)).run(IDS, None, 0, want="all")
+    expected = EagerProgram(ReferenceOps(), Pass(double, 16, 3)).run(IDS, None, want="all")
     np.testing.assert_allclose(every, expected, rtol=1e-5, atol=1e-5)
     assert np.abs(every).max() <= 3
 
 
 def test_a_run_may_stop_before_any_layer_and_go_on_there(make_ops: MakeOps) -> None:
     program = make_ops(threads=2).program(Pass(double, 16, 3))
-    x = program.run(IDS, None, 0, 0, 1, want="hidden")
-    x = program.run(x, None, 0, 1, 3, want="hidden")
-    whole = program.run(IDS, None, 0, want="all")
-    np.testing.assert_array_equal(program.run(x, None, 0, 3, want="all"), whole)
-    np.testing.assert_array_equal(program.run(x, None, 0, 3), whole[-1:])
+    x = program.run(IDS, None, 0, 1, want="hidden")
+    x = program.run(x, None, 1, 3, want="hidden")
+    whole = program.run(IDS, None, want="all")
+    np.testing.assert_array_equal(program.run(x, None, 3, want="all"), whole)
+    np.testing.assert_array_equal(program.run(x, None, 3), whole[-1:])
 
 
 def test_runs_of_any_length_follow_one_another(make_ops: MakeOps) -> None:
     program = make_ops().program(Pass(double, 16, 2))
     for count in (1, 300, 2, 5, 301):
         ids = np.arange(count, dtype=np.int32) % 50
-        whole = program.run(ids, None, 0, want="all")
-        np.testing.assert_array_equal(program.run(ids[-1:], None, 0), whole[-1:])
+        whole = program.run(ids, None, want="all")
+        np.testing.assert_array_equal(program.run(ids[-1:], None), whole[-1:])
 
 
 def test_buffers_of_one_layer_serve_the_next() -> None:
@@ -371,22 +382,33 @@ def attending(num_layers: int = 1) -> Pass:
     return Pass(layer, 16, num_layers)
 
 
-def new_memory(capacity: int = 8, width: int = 8, value_width: int = 8, layers: int = 1) -> KvMemory:
-    keys, values = (
-        [np.zeros((2, capacity, size), np.float32) for _ in range(layers)] for size in (width, value_width)
-    )
-    return KvMemory(keys, values)
+SHAPE = LayerShape(2, 8, 8)
+
+
+def new_table(capacity: int = 64, shape: LayerShape = SHAPE, codec: str = "f32", layers: int = 1) -> KvTable:
+    """An empty sequence with blocks of its own, which are zeros."""
+    layout, count = page_layout([shape] * layers, codec), -(-capacity // BLOCK_TOKENS)
+    pool, table = KvPool(layout, np.zeros(count * layout.block_nbytes, np.uint8)), KvTable()
+    for block in range(count):
+        table.append(pool, block)
+    return table
+
+
+def alone(table: KvTable, num_tokens: int = 5, start: int = 0) -> list[Segment]:
+    return [Segment(table, start, num_tokens)]
 
 
 @pytest.mark.parametrize(
-    ("shape", "start", "ids", "what"),
+    ("table", "start", "ids", "what"),
     [
-        ({}, 4, IDS, "no room"),
+        ({}, 60, IDS, "no room"),
         ({}, 2**63, IDS, "no room"),
-        ({"width": 9}, 0, IDS, "heads or sizes"),
-        ({"value_width": 7}, 0, IDS, "heads or sizes"),
+        ({"shape": LayerShape(2, 9, 8)}, 0, IDS, "heads or sizes"),
+        ({"shape": LayerShape(2, 8, 7)}, 0, IDS, "heads or sizes"),
+        ({"shape": LayerShape(2, 8, 8, joint=True)}, 0, IDS, "heads or sizes"),
         ({"layers": 2}, 0, IDS, "layers"),
-        (None, 0, IDS, "cache"),
+        (None, 0, IDS, "tables"),
+        ({}, 0, IDS[:4], "number of tokens"),
         ({}, 0, IDS - 1, "id -1 is outside"),
         ({}, 0, IDS + 1, "id 50 is outside"),
         ({}, 0, IDS[:0], "no tokens"),
@@ -395,52 +417,35 @@ def new_memory(capacity: int = 8, width: int = 8, value_width: int = 8, layers: 
     ],
 )
 def test_runs_that_do_not_fit_are_refused_before_anything_is_written(
-    shape: dict[str, int] | None, start: int, ids: Any, what: str
+    table: dict[str, Any] | None, start: int, ids: Any, what: str
 ) -> None:
-    memory = None if shape is None else new_memory(**shape)
+    own = None if table is None else new_table(**table)
     with pytest.raises(ValueError, match=what):
-        NativeOps(2).program(attending()).run(ids, memory, start)
-    if memory is not None:
-        assert not any(array.any() for array in (*memory.keys, *memory.values))
+        NativeOps(2).program(attending()).run(ids, None if own is None else alone(own, start=start))
+    if own is not None:
+        assert not own.blocks[0].pool.memory.any()
+        own.truncate(0)  # nobody uses it any more
 
 
-def test_keys_and_values_must_agree() -> None:
-    good, other = np.zeros((2, 8, 8), np.float32), np.zeros((2, 8, 8), np.float16)
-    for keys, values in (
-        ([good], [other]),
-        ([good], [good[:1]]),
-        ([good], []),
-        ([good.astype(np.int8)], [good]),
-    ):
-        with pytest.raises(ValueError, match=r"keys|values"):
-            _ = KvMemory(keys, values).native
-    frozen = good.copy()
-    frozen.flags.writeable = False
-    with pytest.raises((ValueError, BufferError)):
-        _ = KvMemory([frozen], [good]).native
-
-
-def test_a_program_keeps_its_arrays_alive() -> None:
-    expected = EagerProgram(NativeOps(1), attending(3)).run(IDS, new_memory(layers=3), 0)
-    program, memory = NativeOps(1).program(attending(3)), new_memory(layers=3)
-    native = memory.native
-    memory.keys = memory.values = ()
+def test_a_program_keeps_its_pools_alive() -> None:
+    expected = EagerProgram(NativeOps(1), attending(3)).run(IDS, alone(new_table(layers=3)))
+    program, table = NativeOps(1).program(attending(3)), new_table(layers=3)
+    table._pages.clear()
     gc.collect()
     _ = [np.full((16, 16), np.nan, np.float32) for _ in range(200)]
-    assert memory.native is native
-    np.testing.assert_allclose(program.run(IDS, memory, 0), expected, atol=1e-5)
+    np.testing.assert_allclose(program.run(IDS, alone(table)), expected, atol=1e-5)
 
 
 def test_callers_share_a_program_one_after_the_other() -> None:
     program = NativeOps(2).program(attending(3))
-    expected = program.run(IDS, new_memory(layers=3), 0)
+    expected = program.run(IDS, alone(new_table(layers=3)))
     wrong: list[int] = []
 
     def call(index: int) -> None:
         for _ in range(50):
-            memory = new_memory(layers=3)
-            program.run(IDS[:4], memory, 0)
-            if not np.array_equal(program.run(IDS[4:], memory, 4), expected):
+            table = new_table(layers=3)
+            program.run(IDS[:4], alone(table, 4))
+            if not np.array_equal(program.run(IDS[4:], alone(table, 1, 4)), expected):
                 wrong.append(index)
 
     callers = [threading.Thread(target=call, args=(i,)) for i in range(3)]
@@ -470,9 +475,9 @@ def test_a_signal_interrupts_a_long_run() -> None:
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(KeyboardInterrupt):
-            program.run(random(1, 256, 512), None, 0, want="hidden")
+            program.run(random(1, 256, 512), None, want="hidden")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert time.perf_counter() - begin < 5
-    assert program.run(random(1, 1, 512), None, 0, 0, 5, "hidden").shape == (1, 512)
+    assert program.run(random(1, 1, 512), None, 0, 5, "hidden").shape == (1, 512)

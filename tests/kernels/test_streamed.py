@@ -147,29 +147,29 @@ def test_parts_of_experts_give_the_same_numbers(make_ops: MakeOps, count: int, b
         for e in [stacks(layer, biased) for layer in range(LAYERS)]
     ]
     ids = (np.arange(count, dtype=np.int32) * 7) % VOCAB
-    expected = ops.program(Pass(prepared)).run(ids, None, 0, want="all")
+    expected = ops.program(Pass(prepared)).run(ids, None, want="all")
     ways = [one_by_one, lambda chosen: [chosen], *([backwards] if count == 1 else [])]
     for in_parts in ways:
         for chunk in (512, 16):
             program = streamed(ops, Shelf(experts, in_parts, chunk))
-            np.testing.assert_array_equal(program.run(ids, None, 0, want="all"), expected)
-            np.testing.assert_array_equal(program.run(ids, None, 0), expected[-1:])
+            np.testing.assert_array_equal(program.run(ids, None, want="all"), expected)
+            np.testing.assert_array_equal(program.run(ids, None), expected[-1:])
 
 
 def test_experts_that_no_token_chose_change_nothing(make_ops: MakeOps) -> None:
     experts = [stacks(layer, False) for layer in range(LAYERS)]
     ops, ids = make_ops(threads=2), np.array([5], np.int32)
-    exact = streamed(ops, Shelf(experts)).run(ids, None, 0)
-    everything = streamed(ops, Shelf(experts, lambda chosen: [list(range(EXPERTS))])).run(ids, None, 0)
+    exact = streamed(ops, Shelf(experts)).run(ids, None)
+    everything = streamed(ops, Shelf(experts, lambda chosen: [list(range(EXPERTS))])).run(ids, None)
     np.testing.assert_array_equal(everything, exact)
 
 
 def test_layers_that_stream_are_required_in_order(make_ops: MakeOps) -> None:
     shelf = Shelf([stacks(layer, False) for layer in range(LAYERS)], streamed_layers=(0, 1))
     program = streamed(make_ops(), shelf)
-    program.run(np.array([1, 2], np.int32), None, 0)
-    hidden = program.run(np.array([1, 2], np.int32), None, 0, 0, 1, "hidden")
-    program.run(hidden, None, 0, 1)
+    program.run(np.array([1, 2], np.int32), None)
+    hidden = program.run(np.array([1, 2], np.int32), None, 0, 1, "hidden")
+    program.run(hidden, None, 1)
     assert shelf.required == [0, 1, 0, 1]
 
 
@@ -177,20 +177,20 @@ def test_an_expert_that_is_away_is_refused_and_the_next_run_is_right(make_ops: M
     shelf = Shelf([stacks(layer, False) for layer in range(LAYERS)])
     program = streamed(make_ops(), shelf)
     ids = np.array([3, 4], np.int32)
-    expected = program.run(ids, None, 0)
+    expected = program.run(ids, None)
     away = Shelf([stacks(layer, False) for layer in range(LAYERS)])
     broken = streamed(make_ops(), away)
     for expert in range(EXPERTS):
         away.expert_table(1).clear(expert)
     with pytest.raises(ValueError, match="not in memory"):
-        broken.run(ids, None, 0)
-    np.testing.assert_array_equal(program.run(ids, None, 0), expected)
+        broken.run(ids, None)
+    np.testing.assert_array_equal(program.run(ids, None), expected)
 
 
 def test_experts_of_many_tokens_must_come_in_order(make_ops: MakeOps) -> None:
     shelf = Shelf([stacks(layer, False) for layer in range(LAYERS)], backwards)
     with pytest.raises(ValueError, match="in order"):
-        streamed(make_ops(), shelf).run(np.arange(20, dtype=np.int32), None, 0)
+        streamed(make_ops(), shelf).run(np.arange(20, dtype=np.int32), None)
 
 
 def test_pieces_out_of_turn_are_refused() -> None:
@@ -200,8 +200,8 @@ def test_pieces_out_of_turn_are_refused() -> None:
         with pytest.raises(ValueError, match=r"wait|under way"):
             act()
     with pytest.raises(ValueError, match="in pieces"):
-        native.run(None, np.array([1], np.int32), 0, 0, LAYERS, 1, np.empty((1, VOCAB), np.float32))
-    native.begin(None, np.array([1], np.int32), 0, 0, LAYERS, 1, np.empty((1, VOCAB), np.float32), 0)
+        native.run(None, np.array([1], np.int32), 0, LAYERS, 1, None, np.empty((1, VOCAB), np.float32))
+    native.begin(None, np.array([1], np.int32), 0, LAYERS, 1, None, np.empty((1, VOCAB), np.float32), 0)
     assert native.advance(LAYERS)
     for act in (native.pass_on, lambda: native.apply([0])):
         with pytest.raises(ValueError, match="started"):

@@ -39,7 +39,7 @@ def test_a_program_computes_what_its_steps_do(name: str, block_format: str, tmp_
 
     cache = model.new_cache(len(IDS))
     forward = ForwardPass(model.config, model.weights, model.experts_of)
-    at_once = EagerProgram(model.ops, forward).run(IDS, cache.memory, 0, want="all")
+    at_once = EagerProgram(model.ops, forward).run(IDS, [cache.segment(len(IDS))], want="all")
     if name.split("-")[0] in ROUNDED:
         np.testing.assert_allclose(whole, at_once, atol=2e-2 if block_format == "q8_0" else 1e-4)
     else:

@@ -17,6 +17,8 @@ import numpy as np
 from apportion import _native
 from apportion.bench.limits import Bandwidth, Rates
 from apportion.core.resident import peak_rss_bytes
+from apportion.kernels.kv import BLOCK_TOKENS
+from apportion.kernels.kv_rows import write_rows
 from apportion.kernels.ops import Ints
 
 if TYPE_CHECKING:
@@ -147,8 +149,14 @@ def filled_cache(
     """
     cache = model.new_cache(capacity, kv)
     rng = np.random.default_rng(0)
-    for rows in (*cache.keys, *cache.values):
-        rows[:] = rng.standard_normal((rows.shape[0], 1, rows.shape[2]), dtype=np.float32)
+    for layer, pages in enumerate(cache.pool.layout.layers):
+        shape = pages.shape
+        keys, values = (
+            rng.standard_normal((BLOCK_TOKENS, shape.num_heads, width), dtype=np.float32)
+            for width in (shape.key_width, shape.value_width)
+        )
+        write_rows(cache.table, layer, 0, keys, None if shape.joint else values)
+    cache.pool.blocks[1:] = cache.pool.blocks[0]
     return cache
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apportion.formats.block import Floats
-from apportion.kernels.memory import KvMemory
+from apportion.kernels.kv import Segment
+from apportion.kernels.kv_rows import read_rows, write_rows
 from apportion.kernels.ops import ExpertWeights, Gate, Ints, Ops, Routing
 from apportion.kernels.steps import Attention, Forward, Product, Rotary, Want
 from apportion.kernels.weight import Weight
@@ -34,14 +35,13 @@ class EagerProgram:
     def run(
         self,
         source: Ints | Floats,
-        memory: KvMemory | None,
-        start: int,
+        batch: Sequence[Segment] | None,
         first: int = 0,
         last: int | None = None,
         want: Want = "last",
     ) -> Floats:
         forward = self._forward
-        steps = EagerSteps(self._ops, source, memory, start)
+        steps = EagerSteps(self._ops, source, batch)
         x: Array = forward.embed(steps) if source.ndim == 1 else source
         for layer in range(first, forward.num_layers if last is None else last):
             x = forward.layer(steps, layer, x)
@@ -50,17 +50,28 @@ class EagerProgram:
                 steps.route_seen = None
         if want == "hidden":
             return x
-        return forward.head(steps, x[-1:] if want == "last" else x)
+        return forward.head(steps, x[rows_of(batch, want)])
+
+
+def rows_of(batch: Sequence[Segment] | None, want: Want) -> Ints | slice:
+    """Whose logits are wanted."""
+    if not isinstance(want, str):
+        return want
+    if want == "last":
+        ends = [-1] if batch is None else np.cumsum([segment.num_tokens for segment in batch]) - 1
+        return np.array(ends, np.int32)
+    return slice(None)
 
 
 class EagerSteps:
-    """`kernels.steps.Steps` over arrays. Nothing is changed in place but the cache."""
+    """`kernels.steps.Steps` over arrays. Nothing is changed in place but the pages."""
 
-    def __init__(self, ops: Ops, source: Array, memory: KvMemory | None, start: int) -> None:
+    def __init__(self, ops: Ops, source: Array, batch: Sequence[Segment] | None) -> None:
         self._ops = ops
         self._source = source
-        self._memory = memory
-        self._start = start
+        self._batch = [] if batch is None else batch
+        positions = [np.arange(s.position, s.position + s.num_tokens) for s in self._batch]
+        self._positions = np.concatenate(positions).astype(np.int32) if positions else None
         self._projected: Array | None = None
         # The last route's expert ids and weights, and what the router saw, which is projected just before.
         self.route_seen: tuple[Array, Array, Array] | None = None
@@ -88,16 +99,40 @@ class EagerSteps:
         return self._ops.gate(self._ops.linear(x, gate), self._ops.linear(x, up), kind)
 
     def attend(self, q: Array, k: Array, v: Array | None, attention: Attention) -> Array:
-        a, memory = attention, self._memory
-        assert memory is not None
-        keys, values = memory.keys[a.layer], memory.values[a.layer]
-        q = self._placed(q, a.q_norm, a.num_heads, a)
-        self._ops.append(keys, self._placed(k, a.k_norm, a.num_kv_heads, a), self._start)
+        a = attention
+        q, k = self._placed(q, a.q_norm, a.num_heads, a), self._placed(k, a.k_norm, a.num_kv_heads, a)
         if v is not None:
             v = clipped(v, a.clip).reshape(len(v), a.num_kv_heads, a.value_dim)
-            self._ops.append(values, v, self._start)
-        attended = self._ops.attend(q, keys, values, self._start, a.scale, a.window, a.softcap, a.sinks)
-        return attended.reshape(len(q), -1)
+        attended, end = [], 0
+        for segment in self._batch:
+            begin, end = end, end + segment.num_tokens
+            write_rows(
+                segment.table, a.layer, segment.start, k[begin:end], None if v is None else v[begin:end]
+            )
+            attended.append(self._attended(q[begin:end], segment, a))
+        return np.concatenate(attended).reshape(len(q), -1)
+
+    def _attended(self, q: Array, segment: Segment, attention: Attention) -> Array:
+        """Queries [T, A, D] of a segment -> [T, A, Dv]. Dead places count for nothing."""
+        a = attention
+        end = segment.start + segment.num_tokens
+        heads = [read_rows(segment.table, a.layer, head, end) for head in range(a.num_kv_heads)]
+        if len({len(keys) for keys, _ in heads}) == 1:
+            return self._attended_heads(q, heads, a, a.sinks)
+        per_head, out = a.num_heads // a.num_kv_heads, []
+        for i, head in enumerate(heads):
+            own = slice(i * per_head, (i + 1) * per_head)
+            sinks = None if a.sinks is None else a.sinks[own]
+            out.append(self._attended_heads(np.ascontiguousarray(q[:, own]), [head], a, sinks))
+        return np.concatenate(out, axis=1)
+
+    def _attended_heads(
+        self, q: Array, heads: Sequence[tuple[Array, Array]], attention: Attention, sinks: Floats | None
+    ) -> Array:
+        """For heads that see equally many places; the queries' own are the last."""
+        keys, values = (np.stack(rows) for rows in zip(*heads, strict=True))
+        a, start = attention, keys.shape[1] - len(q)
+        return self._ops.attend(q, keys, values, start, a.scale, a.window, a.softcap, sinks)
 
     def route(self, logits: Array, routing: Routing, bias: Floats | None = None) -> tuple[Array, Array]:
         ids, weights = self._ops.route(logits, routing, bias)
@@ -128,10 +163,10 @@ class EagerSteps:
         a = attention
         x = clipped(self._head_normed(x, norm, a), a.clip)
         heads = x.reshape(len(x), num_heads, a.head_dim).copy()
-        positions = np.arange(self._start, self._start + len(x), dtype=np.int32)
+        assert self._positions is not None
         rotated: Rotary = a.rotary
         self._ops.rope(
-            heads[:, :, a.rotated_from :], positions, rotated.inv_freq, rotated.style, rotated.scale
+            heads[:, :, a.rotated_from :], self._positions, rotated.inv_freq, rotated.style, rotated.scale
         )
         return heads
 

@@ -86,9 +86,6 @@ class NativeOps:
         self._core.gate(gate, up, GATES[kind], out)
         return out
 
-    def append(self, cache: Cache, x: Floats, start: int) -> None:
-        self._core.append(cache, x, start)
-
     def attend(
         self,
         q: Floats,

@@ -111,9 +111,6 @@ class Ops(Protocol):
         """act(gate) * up, element by element. `swiglu_oai` is gpt-oss's clamped form: g = min(gate, 7),
         u = clip(up, -7, 7), g * sigmoid(1.702 g) * (u + 1)."""
 
-    def append(self, cache: Cache, x: Floats, start: int) -> None:
-        """Write x [T, G, D] to cache [G, C, D] at positions start.. (converted to the cache's type)."""
-
     def attend(
         self,
         q: Floats,

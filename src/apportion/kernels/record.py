@@ -9,7 +9,7 @@ import numpy as np
 
 from apportion import _native
 from apportion.formats.block import Bytes, Floats
-from apportion.kernels.memory import KvMemory
+from apportion.kernels.kv import Segment
 from apportion.kernels.ops import ExpertWeights, Gate, Ints, Routing
 from apportion.kernels.steps import Attention, Forward, Product, Rotary, Want
 from apportion.kernels.weight import Weight
@@ -18,9 +18,12 @@ from apportion.kernels.weight import Weight
 GATES = {"silu": 0, "gelu_tanh": 1, "swiglu_oai": 2}
 SCORES = {"softmax": 0, "sigmoid": 1, "softmax_topk": 2}
 WANTS = {"hidden": 0, "last": 1, "all": 2}
+SOME_ROWS = 3
 
 # What the core takes for a weight: data, type, shape, bias.
 WeightParts: TypeAlias = tuple[Bytes, int, tuple[int, ...], Floats | None]
+# And for a segment: table, start, number of tokens, position.
+NativeSegment: TypeAlias = tuple[_native.KvTable, int, int, int]
 
 
 class NativeProgram:
@@ -53,25 +56,34 @@ class NativeProgram:
         """Bytes of buffers for each token of a run."""
         return self._native.nbytes_carried
 
-    def _room(self, num_tokens: int, want: Want) -> Floats:
-        """For a run's result."""
-        num_rows = 1 if want == "last" else num_tokens
-        return np.empty((num_rows, self._hidden_size if want == "hidden" else self._vocab_size), np.float32)
+    def _wanted(
+        self, num_tokens: int, batch: Sequence[Segment] | None, want: Want
+    ) -> tuple[int, Ints | None, Floats]:
+        """The core's number of what is wanted, which rows, and room for them."""
+        if not isinstance(want, str):
+            return SOME_ROWS, want, np.empty((len(want), self._vocab_size), np.float32)
+        num_rows = num_tokens
+        if want == "last":
+            num_rows = 1 if batch is None else len(batch)
+        width = self._hidden_size if want == "hidden" else self._vocab_size
+        return WANTS[want], None, np.empty((num_rows, width), np.float32)
 
     def run(
         self,
         source: Ints | Floats,
-        memory: KvMemory | None,
-        start: int,
+        batch: Sequence[Segment] | None,
         first: int = 0,
         last: int | None = None,
         want: Want = "last",
     ) -> Floats:
-        out = self._room(len(source), want)
-        native = None if memory is None else memory.native
+        wanted, rows, out = self._wanted(len(source), batch, want)
         last = self._num_layers if last is None else last
-        self._native.run(native, source, start, first, last, WANTS[want], out)
+        self._native.run(natives(batch), source, first, last, wanted, rows, out)
         return out
+
+
+def natives(batch: Sequence[Segment] | None) -> list[NativeSegment] | None:
+    return None if batch is None else [segment.native for segment in batch]
 
 
 class Value:

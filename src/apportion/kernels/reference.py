@@ -75,9 +75,6 @@ class ReferenceOps:
         g, u = np.minimum(gate, np.float32(7)), np.clip(up, np.float32(-7), np.float32(7))
         return np.asarray(g * sigmoid(np.float32(1.702) * g) * (u + 1), dtype=np.float32)
 
-    def append(self, cache: Cache, x: Floats, start: int) -> None:
-        cache[:, start : start + x.shape[0]] = x.transpose(1, 0, 2)
-
     def attend(
         self,
         q: Floats,

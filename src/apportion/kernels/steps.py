@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from apportion.formats.block import Floats
-from apportion.kernels.memory import KvMemory
+from apportion.kernels.kv import Segment
 from apportion.kernels.ops import ExpertWeights, Gate, Ints, RopeStyle, Routing
 from apportion.kernels.weight import Weight
 
 V = TypeVar("V")
-Want: TypeAlias = Literal["hidden", "last", "all"]
+Want: TypeAlias = Literal["hidden", "last", "all"] | Ints
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,18 +144,21 @@ class Program(Protocol):
     def run(
         self,
         source: Ints | Floats,
-        memory: KvMemory | None,
-        start: int,
+        batch: Sequence[Segment] | None,
         first: int = 0,
         last: int | None = None,
         want: Want = "last",
     ) -> Floats:
-        """Tokens at positions start.. through layers first..last-1.
+        """Tokens of several sequences through layers first..last-1, together.
+
+        A token's result does not depend on what else is in the batch.
 
         Args:
-            source: tokens [T] int32, which are embedded first, or hidden states [T, H].
-            memory: keys and values; those of the run's positions are written. None where no layer runs.
-            want: hidden states [T, H], or logits of the `last` token [1, V] or of `all` [T, V].
+            source: tokens [T] int32, which are embedded first, or hidden states [T, H]: those of the batch's
+                segments, one after the other.
+            batch: where the tokens' keys and values go, and which they see. None where no layer attends.
+            want: `hidden` states [T, H]; logits of each segment's `last` token [segments, V], of `all` tokens
+                [T, V], or of those with these numbers, int32 and ascending.
 
         Raises:
             ValueError: an array or a number does not fit; nothing was written.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import cast
@@ -11,9 +11,9 @@ import numpy as np
 
 from apportion.formats.block import Floats
 from apportion.kernels.eager import RouteObserver
-from apportion.kernels.memory import KvMemory
+from apportion.kernels.kv import Segment
 from apportion.kernels.ops import Ints
-from apportion.kernels.record import WANTS, NativeProgram, Recorder, Value
+from apportion.kernels.record import NativeProgram, Recorder, Value, natives
 from apportion.kernels.residency import Residency
 from apportion.kernels.steps import Forward, Want
 
@@ -42,19 +42,17 @@ class StreamedProgram(NativeProgram):
     def run(
         self,
         source: Ints | Floats,
-        memory: KvMemory | None,
-        start: int,
+        batch: Sequence[Segment] | None,
         first: int = 0,
         last: int | None = None,
         want: Want = "last",
     ) -> Floats:
         last = self._num_layers if last is None else last
-        out = self._room(len(source), want)
-        native = None if memory is None else memory.native
+        wanted, rows, out = self._wanted(len(source), batch, want)
         with self._running:
             self._residency.begin_run()
             x = self._entering(source)
-            self._native.begin(native, x, start, first, last, WANTS[want], out, self._residency.chunk)
+            self._native.begin(natives(batch), x, first, last, wanted, rows, out, self._residency.chunk)
             self._pass_layers(len(source), first, last)
             self._native.end()
             self._residency.end_run()

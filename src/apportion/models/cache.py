@@ -1,26 +1,41 @@
-"""The KV cache of one sequence: per layer, keys and values side by side for every position seen so far."""
+"""The KV cache of one sequence: blocks with keys and values of every position seen so far."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from apportion.core.errors import ContextOverflow, UsageError
-from apportion.kernels.memory import KvMemory
-from apportion.kernels.ops import Cache
+from apportion.kernels.kv import KvPool, KvTable, LayerShape, PageLayout, Segment, num_blocks_for, page_layout
 from apportion.models.config import ModelConfig
 
-CACHE_TYPES = (np.dtype(np.float16), np.dtype(np.float32))
+CODECS = {np.dtype(np.float16): "f16", np.dtype(np.float32): "f32"}
+
+
+def kv_shapes(config: ModelConfig) -> list[LayerShape]:
+    """Key-value heads of every layer.
+
+    Latent attention keeps one vector per position (latent, then rotated key part); it starts with its values.
+    """
+    if config.latent is not None:
+        rank = config.latent.kv_rank
+        shape = LayerShape(1, rank + config.latent.rope_dim, rank, joint=True)
+    else:
+        shape = LayerShape(config.num_kv_heads, config.head_dim, config.value_dim)
+    return [shape] * config.num_layers
+
+
+def kv_layout(config: ModelConfig, codec: str = "f16") -> PageLayout:
+    """What lies where in a block of this model's keys and values."""
+    return page_layout(kv_shapes(config), codec)
 
 
 class KvCache:
     """Room for `capacity` positions in every layer; `length` of them are filled.
 
-    Memory is touched only where positions are written, so capacity costs nothing until it is used. Latent
-    attention keeps one vector per position (latent, then rotated key part); its values are a view of it.
+    Memory is touched only where positions are written, so capacity costs nothing until it is used.
 
     Attributes:
-        keys, values: per layer [G, C, D] and [G, C, Dv].
-        memory: the same, as forward passes take them.
+        pool, table: the blocks, and the sequence that they make.
     """
 
     def __init__(
@@ -32,29 +47,23 @@ class KvCache:
         """
         if capacity <= 0:
             raise UsageError("a KV cache needs room for at least one position", capacity=capacity)
-        if np.dtype(dtype) not in CACHE_TYPES:
+        if np.dtype(dtype) not in CODECS:
             raise UsageError("a KV cache holds float16 or float32", dtype=str(np.dtype(dtype)))
         self.capacity = capacity
         self.length = 0
-        self.keys: list[Cache] = []
-        self.values: list[Cache] = []
-        # np.zeros asks for pages that the kernel fills with zeros on first touch.
-        for _ in range(config.num_layers):
-            if config.latent is not None:
-                rank = config.latent.kv_rank
-                joint = np.zeros((1, capacity, rank + config.latent.rope_dim), dtype=dtype)
-                self.keys.append(joint)
-                self.values.append(joint[:, :, :rank])
-            else:
-                self.keys.append(np.zeros((config.num_kv_heads, capacity, config.head_dim), dtype=dtype))
-                self.values.append(np.zeros((config.num_kv_heads, capacity, config.value_dim), dtype=dtype))
-        self.memory = KvMemory(self.keys, self.values)
+        self.pool = KvPool.of(kv_layout(config, CODECS[np.dtype(dtype)]), num_blocks_for(capacity))
+        self.table = KvTable()
+        for block in range(self.pool.num_blocks):
+            self.table.append(self.pool, block)
 
     @property
     def nbytes(self) -> int:
         """Bytes at full length."""
-        owned = [array for array in (*self.keys, *self.values) if array.base is None]
-        return sum(array.nbytes for array in owned)
+        return self.pool.memory.nbytes
+
+    def segment(self, num_tokens: int) -> Segment:
+        """So many tokens that follow what is filled."""
+        return Segment(self.table, self.length, num_tokens)
 
     def advance(self, num_positions: int) -> None:
         """Count positions that all layers have written.

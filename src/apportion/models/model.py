@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from threading import Lock
 from typing import Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from apportion.core.errors import UsageError
+from apportion.core.errors import ContextOverflow, UsageError
 from apportion.formats.block import Floats
 from apportion.kernels.eager import EagerProgram, RouteObserver
+from apportion.kernels.kv import BLOCK_TOKENS, Segment
 from apportion.kernels.ops import ExpertWeights, Ints, Ops
 from apportion.kernels.residency import Residency
-from apportion.kernels.steps import Program
+from apportion.kernels.steps import Program, Want
 from apportion.kernels.streamed import StreamedProgram
 from apportion.models.cache import KvCache
 from apportion.models.config import ModelConfig
@@ -77,9 +79,44 @@ class Model:
         """
         tokens = self._checked(ids)
         cache.require_room(len(tokens))
-        out = self._program(cache.capacity).run(tokens, cache.memory, cache.length, want=logits)
+        out = self._program(cache.capacity).run(tokens, [cache.segment(len(tokens))], want=logits)
         cache.advance(len(tokens))
         return out
+
+    def run(
+        self,
+        source: Ints | Floats,
+        batch: Sequence[Segment],
+        first: int = 0,
+        last: int | None = None,
+        want: Want = "last",
+        context: int = 0,
+    ) -> Floats:
+        """Tokens of several sequences through layers first..last-1 in one pass; shapes as in
+        `kernels.steps.Program.run`.
+
+        Args:
+            source: tokens [T] or hidden states [T, H] of the segments, one after the other.
+            context: how many positions the sequences may come to have. One with LongRoPE must be run with the
+                same on all its way.
+
+        Raises:
+            ContextOverflow: a table has no room for its tokens; nothing was written.
+            UsageError: there are no tokens, or one lies outside of the vocabulary.
+            ValueError: batch and source contradict each other, or the tables are not of this model.
+        """
+        for segment in batch:
+            if segment.start + segment.num_tokens > BLOCK_TOKENS * len(segment.table):
+                raise ContextOverflow(
+                    "the text is longer than the context",
+                    "a sequence's blocks are full",
+                    "give it more blocks first",
+                    filled=segment.start,
+                    wanted=segment.num_tokens,
+                    capacity=BLOCK_TOKENS * len(segment.table),
+                )
+        checked = self._checked(source) if source.ndim == 1 else source
+        return self._program(context).run(checked, batch, first, last, want)
 
     def forward_observed(self, ids: ArrayLike, cache: KvCache, observe: RouteObserver) -> None:
         """Append tokens [T] as `forward` does, and tell the routes of each layer. Where all weights stay in
@@ -92,15 +129,16 @@ class Model:
         program = self._program(cache.capacity)
         if isinstance(program, StreamedProgram):
             with program.observed_by(observe):
-                program.run(tokens, cache.memory, cache.length, want="hidden")
+                program.run(tokens, [cache.segment(len(tokens))], want="hidden")
         else:
             forward = self._passes[-1 if cache.capacity > self._short_context else 0]
-            EagerProgram(self.ops, forward, observe).run(tokens, cache.memory, cache.length, want="hidden")
+            segment = cache.segment(len(tokens))
+            EagerProgram(self.ops, forward, observe).run(tokens, [segment], want="hidden")
         cache.advance(len(tokens))
 
     def embed(self, ids: Ints) -> Floats:
         """Tokens [T] -> hidden states [T, H]."""
-        return self._program().run(ids, None, 0, 0, 0, "hidden")
+        return self._program().run(ids, None, 0, 0, "hidden")
 
     def run_layers(self, x: Floats, cache: KvCache, first: int = 0, last: int | None = None) -> Floats:
         """Hidden states [T, H] through layers first..last-1 -> [T, H].
@@ -109,11 +147,11 @@ class Model:
         layers have run.
         """
         cache.require_room(len(x))
-        return self._program(cache.capacity).run(x, cache.memory, cache.length, first, last, "hidden")
+        return self._program(cache.capacity).run(x, [cache.segment(len(x))], first, last, "hidden")
 
     def head(self, x: Floats) -> Floats:
         """Hidden states [T, H] -> logits [T, V]."""
-        return self._program().run(x, None, 0, self.config.num_layers, None, "all")
+        return self._program().run(x, None, self.config.num_layers, None, "all")
 
     def experts_of(self, layer: int) -> ExpertWeights:
         """The experts of a layer: the one place where the forward pass asks for them."""

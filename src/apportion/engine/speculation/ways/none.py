@@ -1,0 +1,26 @@
+"""No guesses: one token at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from apportion.engine.speculation.ways import Way
+
+if TYPE_CHECKING:
+    from apportion.text.tokenizer import Tokenizer
+
+
+class NoGuesses(Way):
+    sentence = "Computes one token at a time."
+
+    def open(self, argument: str, tokenizer: Tokenizer, ctx: int) -> NoGuesses:
+        return self
+
+    def drafter(self) -> None:
+        return None
+
+    def close(self) -> None:
+        return None
+
+
+WAY = NoGuesses()

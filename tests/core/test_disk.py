@@ -167,3 +167,36 @@ def test_every_known_fault_has_a_hint(number: int) -> None:
 
 def test_a_fault_that_nobody_has_heard_of_still_says_its_number() -> None:
     assert fault("read", "a", 99_999).numbers == {"errno": "99999"}
+
+
+@pytest.mark.parametrize("make", [RealDisk, VirtualDisk])
+def test_a_lock_has_one_owner_until_it_is_closed(make: type[RealDisk | VirtualDisk], tmp_path: Path) -> None:
+    disk = make()
+    disk.make_folder(tmp_path / "a" / "b")
+    path = tmp_path / "a" / "b" / "lock"
+    first = disk.lock(path)
+    assert first is not None
+    assert disk.lock(path) is None
+    first.close()
+    first.close()
+    second = disk.lock(path)
+    assert second is not None
+    assert disk.lock(path) is None
+    second.close()
+
+
+def test_a_crash_ends_the_locks_of_a_disk_in_memory() -> None:
+    disk = VirtualDisk()
+    first = disk.lock("/s/lock")
+    assert first is not None
+    disk.crash()
+    second = disk.lock("/s/lock")
+    assert second is not None
+    first.close()
+    assert disk.lock("/s/lock") is None
+
+
+def test_a_folder_that_cannot_be_made_is_a_disk_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DiskFault):
+        RealDisk().make_folder(tmp_path / "file" / "folder")

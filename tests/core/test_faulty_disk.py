@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from apportion.core.clock import VirtualClock
 from apportion.core.disk import read_exactly, write_all
 from apportion.core.errors import ApportionError, DiskFault, NotFound
-from apportion.core.faulty_disk import POSSIBLE, SLOW_S, Fault, FaultPlan, FaultyDisk, NthCall, SeededFaults
+from apportion.core.faulty_disk import (
+    POSSIBLE,
+    SLOW_S,
+    STUCK_S,
+    Fault,
+    FaultPlan,
+    FaultyDisk,
+    NthCall,
+    SeededFaults,
+)
 from apportion.core.virtual_disk import VirtualDisk
 
 PATH = Path("/m/a")
@@ -39,6 +48,10 @@ def faulty(plan: FaultPlan, clock: VirtualClock | None = None) -> FaultyDisk:
 
 def work(disk: FaultyDisk) -> bytes:
     """Something that uses every call of the port."""
+    disk.make_folder("/m")
+    lock = disk.lock("/locks/one")
+    assert lock is not None
+    lock.close()
     with disk.open(PATH, "write") as file:
         write_all(file, DATA, 10)
         file.fdatasync()
@@ -86,7 +99,7 @@ def test_each_call_in_turn_fails_as_one_of_our_errors_naming_the_file(kind: Faul
             work(disk)
         except ApportionError as error:
             assert isinstance(error, DiskFault | NotFound)
-            assert "/m" in error.what
+            assert "/m" in error.what or "/locks" in error.what
             assert len(disk.injected) == 1
         else:
             assert not plan.broken
@@ -126,7 +139,7 @@ def test_a_slow_call_takes_its_time_and_succeeds() -> None:
 @settings(max_examples=40, deadline=None)
 def test_the_same_seed_breaks_the_same_calls(seed: int) -> None:
     def run() -> tuple[list[tuple[str, Path, Fault]], str]:
-        disk = faulty(SeededFaults(seed, dict.fromkeys(Fault, 0.05)))
+        disk = faulty(SeededFaults(seed, dict.fromkeys(Fault, 0.02)))
         try:
             work(disk)
         except ApportionError as error:
@@ -136,10 +149,18 @@ def test_the_same_seed_breaks_the_same_calls(seed: int) -> None:
     assert run() == run()
 
 
+def test_a_stuck_call_keeps_its_caller_waiting() -> None:
+    clock = VirtualClock()
+    disk = faulty(NthCall(0, Fault.STUCK, "sync"), clock)
+    with disk.open(PATH, "write") as file:
+        file.fdatasync()
+    assert clock.now() == STUCK_S
+
+
 def test_every_possible_fault_comes_up() -> None:
     injected = set()
-    for seed in range(400):
-        disk = faulty(SeededFaults(seed, dict.fromkeys(Fault, 0.05)))
+    for seed in range(900):
+        disk = faulty(SeededFaults(seed, dict.fromkeys(Fault, 0.02)))
         with suppress(ApportionError):
             work(disk)
         injected |= {(operation, kind) for operation, _, kind in disk.injected}

@@ -7,6 +7,7 @@ Reads and writes name their offset, may be short, and fail as `DiskFault` with t
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import sys
 from collections.abc import Iterator
@@ -61,6 +62,12 @@ class DiskFile(Protocol):
     ) -> None: ...
 
 
+class DiskLock(Protocol):
+    """A lock that is held."""
+
+    def close(self) -> None: ...
+
+
 class Disk(Protocol):
     """A file system. A missing file is `NotFound`, everything else that goes wrong a `DiskFault`."""
 
@@ -79,6 +86,14 @@ class Disk(Protocol):
 
     def sync_folder(self, path: str | Path) -> None:
         """Return when names created, renamed and removed in the folder would survive a power cut."""
+
+    def make_folder(self, path: str | Path) -> None:
+        """Make the folder, for this user alone, and those above it where they are missing."""
+
+    def lock(self, path: str | Path) -> DiskLock | None:
+        """Be the one who has the lock that this file stands for, until closing it or the process's end; None
+        when somebody else has it. The file is made where it is missing, and stays.
+        """
 
 
 class RealDisk:
@@ -112,6 +127,23 @@ class RealDisk:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+    def make_folder(self, path: str | Path) -> None:
+        with faults("create folder", path):
+            os.makedirs(path, mode=0o700, exist_ok=True)
+
+    def lock(self, path: str | Path) -> RealFile | None:
+        with faults("lock", path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                return None
+            except OSError:
+                os.close(descriptor)
+                raise
+        return RealFile(Path(path), descriptor)
 
 
 class RealFile:

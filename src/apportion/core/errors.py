@@ -143,6 +143,12 @@ class DiskFault(ApportionError):
     code = "disk_fault"
 
 
+class InUse(ApportionError):
+    """Another process has what only one can have at a time."""
+
+    code = "in_use"
+
+
 class FileChanged(DiskFault):
     """Somebody wrote to a file while it was in use; nothing that was read after that was used."""
 

@@ -16,9 +16,10 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from apportion.core.clock import Clock
-from apportion.core.disk import Buffer, Disk, DiskFile, OpenMode, fault
+from apportion.core.disk import Buffer, Disk, DiskFile, DiskLock, OpenMode, fault
 
 SLOW_S = 1.0
+STUCK_S = 30.0
 
 
 class Fault(StrEnum):
@@ -29,8 +30,16 @@ class Fault(StrEnum):
     INTERRUPTED = "interrupted"
     SHORT = "short"
     SLOW = "slow"
+    STUCK = "stuck"
     SYNC_ERROR = "sync_error"
     VANISHED = "vanished"
+    TRY_AGAIN = "try_again"
+    TOO_MANY_FILES = "too_many_files"
+    DENIED = "denied"
+    READ_ONLY = "read_only"
+    OVER_QUOTA = "over_quota"
+    OTHER_DISK = "other_disk"
+    REFUSED = "refused"
 
 
 _ERRNO = {
@@ -39,19 +48,32 @@ _ERRNO = {
     Fault.INTERRUPTED: errno.EINTR,
     Fault.SYNC_ERROR: errno.EIO,
     Fault.VANISHED: errno.ESTALE,
+    Fault.TRY_AGAIN: errno.EAGAIN,
+    Fault.TOO_MANY_FILES: errno.EMFILE,
+    Fault.DENIED: errno.EACCES,
+    Fault.READ_ONLY: errno.EROFS,
+    Fault.OVER_QUOTA: errno.EDQUOT,
+    Fault.OTHER_DISK: errno.EXDEV,
+    Fault.REFUSED: errno.EINVAL,
 }
+_PAUSE_S = {Fault.SLOW: SLOW_S, Fault.STUCK: STUCK_S}
 
-_ANYWHERE = frozenset({Fault.IO_ERROR, Fault.SLOW})
+_ANYWHERE = frozenset({Fault.IO_ERROR, Fault.SLOW, Fault.STUCK})
+_GROWS = frozenset({Fault.NO_SPACE, Fault.OVER_QUOTA, Fault.READ_ONLY})
+_OPENS = frozenset({Fault.TOO_MANY_FILES, Fault.DENIED, Fault.READ_ONLY})
+_MOVES = frozenset({Fault.INTERRUPTED, Fault.SHORT, Fault.VANISHED, Fault.TRY_AGAIN, Fault.REFUSED})
 # Which faults an operation can meet; a plan that picks another one for it breaks nothing.
 POSSIBLE: Mapping[str, frozenset[Fault]] = {
-    "open": _ANYWHERE | {Fault.NO_SPACE, Fault.VANISHED},
+    "open": _ANYWHERE | _OPENS | {Fault.NO_SPACE, Fault.VANISHED},
     "stat": _ANYWHERE | {Fault.VANISHED},
-    "read": _ANYWHERE | {Fault.INTERRUPTED, Fault.SHORT, Fault.VANISHED},
-    "write": _ANYWHERE | {Fault.INTERRUPTED, Fault.SHORT, Fault.NO_SPACE, Fault.VANISHED},
+    "read": _ANYWHERE | _MOVES,
+    "write": _ANYWHERE | _MOVES | _GROWS,
     "sync": _ANYWHERE | {Fault.SYNC_ERROR},
-    "list": _ANYWHERE,
-    "rename": _ANYWHERE | {Fault.NO_SPACE, Fault.VANISHED},
-    "remove": _ANYWHERE | {Fault.VANISHED},
+    "list": _ANYWHERE | _OPENS,
+    "rename": _ANYWHERE | {Fault.NO_SPACE, Fault.VANISHED, Fault.DENIED, Fault.READ_ONLY, Fault.OTHER_DISK},
+    "remove": _ANYWHERE | {Fault.VANISHED, Fault.DENIED, Fault.READ_ONLY},
+    "create folder": _ANYWHERE | {Fault.NO_SPACE, Fault.DENIED, Fault.READ_ONLY},
+    "lock": _ANYWHERE | _OPENS | {Fault.NO_SPACE},
 }
 
 
@@ -59,7 +81,7 @@ class FaultPlan(Protocol):
     """Says call by call what goes wrong."""
 
     def pick(self, operation: str) -> Fault | None:
-        """The fault of this call of `operation` (`open stat read write sync list rename remove`)."""
+        """The fault of this call of `operation` (a name of `POSSIBLE`)."""
 
 
 class SeededFaults:
@@ -132,14 +154,22 @@ class FaultyDisk:
         self.meet("sync", path)
         self._inner.sync_folder(path)
 
+    def make_folder(self, path: str | Path) -> None:
+        self.meet("create folder", path)
+        self._inner.make_folder(path)
+
+    def lock(self, path: str | Path) -> DiskLock | None:
+        self.meet("lock", path)
+        return self._inner.lock(path)
+
     def meet(self, operation: str, path: str | Path, offset: int | None = None) -> bool:
         """Let the plan break this call: raise, or be slow. True when the call is to be cut short."""
         kind = self._plan.pick(operation)
         if kind is None:
             return False
         self.injected.append((operation, Path(path), kind))
-        if kind is Fault.SLOW:
-            self._clock.sleep(SLOW_S)
+        if kind in _PAUSE_S:
+            self._clock.sleep(_PAUSE_S[kind])
             return False
         if kind is Fault.SHORT:
             return True

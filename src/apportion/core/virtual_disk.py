@@ -61,6 +61,7 @@ class VirtualDisk:
         self._safe_names: dict[Path, _Node] = {}
         self._unsynced_names: list[_NameChange] = []
         self._epoch = 0
+        self._locked: dict[Path, VirtualLock] = {}
 
     def open(self, path: str | Path, mode: OpenMode = "read") -> VirtualFile:
         path = Path(path)
@@ -94,6 +95,19 @@ class VirtualDisk:
         if touched:
             self._commit_names(touched[-1] + 1)
 
+    def make_folder(self, path: str | Path) -> None:
+        """Folders exist as soon as they are named."""
+
+    def lock(self, path: str | Path) -> VirtualLock | None:
+        path = Path(path)
+        if path in self._locked:
+            return None
+        if path not in self._names:
+            self._create(path)
+        lock = VirtualLock(path, self._locked)
+        self._locked[path] = lock
+        return lock
+
     def crash(self, rng: random.Random | None = None) -> None:
         """Cut the power: every open file is dead, and what was not synced is gone, or survives in part as
         `rng` says.
@@ -104,6 +118,7 @@ class VirtualDisk:
             _cut_power(node, rng)
         self._unsynced_names.clear()
         self._names = dict(self._safe_names)
+        self._locked.clear()
         self._epoch += 1
 
     def flip_bit(self, path: str | Path, offset: int, bit: int = 0) -> None:
@@ -138,6 +153,18 @@ class VirtualDisk:
             return extra
         used = sum(len(node.seen) for node in {id(node): node for node in self._names.values()}.values())
         return max(min(extra, self._capacity - used), 0)
+
+
+class VirtualLock:
+    """A lock on a `VirtualDisk`; a crash ends it."""
+
+    def __init__(self, path: Path, locked: dict[Path, VirtualLock]) -> None:
+        self._path = path
+        self._locked = locked
+
+    def close(self) -> None:
+        if self._locked.get(self._path) is self:
+            del self._locked[self._path]
 
 
 class VirtualFile:

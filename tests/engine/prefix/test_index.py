@@ -35,6 +35,7 @@ class RememberingStore:
         num_before: int,
         ids: npt.NDArray[np.int32],
         payload: npt.NDArray[np.uint8],
+        timeout_s: float = 0.0,
     ) -> bool:
         assert key == chain_keys(ids, parent, TOKENS)[0]
         assert num_before % TOKENS == 0

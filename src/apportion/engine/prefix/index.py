@@ -206,14 +206,17 @@ class PrefixIndex:
         self.counters.evictions += freed
         return freed
 
-    def save(self, keys: Sequence[bytes]) -> int:
-        """Put those of the blocks into the store that it lacks, and keep them. How many it took."""
+    def save(self, keys: Sequence[bytes], timeout_s: float = 0.0) -> int:
+        """Put those of the blocks into the store that it lacks, and keep them. How many it took: what it is
+        given faster than it writes it refuses, once it has been waited for so long in all.
+        """
+        deadline = self._clock.now() + timeout_s
         nodes = [node for node in map(self._nodes.get, keys) if node is not None]
-        return sum(self._demote(node) for node in nodes)
+        return sum(self._demote(node, max(deadline - self._clock.now(), 0.0)) for node in nodes)
 
-    def save_all(self) -> int:
+    def save_all(self, timeout_s: float = 0.0) -> int:
         """The same for everything that is kept, parents before children."""
-        return self.save(sorted(self._nodes, key=lambda key: self._nodes[key].num_before))
+        return self.save(sorted(self._nodes, key=lambda key: self._nodes[key].num_before), timeout_s)
 
     def clear(self) -> None:
         """Give back every share, whether blocks are used or not."""
@@ -244,12 +247,12 @@ class PrefixIndex:
         if parent is not None:
             self._leaves[parent.key] = parent
 
-    def _demote(self, node: _Node) -> bool:
+    def _demote(self, node: _Node, timeout_s: float = 0.0) -> bool:
         """Put it into the store if that lacks it. Whether it was put."""
         if self._store is None or self._store.contains(node.key):
             return False
         content = self._pool.view(node.block)
-        taken = self._store.put(node.key, node.parent, node.num_before, node.ids, content)
+        taken = self._store.put(node.key, node.parent, node.num_before, node.ids, content, timeout_s)
         self.counters.demotions += taken
         self.counters.demotions_refused += not taken
         return taken

@@ -33,9 +33,17 @@ class BlockStore(Protocol):
     """Where blocks go that memory has no room for."""
 
     def put(
-        self, key: bytes, parent: bytes, num_before: int, ids: npt.NDArray[np.int32], payload: Bytes
+        self,
+        key: bytes,
+        parent: bytes,
+        num_before: int,
+        ids: npt.NDArray[np.int32],
+        payload: Bytes,
+        timeout_s: float = 0.0,
     ) -> bool:
-        """Keep a copy; False when it will not. The payload is the caller's again at once."""
+        """Keep a copy, and wait that long for room for it; False when it will not. The payload is the
+        caller's again at once.
+        """
 
     def contains(self, key: bytes) -> bool:
         """Whether it is there, as far as is known."""

@@ -19,6 +19,9 @@ from apportion.engine.prefix.reads import Reads
 from apportion.engine.request import Request
 from apportion.policies.retention import Pause, RetentionState
 
+SAVE_S = 0.25  # a request that has ended waits so long for the store to take what it leaves
+CLOSE_S = 10.0
+
 
 @dataclass(slots=True)
 class Loading:
@@ -46,8 +49,8 @@ class PrefixReuse:
     Args:
         fingerprint: of model, tokenizer and layout (`prefix.keys.fingerprint`).
         reads: of blocks that memory lacks; None where there is no store.
-        saves: what a request leaves is put into the store when it ends, so that a process that dies loses
-            little, and not only when memory is short.
+        saves: blocks are put into the store as they become full, and what it had no room for then when their
+            request ends, so that a process that dies loses little; otherwise only when memory is short.
     """
 
     def __init__(
@@ -126,19 +129,21 @@ class PrefixReuse:
 
     def keep(self, request: Request, first: int, blocks: Sequence[int]) -> None:
         self._insert(request, first, blocks)
+        if self._saves:
+            self.index.save(self._keys(request)[first : first + len(blocks)])
 
     def finished(self, request: Request) -> None:
         num_full = request.num_computed // self._block_tokens
         keys = self._keys(request)[:num_full]
         if self._saves:
-            self.index.save(keys)
+            self.index.save(keys, SAVE_S)
         if request.tool:
             self._pause(request, keys)
 
     def close(self) -> None:
         if self._reads is not None:
             self._reads.close()
-        self.index.save_all()
+        self.index.save_all(CLOSE_S)
         self.index.clear()
 
     # --- tool calls ---

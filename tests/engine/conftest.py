@@ -1,4 +1,4 @@
-"""A scripted model: its next token is a function of its context, so that any error in the context shows."""
+"""An LLM over a script: its next token is a function of its context, so that any error there shows."""
 
 from __future__ import annotations
 
@@ -6,60 +6,30 @@ import zlib
 from collections.abc import Callable
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
+from tests.engine.scripted import BLOCK, ScriptedExecutor, make_pool
 
+from apportion.core.clock import RealClock
 from apportion.engine import LLM
+from apportion.engine.assembly import Assembled, Serving
+from apportion.engine.engine import Engine
+from apportion.engine.kv import KvSpace
 from apportion.engine.loading import LoadedModel
 from apportion.engine.params import SamplingParams
+from apportion.engine.prefix.cost import BlockCost
+from apportion.engine.prefix.index import PrefixIndex
+from apportion.engine.prefix.reuse import PrefixReuse
+from apportion.policies.retention import RETENTIONS
+from apportion.policies.scheduler import SCHEDULERS
 from apportion.text.chat_template import ChatTemplate
 
-EOG, BOS, VOCAB, PADDED = 256, 257, 258, 264
+EOG, BOS, VOCAB = 256, 257, 258
 NextToken = Callable[[list[int]], int]
 
 
 def hashed(context: list[int]) -> int:
     """A letter that depends on every token before it."""
     return 97 + zlib.crc32(bytes(str(context), "ascii")) % 26
-
-
-class ScriptedCache:
-    def __init__(self, capacity: int) -> None:
-        self.capacity, self.ids = capacity, []
-
-    @property
-    def length(self) -> int:
-        return len(self.ids)
-
-    def truncate(self, length: int) -> None:
-        del self.ids[length:]
-
-
-class ScriptedModel:
-    """Bytes are tokens. Counts what it computes; `interrupt` raises inside a pass, half of it written."""
-
-    config = SimpleNamespace(vocab_size=PADDED, context_length=4096)
-
-    def __init__(self, next_token: NextToken) -> None:
-        self.next_token = next_token
-        self.runs: list[int] = []
-        self.interrupt = False
-
-    def new_cache(self, capacity: int, dtype: object) -> ScriptedCache:
-        return ScriptedCache(capacity)
-
-    def forward(self, ids: np.ndarray, cache: ScriptedCache, *, logits: str = "last") -> np.ndarray:
-        assert cache.length + len(ids) <= cache.capacity
-        if self.interrupt:
-            cache.ids += ids[: len(ids) // 2].tolist()
-            self.interrupt = False
-            raise KeyboardInterrupt
-        cache.ids += ids.tolist()
-        self.runs.append(len(ids))
-        row = np.zeros((1, PADDED), dtype=np.float32)
-        row[0, self.next_token(cache.ids)] = 20
-        row[0, VOCAB:] = 50  # padding must never be chosen
-        return row
 
 
 class ByteTokenizer:
@@ -85,6 +55,23 @@ TEMPLATE = (
 MakeLLM = Callable[..., LLM]
 
 
+def assembled(serving: Serving, script: NextToken) -> Assembled:
+    """An engine over pages of token ids, with room for one context."""
+    pool, clock, cost = make_pool(-(-serving.ctx // BLOCK)), RealClock(), BlockCost()
+    retention = RETENTIONS.choose(serving.retention).state()
+    index = PrefixIndex(pool, retention, clock, cost, None, BLOCK)
+    reuse = PrefixReuse(index, pool, b"scripted", clock, cost, retention, block_tokens=BLOCK)
+    engine = Engine(
+        ScriptedExecutor(pool, script, VOCAB, padding=6),
+        KvSpace(pool, index),
+        SCHEDULERS.choose("chunked").state(),
+        block_tokens=BLOCK,
+        reuse=reuse,
+        step_tokens=512,
+    )
+    return Assembled(serving, engine, reuse, reuse.close)
+
+
 @pytest.fixture
 def make_llm() -> MakeLLM:
     """`make_llm(next_token, template=..., recommended=..., adds_bos=..., ctx=..., on_progress=...)`."""
@@ -95,19 +82,20 @@ def make_llm() -> MakeLLM:
         template: str | None = TEMPLATE,
         recommended: SamplingParams | None = None,
         adds_bos: bool = False,
-        **options: object,
+        ctx: int | None = None,
+        on_progress: object = None,
     ) -> LLM:
         tokenizer = ByteTokenizer()
         tokenizer.adds_bos = adds_bos
         loaded = LoadedModel(
             name="scripted",
-            model=ScriptedModel(next_token),
+            model=SimpleNamespace(config=SimpleNamespace(vocab_size=VOCAB + 6, context_length=4096)),
             tokenizer=tokenizer,
             template=ChatTemplate(template, bos_token="", eos_token="") if template else None,
             recommended=recommended or SamplingParams(temperature=0),
             checkpoint=SimpleNamespace(close=lambda: None),
         )
-        return LLM.from_loaded(loaded, **options)
+        return LLM.over(loaded, assembled(Serving().completed(loaded, ctx, None), next_token), on_progress)
 
     return make
 

@@ -5,7 +5,7 @@ that a page that is missing, stale or another's gives another token at once.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -44,20 +44,37 @@ def continued(prompt: Sequence[int], num_tokens: int) -> list[int]:
 
 
 class ScriptedTable(list[int]):
-    def truncate(self, num_blocks: int) -> None:
-        del self[num_blocks:]
+    def exchange(self, index: int, block: int) -> None:
+        self[index] = block
 
 
 class ScriptedExecutor:
-    """Computes nothing but what its pages say; remembers the items of each run."""
+    """Computes nothing but what its pages say; remembers the items of each run.
+
+    Args:
+        script: the next token for a context.
+        padding: logits beyond the vocabulary, which are never to be chosen.
+    """
 
     num_layers, streams = LAYERS, False
 
-    def __init__(self, pool: BlockPool) -> None:
+    def __init__(
+        self,
+        pool: BlockPool,
+        script: Callable[[list[int]], int] = next_token,
+        vocab: int = VOCAB,
+        padding: int = 0,
+    ) -> None:
         self.pool = pool
         self.runs: list[list[RunItem]] = []
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
+        self._script, self._vocab, self._padding = script, vocab, padding
         self._layers: dict[int, int] = {}
+
+    @property
+    def counts(self) -> list[int]:
+        """Tokens of each run."""
+        return [sum(len(item.ids) for item in run) for run in self.runs]
 
     def new_table(self) -> ScriptedTable:
         return ScriptedTable()
@@ -84,9 +101,10 @@ class ScriptedExecutor:
         if not item.num_logits:
             return None
         end = item.start + len(item.ids)
-        rows = np.zeros((item.num_logits, VOCAB), np.float32)
+        rows = np.zeros((item.num_logits, self._vocab + self._padding), np.float32)
+        rows[:, self._vocab :] = 50
         for row in range(item.num_logits):
-            rows[row, next_token(self._read(item, end - item.num_logits + row + 1))] = 9
+            rows[row, self._script(self._read(item, end - item.num_logits + row + 1))] = 20
         return rows
 
     def _page(self, block: int) -> np.ndarray:

@@ -162,17 +162,17 @@ def test_a_long_prompt_is_read_in_chunks_and_progress_is_told(make_llm) -> None:
     told: list[tuple[str, int, int]] = []
     llm = make_llm(on_progress=lambda *event: told.append(event))
     llm.generate("p" * 1200, SamplingParams(max_tokens=2))
-    assert llm.model.runs == [512, 512, 176, 1]
+    assert llm.engine._executor.counts == [512, 512, 176, 1]
     assert told == [("prefill", done, 1200) for done in (0, 512, 1024, 1200)]
 
 
 def test_a_second_call_computes_only_what_is_new(make_llm) -> None:
     llm = make_llm()
     first = llm.generate("one two three", GREEDY)
-    llm.model.runs.clear()
+    llm.engine._executor.runs.clear()
     second = llm.generate("one two three" + first.text + " four", SamplingParams(max_tokens=1))
     # Eleven of the answer's twelve tokens went through the model; the last was only chosen.
-    assert llm.model.runs == [1 + 5]
+    assert llm.engine._executor.counts == [1 + 5]
     assert second.cached_tokens == 13 + 11
     assert (
         second.text
@@ -183,18 +183,18 @@ def test_a_second_call_computes_only_what_is_new(make_llm) -> None:
 def test_a_prompt_that_branches_off_keeps_the_common_prefix(make_llm) -> None:
     llm = make_llm()
     llm.generate("shared AAAA", GREEDY)
-    llm.model.runs.clear()
+    llm.engine._executor.runs.clear()
     branched = llm.generate("shared BB", GREEDY)
-    assert llm.model.runs[0] == 2
+    assert llm.engine._executor.counts[0] == 9 - 4  # of seven tokens in common, one block of four
     assert branched.text == make_llm().generate("shared BB", GREEDY).text
 
 
 def test_the_same_prompt_again_computes_one_token_and_says_the_same(make_llm) -> None:
     llm = make_llm()
     first = llm.generate("again", GREEDY)
-    llm.model.runs.clear()
+    llm.engine._executor.runs.clear()
     assert llm.generate("again", GREEDY).text == first.text
-    assert llm.model.runs[0] == 1
+    assert llm.engine._executor.counts[0] == 1
 
 
 def test_a_closed_stream_is_cancelled_and_the_llm_goes_on(make_llm) -> None:
@@ -219,7 +219,7 @@ def test_ctrl_c_inside_a_pass_leaves_the_llm_and_even_the_stream_usable(make_llm
     llm = make_llm()
     whole = llm.generate("hello there", GREEDY).text
     stream = llm.stream("hello you", GREEDY)
-    llm.model.interrupt = True
+    llm.engine._executor.error = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         next(stream)
     assert llm.generate("hello there", GREEDY).text == whole

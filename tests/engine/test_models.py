@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,12 +50,32 @@ def test_greedy_tokens_do_not_depend_on_what_the_cache_holds(paths: dict[str, Pa
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_greedy_tokens_do_not_depend_on_the_chunks_of_prefill(
-    paths: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_greedy_tokens_do_not_depend_on_the_chunks_of_prefill(paths: dict[str, Path], name: str) -> None:
     whole = LLM(paths[name], threads=1).generate(PROMPT, GREEDY)
-    monkeypatch.setattr("apportion.engine.runner.PREFILL_CHUNK", 7)
-    assert LLM(paths[name], threads=1).generate(PROMPT, GREEDY).token_ids == whole.token_ids
+    pieces = LLM(paths[name], threads=1, scheduler="chunked:tokens=7:alone=7").generate(PROMPT, GREEDY)
+    assert pieces.token_ids == whole.token_ids
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("scheduler", ["fcfs", "chunked:tokens=9", "layered", "priority:give_up=swap"])
+def test_greedy_tokens_do_not_depend_on_what_shares_the_steps(
+    paths: dict[str, Path], name: str, scheduler: str
+) -> None:
+    prompts = [PROMPT[n:] + str(n) for n in (0, 3, 5, 8)]
+    llm = LLM(paths[name], threads=2, ctx=160, scheduler=scheduler)  # not room for all of them at once
+    together = llm.generate(prompts, GREEDY)
+    alone = [LLM(paths[name], threads=1, ctx=160).generate(prompt, GREEDY) for prompt in prompts]
+    assert [one.token_ids for one in together] == [one.token_ids for one in alone]
+
+
+def test_samples_of_one_prompt_read_it_once_and_differ_by_their_seeds(paths: dict[str, Path]) -> None:
+    llm = LLM(paths["llama"], threads=1)
+    params = SamplingParams(temperature=3.0, seed=5, max_tokens=8, top_k=0, top_p=1, min_p=0)
+    samples = llm.samples(PROMPT, 3, params)
+    assert llm.engine.counters.computed_tokens == samples[0].prompt_tokens + 3 * 7
+    alone = [LLM(paths["llama"], threads=1).generate(PROMPT, replace(params, seed=5 + n)) for n in range(3)]
+    assert [one.token_ids for one in samples] == [one.token_ids for one in alone]
+    assert len({one.token_ids for one in samples}) == 3
 
 
 def test_the_native_path_says_what_the_reference_says(paths: dict[str, Path]) -> None:
@@ -65,7 +86,7 @@ def test_the_native_path_says_what_the_reference_says(paths: dict[str, Path]) ->
 
 def test_a_chat_goes_on_from_its_cache_to_the_same_answer(paths: dict[str, Path]) -> None:
     params = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)
-    messages = [{"role": "user", "content": "hello"}]
+    messages = [{"role": "user", "content": "hello, " * 12}]
     llm = LLM(paths["llama"], threads=1)
     messages.append({"role": "assistant", "content": llm.chat(messages, params).text})
     messages.append({"role": "user", "content": "and then?"})

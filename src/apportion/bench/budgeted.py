@@ -18,7 +18,7 @@ from apportion.bench.speed import Line, Measurement, Report, Samples, filled_cac
 from apportion.bench.traffic import Meter, Traffic, rates_of
 from apportion.core.claim import Kind
 from apportion.core.resident import peak_rss_bytes
-from apportion.engine.llm import KV_TYPES
+from apportion.engine.assembly import KV_TYPES
 from apportion.plan import Estimate, Plan, Planner
 from apportion.plan.adopt import adopted
 

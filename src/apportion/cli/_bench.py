@@ -48,8 +48,8 @@ def terms_of(
     """
     from apportion.bench.budgeted import Terms, forecast_of, tokens_of_routes
     from apportion.bench.traffic import Meter
+    from apportion.engine.assembly import tokens_per_pass
     from apportion.engine.budget import profile_for
-    from apportion.engine.llm import tokens_per_pass
     from apportion.models.units import model_units
 
     assert loaded.apportioned is not None

@@ -9,6 +9,7 @@ from apportion.cli._output import note
 
 if TYPE_CHECKING:
     from apportion.engine import LLM
+    from apportion.engine.assembly import Serving
     from apportion.engine.budget import Budget
     from apportion.engine.loading import LoadedModel
     from apportion.engine.stream import Progress
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 
 
 def load_llm(
-    model: str, engine: EngineOptions, budget: BudgetOptions, ctx: int | None, on_progress: Progress
+    model: str,
+    engine: EngineOptions,
+    budget: BudgetOptions,
+    ctx: int | None,
+    on_progress: Progress,
+    serving: Serving | None = None,
 ) -> LLM:
     """The model as an LLM; what loading found is said on stderr."""
     from apportion.core.settings import THREADS, get
@@ -25,8 +31,10 @@ def load_llm(
     from apportion.kernels import NativeOps
 
     ops = NativeOps(threads=engine.threads or get(THREADS), exact=engine.exact)
-    loaded = load_alone(model, ops, engine.offline, on_progress, budget.budget(ctx, engine.kv))
-    return LLM.from_loaded(loaded, ctx=ctx, kv=engine.kv, on_progress=on_progress)
+    concurrency = 1 if serving is None else serving.concurrency
+    terms = budget.budget(ctx, engine.kv, concurrency)
+    loaded = load_alone(model, ops, engine.offline, on_progress, terms)
+    return LLM.from_loaded(loaded, ctx=ctx, kv=engine.kv, serving=serving, on_progress=on_progress)
 
 
 def load_alone(

@@ -96,7 +96,7 @@ class BudgetOptions:
     load_order: str
     prefill_order: Literal["layer-major", "chunked"]
 
-    def budget(self, ctx: int | None, kv: Literal["f16", "f32"] = "f16") -> Budget | None:
+    def budget(self, ctx: int | None, kv: str | None = None, concurrency: int = 1) -> Budget | None:
         """For the engine; None where nothing was stated."""
         from apportion.engine.budget import budget_of
         from apportion.plan import PolicyNames
@@ -105,7 +105,15 @@ class BudgetOptions:
         prefill: Literal["layer_major", "chunked"] = (
             "chunked" if self.prefill_order == "chunked" else "layer_major"
         )
-        return budget_of(self.ram, self.plan, ctx=ctx, kv=kv, policies=policies, prefill=prefill)
+        return budget_of(
+            self.ram,
+            self.plan,
+            ctx=ctx,
+            kv=kv,
+            policies=policies,
+            prefill=prefill,
+            concurrency=concurrency,
+        )
 
 
 def compose(*options: Callable[[Any], Any]) -> Callable[[F], F]:

@@ -25,6 +25,7 @@ from apportion.cli._options import (
 )
 from apportion.cli._output import closing_line, note, print_object, visible
 from apportion.cli._progress import PhaseBars
+from apportion.cli._serving import ServingOptions, keeping_options
 from apportion.core.errors import ApportionError, UsageError, unknown
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ Ctrl-C stops an answer. A backslash at a line's end continues it; """ opens and 
 @sampling_options
 @ctx_option
 @budget_options
+@keeping_options
 @engine_options
 @json_option
 def command(
@@ -56,6 +58,7 @@ def command(
     params: SamplingParams,
     ctx: int | None,
     budget: BudgetOptions,
+    serving: ServingOptions,
     engine: EngineOptions,
     as_json: bool,
 ) -> None:
@@ -66,8 +69,7 @@ def command(
     """
     from apportion.core.resident import peak_rss_bytes
 
-    with PhaseBars() as bars:
-        llm = load_llm(model, engine, budget, ctx, bars)
+    with PhaseBars() as bars, load_llm(model, engine, budget, ctx, bars, serving.serving()) as llm:
         llm.require_template()
         chat = Chat(llm, Conversation(system), params, silent=as_json)
         chat.loop()

@@ -73,7 +73,7 @@ def perplexity(
     """Perplexity on a text file; lower is better."""
     from apportion.bench.perplexity import perplexity as score
     from apportion.bench.windows import text_windows
-    from apportion.engine.llm import KV_TYPES
+    from apportion.engine.assembly import KV_TYPES
 
     text = read_text(file)
     with PhaseBars() as bars:
@@ -189,7 +189,7 @@ def sides_of(
     import numpy as np
 
     from apportion.bench.divergence import Side
-    from apportion.engine.llm import KV_TYPES
+    from apportion.engine.assembly import KV_TYPES
 
     ours = Side(judged.model, KV_TYPES[engine.kv])
     model, kv = base.model, ours.kv

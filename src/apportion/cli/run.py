@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,10 +21,12 @@ from apportion.cli._options import (
 )
 from apportion.cli._output import closing_line, note, print_object, visible
 from apportion.cli._progress import PhaseBars
+from apportion.cli._serving import ServingOptions, serving_options
 from apportion.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from apportion.engine import LLM, SamplingParams, Stream
+    from apportion.engine import LLM, Completion, SamplingParams, Stream
+    from apportion.engine.prompts import Message
 
 
 @click.command()
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 @sampling_options
 @ctx_option
 @budget_options
+@serving_options
+@click.option("--samples", type=click.IntRange(min=1), default=1, help="So many answers to one prompt.")
 @engine_options
 @json_option
 def command(
@@ -45,6 +49,8 @@ def command(
     params: SamplingParams,
     ctx: int | None,
     budget: BudgetOptions,
+    serving: ServingOptions,
+    samples: int,
     engine: EngineOptions,
     as_json: bool,
 ) -> int:
@@ -57,19 +63,39 @@ def command(
     if raw and system:
         raise UsageError("--system needs the chat template that --raw leaves out")
     text = read_prompt(prompt)
-    with PhaseBars() as bars:
-        llm = load_llm(model, engine, budget, ctx, bars)
-        stream = start(llm, text, system, raw, params)
+    with PhaseBars() as bars, load_llm(model, engine, budget, ctx, bars, serving.serving()) as llm:
+        asked: str | list[Message] = text
+        if not raw and (llm.template is not None or system):
+            asked = [{"role": "system", "content": system}] if system else []
+            asked.append({"role": "user", "content": text})
+        if samples > 1:
+            show_samples(llm, llm.samples(asked, samples, params), as_json)
+            return 0
+        stream = llm.stream(asked, params) if isinstance(asked, str) else llm.chat_stream(asked, params)
         interrupted = follow(stream, silent=as_json)
-    if as_json:
-        from apportion.core.resident import peak_rss_bytes
-
-        done = stream.completion.to_dict()
-        print_object({"model": llm.name} | done | {"peak_rss_bytes": peak_rss_bytes()})
-    else:
-        click.echo()
-        note(closing_line(stream.completion))
+        if as_json:
+            print_object(described(llm, stream.completion.to_dict()))
+        else:
+            click.echo()
+            note(closing_line(stream.completion))
     return INTERRUPTED if interrupted else 0
+
+
+def described(llm: LLM, fields: dict[str, Any]) -> dict[str, Any]:
+    """What `--json` prints: the answer, whose it is, and what it took."""
+    from apportion.core.resident import peak_rss_bytes
+
+    return {"model": llm.name} | fields | {"peak_rss_bytes": peak_rss_bytes()}
+
+
+def show_samples(llm: LLM, samples: list[Completion], as_json: bool) -> None:
+    """Answers one below the other."""
+    if as_json:
+        print_object(described(llm, {"samples": [sample.to_dict() for sample in samples]}))
+        return
+    for number, sample in enumerate(samples, 1):
+        click.echo(f"[{number}] {visible(sample.text)}\n")
+    note(f"{len(samples)} answers, {sum(sample.output_tokens for sample in samples)} tokens")
 
 
 def read_prompt(prompt: str | None) -> str:
@@ -82,13 +108,6 @@ def read_prompt(prompt: str | None) -> str:
         return sys.stdin.buffer.read().decode().removesuffix("\n")
     except UnicodeDecodeError as error:
         raise UsageError("standard input is not UTF-8 text", error.reason, offset=error.start) from error
-
-
-def start(llm: LLM, prompt: str, system: str | None, raw: bool, params: SamplingParams) -> Stream:
-    if raw or (llm.template is None and not system):
-        return llm.stream(prompt, params)
-    messages = [{"role": "system", "content": system}] if system else []
-    return llm.chat_stream([*messages, {"role": "user", "content": prompt}], params)
 
 
 def follow(stream: Stream, *, silent: bool) -> bool:

@@ -193,7 +193,7 @@ def record(
 
     from apportion.cli._loading import load_alone
     from apportion.cli.eval import bos_of, ops_of, read_text
-    from apportion.engine.llm import KV_TYPES
+    from apportion.engine.assembly import KV_TYPES
     from apportion.formats.routes import RoutesFile, RoutesWriter
     from apportion.simulate.record import record_routes, shape_of, windows_of
 

@@ -65,6 +65,12 @@ def _models_dir() -> Path:
     return platformdirs.user_cache_path("apportion", appauthor=False) / "models"
 
 
+def _kv_dir() -> Path:
+    import platformdirs
+
+    return platformdirs.user_cache_path("apportion", appauthor=False) / "kv"
+
+
 def _default(value: T) -> Callable[[], T]:
     return lambda: value
 
@@ -81,12 +87,15 @@ OFFLINE: Setting[bool] = Setting(
 MODELS_DIR: Setting[Path] = Setting(
     "models_dir", folder(), _models_dir, "Where models that apportion obtains are kept."
 )
+KV_DIR: Setting[Path] = Setting(
+    "kv_dir", folder(), _kv_dir, "Where keys and values of earlier requests are kept on disk (--kv-disk)."
+)
 ISA: Setting[str | None] = Setting(
     "isa", word(), _default(None), "Instruction set of the kernels; unset: the best that the processor has."
 )
 DEBUG: Setting[bool] = Setting("debug", SWITCH, _default(False), "Show the Python traceback of every error.")
 
-SETTINGS: Mapping[str, Setting[Any]] = {s.name: s for s in (THREADS, OFFLINE, MODELS_DIR, ISA, DEBUG)}
+SETTINGS: Mapping[str, Setting[Any]] = {s.name: s for s in (THREADS, OFFLINE, MODELS_DIR, KV_DIR, ISA, DEBUG)}
 
 _flags: tuple[Mapping[str, Any], ...] = ()
 

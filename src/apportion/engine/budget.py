@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from apportion.core.claim import Claim, Kind, Tier
 from apportion.core.errors import ApportionError, Unsupported, UsageError
@@ -16,6 +16,7 @@ from apportion.hardware.budget import parse_budget
 from apportion.hardware.memory import memory_limits
 from apportion.hardware.profile import Profile, load_profile
 from apportion.hardware.storage import file_system
+from apportion.kernels.kv_codecs import DEFAULT
 from apportion.memory import Ledger, ReadFault
 from apportion.models.config import ModelConfig
 from apportion.models.units import ModelUnits
@@ -45,11 +46,12 @@ class Budget:
         tells_routes: in every layer some expert has no slot, so that the routes of all layers are told.
         faults: for tests: which reads of streamed weights go wrong.
         stuck_after_s: a read that takes longer fails.
+        concurrency: requests of `ctx` positions that KV has room for.
     """
 
     ram: int
     ctx: int | None = None
-    kv: KvType = "f16"
+    kv: str = "f16"
     policies: PolicyNames = field(default_factory=PolicyNames)
     prefill: PrefillOrder = "layer_major"
     plan: Plan | None = None
@@ -57,6 +59,7 @@ class Budget:
     tells_routes: bool = False
     faults: Sequence[ReadFault] = ()
     stuck_after_s: float = 30.0
+    concurrency: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +90,10 @@ def budget_of(
     plan: Plan | str | Path | None,
     *,
     ctx: int | None = None,
-    kv: KvType = "f16",
+    kv: str | None = None,
     policies: PolicyNames | None = None,
     prefill: PrefillOrder = "layer_major",
+    concurrency: int = 1,
 ) -> Budget | None:
     """The budget that is meant; None where neither a size nor a plan is given.
 
@@ -104,7 +108,8 @@ def budget_of(
         return Budget(known.ram, plan=known)
     if ram is None:
         return None
-    return Budget(ram_bytes(ram), ctx, kv, policies or PolicyNames(), prefill)
+    words = kv or DEFAULT
+    return Budget(ram_bytes(ram), ctx, words, policies or PolicyNames(), prefill, concurrency=concurrency)
 
 
 def ram_bytes(ram: int | str) -> int:
@@ -214,7 +219,8 @@ def planned(
         threads=threads,
         model=name,
         ctx=budget.ctx,
-        kv=budget.kv,
+        kv=cast("KvType", budget.kv),
+        concurrency=budget.concurrency,
         profile=profile,
         policies=budget.policies,
         prefill=budget.prefill,

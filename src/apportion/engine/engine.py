@@ -91,7 +91,7 @@ class Engine:
         self.on_step = on_step
         self._executor = executor
         self._scheduler = scheduler
-        self._reuse = reuse or NoReuse()
+        self._reuse = NoReuse() if reuse is None else reuse
         self._clock = clock or RealClock()
         self._max_running = max_running
         self._step_tokens = step_tokens
@@ -177,16 +177,27 @@ class Engine:
                 for came in self._take_in(item, logits, seconds)
             ]
 
-    def drive(self, request: Request) -> None:
-        """Step until the request has a delta, or is over."""
+    def drive(self, request: Request, tell: Callable[[Request], None] | None = None) -> None:
+        """Step until the request has a delta, or is over. `tell` is told before each step and after."""
         request.wanted = True
         try:
             while not request.deltas and not request.is_over:
+                if tell:
+                    tell(request)
                 with self._stepping:  # another thread's step may have brought it meanwhile
                     if not request.deltas and not request.is_over:
                         self.step()
         finally:
             request.wanted = False
+        if tell:
+            tell(request)
+
+    def finish(self, request: Request) -> None:
+        """Step until the request is over."""
+        while not request.is_over:
+            with self._stepping:
+                if not request.is_over:
+                    self.step()
 
     # --- planning ---
 
@@ -227,8 +238,8 @@ class Engine:
         """The step's items that are ready, with as many of their tokens as there is room for."""
         left = self._step_tokens
         for item in step.items:
-            request = self._inside.running[item.request]
-            if request.state is not State.RUNNING:  # what it found has to be loaded first
+            request = self._inside.running.get(item.request)
+            if request is None or request.state is not State.RUNNING:  # it waits, or has to be loaded first
                 continue
             if item.first_layer:
                 assert item.first_layer == request.first_layer, "a request's layers run in order"
@@ -247,6 +258,8 @@ class Engine:
             self._make_yield(number, how)
         for number in step.admit:
             request = self._inside.waiting[number]
+            if not self._inside.fits(request):  # what others gave up is shared with someone who stays
+                break
             num_tokens = self._inside.admit(request)
             self.counters.reused_tokens += num_tokens
             if request.num_cached is None:

@@ -15,7 +15,8 @@ class Table(Protocol):
 
     def append(self, block: int) -> None: ...
 
-    def truncate(self, num_blocks: int) -> None: ...
+    def exchange(self, index: int, block: int) -> None:
+        """Another block of the same content in place of one."""
 
 
 @dataclass(frozen=True, slots=True)

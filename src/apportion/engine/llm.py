@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, cast, overload
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from apportion.core.claim import Tier
 from apportion.core.errors import UsageError
 from apportion.core.settings import THREADS, get
+from apportion.engine.assembly import AUTO, Assembled, Serving, assemble
 from apportion.engine.budget import budget_of, ram_bytes
 from apportion.engine.completion import Completion
 from apportion.engine.grammar import Grammars, spec_of
 from apportion.engine.loading import LoadedModel, load
 from apportion.engine.params import SamplingParams
 from apportion.engine.prompts import Message, Prompt, Prompts, chat_ids, is_one_prompt, prompt_ids, required
-from apportion.engine.runner import PREFILL_CHUNK, Runner
+from apportion.engine.request import Request
 from apportion.engine.sequence import Sequence as TokenSequence
 from apportion.engine.stream import Progress, Stream
 from apportion.kernels import NativeOps
 from apportion.kernels.ops import Ints
+from apportion.policies.retention import RETENTIONS
 
 if TYPE_CHECKING:
     from apportion.kernels import Ops
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from apportion.text.chat_template import ChatTemplate
     from apportion.text.tokenizer import Tokenizer
 
-DEFAULT_CTX = 8192  # the KV cache takes memory as it fills, but a bound keeps a runaway answer affordable
-KV_TYPES: dict[str, type[np.float16] | type[np.float32]] = {"f16": np.float16, "f32": np.float32}
-
 
 class LLM:
     """A language model, loaded, that answers.
@@ -43,14 +41,16 @@ class LLM:
         llm = LLM("smollm2")
         print(llm.chat([{"role": "user", "content": "Why is the sky blue?"}]).text)
 
-    The KV cache of the last call stays: a call whose prompt begins like it computes only the rest.
+    Keys and values of earlier calls stay as long as there is room: a call whose prompt begins like one of
+    them computes only the rest.
 
     Args:
         model: a path, `hf:org/name[:quant]`, `pypi:name==version`, or an alias such as `smollm2`.
         threads: compute threads; None is the setting `threads`, one for each core unless set.
         ctx: positions of the context, which prompt and answer share; None is what the model was trained for,
             at most 8192.
-        kv: number type of the KV cache, `f16` or `f32`.
+        kv: how keys and values are stored, by the name of a codec (`f16`, `q8`, ..), or one for some layers
+            each (`f16*2,q8`).
         exact: compute with float32 activations and dequantized weights: slower, nothing rounded in between.
         offline: never use the network.
         on_progress: called with (phase, done, total) while pulling and loading, in bytes, and while reading a
@@ -63,6 +63,12 @@ class LLM:
         policies: which policies divide it.
         prefill: where weights come and go, `layer_major` has all of a prompt pass a layer before the next;
             `chunked` runs chunk after chunk through all layers, and is there to compare.
+        concurrency: requests of `ctx` positions that there is KV room for; more that are shorter fit, too.
+        scheduler: decides what runs in a step, by name; `auto` is what suits how weights are kept.
+        retention: decides which keys and values of earlier requests go first when room is short, by name.
+        kv_disk: bytes of disk for keys and values of earlier requests, as `20GiB`; they outlive the process.
+        kv_dir: where; None is the setting `kv_dir`.
+        kv_remote: address of a store that several machines share, `redis://host:port/0`.
 
     Raises:
         DoesNotFit: the budget is too small; the error names the smallest that would do.
@@ -77,7 +83,7 @@ class LLM:
         *,
         threads: int | None = None,
         ctx: int | None = None,
-        kv: Literal["f16", "f32"] = "f16",
+        kv: str | None = None,
         exact: bool = False,
         offline: bool = False,
         on_progress: Progress | None = None,
@@ -86,14 +92,32 @@ class LLM:
         plan: Plan | str | Path | None = None,
         policies: PolicyNames | None = None,
         prefill: PrefillOrder = "layer_major",
+        concurrency: int = 1,
+        scheduler: str = AUTO,
+        retention: str = RETENTIONS.baseline,
+        kv_disk: int | str = 0,
+        kv_dir: str | Path | None = None,
+        kv_remote: str | None = None,
     ) -> None:
-        if kv not in KV_TYPES:
-            raise UsageError(f"unknown KV type {kv!r}", hint="choose f16 or f32")
         if ops is None:
             ops = NativeOps(threads=get(THREADS) if threads is None else threads, exact=exact)
-        budget = budget_of(ram, plan, ctx=ctx, kv=kv, policies=policies, prefill=prefill)
+        budget = budget_of(
+            ram, plan, ctx=ctx, kv=kv, policies=policies, prefill=prefill, concurrency=concurrency
+        )
         loaded = load(model, ops, budget=budget, offline=offline, on_progress=on_progress)
-        self._attach(loaded, ctx, kv, on_progress)
+        try:
+            serving = Serving(
+                concurrency=concurrency,
+                scheduler=scheduler,
+                retention=retention,
+                kv_disk=kv_disk,
+                kv_dir=kv_dir,
+                kv_remote=kv_remote,
+            ).completed(loaded, ctx, kv)
+            self._attach(loaded, assemble(loaded, serving), on_progress)
+        except BaseException:
+            loaded.close()
+            raise
 
     @classmethod
     def from_loaded(
@@ -101,23 +125,28 @@ class LLM:
         loaded: LoadedModel,
         *,
         ctx: int | None = None,
-        kv: Literal["f16", "f32"] = "f16",
+        kv: str | None = None,
+        serving: Serving | None = None,
         on_progress: Progress | None = None,
     ) -> LLM:
         """An LLM over a model that is already in memory; the arguments are the constructor's."""
+        complete = (serving or Serving()).completed(loaded, ctx, kv)
+        return cls.over(loaded, assemble(loaded, complete), on_progress)
+
+    @classmethod
+    def over(cls, loaded: LoadedModel, assembled: Assembled, on_progress: Progress | None = None) -> LLM:
+        """An LLM over an engine that was put together before."""
         llm = cls.__new__(cls)
-        llm._attach(loaded, ctx, kv, on_progress)
+        llm._attach(loaded, assembled, on_progress)
         return llm
 
-    def _attach(self, loaded: LoadedModel, ctx: int | None, kv: str, on_progress: Progress | None) -> None:
+    def _attach(self, loaded: LoadedModel, assembled: Assembled, on_progress: Progress | None) -> None:
         self._loaded = loaded
+        self._assembled = assembled
         self._on_progress = on_progress
-        if loaded.apportioned is not None:
-            plan = loaded.apportioned.plan
-            ctx, kv = plan.ctx, plan.kv
-        self.ctx = context_length(ctx, loaded.model.config.context_length)
+        self.ctx = assembled.serving.ctx
+        self.engine = assembled.engine
         self._grammars = Grammars(loaded.tokenizer)
-        self._runner = Runner(loaded.model, self.ctx, KV_TYPES[kv], tokens_per_pass(loaded, self.ctx))
 
     @property
     def name(self) -> str:
@@ -170,7 +199,8 @@ class LLM:
         """
         if self.ledger is None:
             raise UsageError("no budget was stated", hint="load the model with ram")
-        return self._runner.between_steps(lambda: set_limit(self.ledger, ram))
+        with self.engine.between_steps():
+            return self.ledger.set_limit(Tier.RAM, ram_bytes(ram))
 
     @overload
     def generate(self, prompt: Prompt, params: SamplingParams | None = None) -> Completion: ...
@@ -180,7 +210,7 @@ class LLM:
     def generate(
         self, prompt: Prompt | Prompts, params: SamplingParams | None = None
     ) -> Completion | list[Completion]:
-        """Continue a prompt, or each of several, one after the other.
+        """Continue a prompt, or several at once: as many run together as there is KV room for.
 
         Args:
             prompt: text or token ids, or a list of such. Text is tokenized with the model's BOS, and special
@@ -188,15 +218,90 @@ class LLM:
 
         Raises:
             ContextOverflow: prompt and `max_tokens` are longer than the context.
+            DoesNotFit: they are longer than the memory for keys and values.
             UsageError: the prompt is empty, or an id is outside the vocabulary.
         """
         if is_one_prompt(prompt):
             return self.stream(prompt, params).run()
-        return [self.stream(one, params).run() for one in cast("list[Prompt]", prompt)]
+        many = cast("list[Prompt]", prompt)
+        return self.run([self.request(prompt_ids(one, self.tokenizer), params) for one in many])
+
+    def samples(
+        self, prompt: Prompt | Sequence[Message], n: int, params: SamplingParams | None = None
+    ) -> list[Completion]:
+        """Continue a prompt, or answer messages, `n` times. It is read once: the answers share its keys and
+        values, and each has a seed of its own, counted from that of `params`.
+
+        Raises what `generate` and `chat` raise.
+        """
+        if n < 1:
+            raise UsageError("there must be at least one sample", n=n)
+        continues = is_one_prompt(prompt)
+        ids = (
+            prompt_ids(cast("Prompt", prompt), self.tokenizer)
+            if continues
+            else self.chat_ids(cast("Sequence[Message]", prompt))
+        )
+        first, *others = [
+            self.request(ids, numbered(params, place), continues=continues) for place in range(n)
+        ]
+        first.branches = others
+        return self.run([first, *others])
+
+    def request(
+        self, ids: Ints, params: SamplingParams | None = None, *, continues: bool = True, **terms: Any
+    ) -> Request:
+        """A request that no one has added yet.
+
+        Args:
+            ids: token ids [n] int32 of the prompt.
+            continues: the answer goes on in the prompt's text, so that a space at its beginning counts.
+            terms: priority, tenant and others, as in `engine.request.Request`.
+
+        Raises what `generate` raises.
+        """
+        completed = (params or SamplingParams()).completed(self._loaded.recommended)
+        spec = spec_of(completed)
+        grammar = None if spec is None else self._grammars.matcher(spec)
+        sequence = TokenSequence(
+            ids, completed, self.tokenizer, self.ctx, continues=continues, grammar=grammar
+        )
+        return Request(sequence, **terms)
+
+    def submit(self, request: Request) -> Stream:
+        """Let a request run beside others; the stream is its answer.
+
+        Raises:
+            DoesNotFit: it could become longer than all the memory for keys and values.
+        """
+        return Stream(self.engine, self.engine.add(request), self._on_progress)
+
+    def run(self, requests: Sequence[Request]) -> list[Completion]:
+        """Run requests together, to the end of the last one; their completions in the same order. Those that
+        are branches of others among them share their prompts.
+
+        Raises:
+            DoesNotFit: one of them could become longer than all the memory for keys and values.
+            ApportionError: what kept one of them from ending. All others have then been cancelled.
+        """
+        branches = {id(branch) for request in requests for branch in request.branches}
+        try:
+            for request in requests:
+                if id(request) not in branches:
+                    self.engine.add(request)
+            for request in requests:
+                self.engine.finish(request)
+                if request.error is not None:
+                    raise request.error
+        except BaseException:
+            for request in requests:
+                self.engine.cancel(request)
+            raise
+        return [request.completion for request in requests]
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
         """Continue a prompt, delta by delta; as `generate` otherwise."""
-        return self._start(prompt_ids(prompt, self.tokenizer), params, continues=True)
+        return self.submit(self.request(prompt_ids(prompt, self.tokenizer), params))
 
     def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Completion:
         """Answer a conversation.
@@ -213,21 +318,20 @@ class LLM:
 
     def chat_stream(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Stream:
         """Answer a conversation, delta by delta; as `chat` otherwise."""
-        ids = chat_ids(messages, self.tokenizer, self.template, self.name)
-        return self._start(ids, params, continues=False)
+        return self.submit(self.request(self.chat_ids(messages), params, continues=False))
 
-    def _start(self, ids: Ints, params: SamplingParams | None, *, continues: bool) -> Stream:
-        completed = (params or SamplingParams()).completed(self._loaded.recommended)
-        spec = spec_of(completed)
-        grammar = None if spec is None else self._grammars.matcher(spec)
-        sequence = TokenSequence(
-            ids, completed, self.tokenizer, self.ctx, continues=continues, grammar=grammar
-        )
-        return Stream(self._runner, sequence, self._on_progress)
+    def chat_ids(self, messages: Sequence[Message]) -> Ints:
+        """The token ids [n] of a conversation as the model's chat template writes it; raises what `chat`
+        raises.
+        """
+        return chat_ids(messages, self.tokenizer, self.template, self.name)
 
     def close(self) -> None:
-        """Close the checkpoint's files; the memory goes with the object."""
+        """Store what is kept on disk, where there is a store, and close the checkpoint's files; the memory
+        goes with the object.
+        """
         self._grammars.close()
+        self._assembled.close()
         self._loaded.close()
 
     def __enter__(self) -> LLM:
@@ -239,28 +343,7 @@ class LLM:
         self.close()
 
 
-def tokens_per_pass(loaded: LoadedModel, ctx: int) -> int:
-    """The most tokens of a prompt that are computed at once."""
-    if loaded.apportioned is None or loaded.apportioned.residency is None:
-        return PREFILL_CHUNK
-    return ctx if loaded.apportioned.plan.prefill == "layer_major" else PREFILL_CHUNK
-
-
-def set_limit(ledger: Ledger | None, ram: int | str) -> int:
-    assert ledger is not None
-    return ledger.set_limit(Tier.RAM, ram_bytes(ram))
-
-
-def context_length(wanted: int | None, trained: int) -> int:
-    """Positions of the context: what is wanted, within what the model was trained for."""
-    if wanted is None:
-        return min(trained, DEFAULT_CTX)
-    if not 1 <= wanted <= trained:
-        raise UsageError(
-            "ctx is out of range",
-            "the model was trained for a shorter context" if wanted > trained else "it must be at least 1",
-            f"choose 1 to {trained}",
-            ctx=wanted,
-            trained=trained,
-        )
-    return wanted
+def numbered(params: SamplingParams | None, place: int) -> SamplingParams:
+    """The same params for the answer at a place: draws that are seeded differ from those of the others."""
+    params = params or SamplingParams()
+    return params if params.seed is None else replace(params, seed=params.seed + place)

@@ -44,13 +44,15 @@ class Occupancy:
 
     # --- coming ---
 
+    def fits(self, request: Request) -> bool:
+        """Whether a waiting request can be admitted."""
+        return self.most_blocks(request) - self._reuse.find(request).num_in_use <= self.space.available
+
     def admit(self, request: Request) -> int:
         """Let a waiting request in; how many of its tokens need no computing, as far as memory holds them."""
-        most = self.most_blocks(request)
-        assert most - self._reuse.find(request).num_in_use <= self.space.available, "more than fits"
         entered = self._reuse.enter(request)
-        room = self.space.grant(most - len(entered.blocks))
-        assert room is not None
+        room = self.space.grant(self.most_blocks(request) - len(entered.blocks))
+        assert room is not None, "more was admitted than fits"
         request.held = held = Held(room, self._executor.new_table())
         self._add_blocks(held, entered.blocks)
         held.num_kept = len(entered.blocks)
@@ -74,11 +76,11 @@ class Occupancy:
         held = holdings(request)
         blocks, lost = self._reuse.take_loaded(request)
         self._add_blocks(held, blocks)
-        held.num_kept = len(held.blocks)
         release_all(self.space.pool, lost)
         held.room.take_back(len(lost))
         request.num_computed += len(blocks) * self._block_tokens
         request.state = State.RUNNING
+        self.keep(request)
         return len(blocks) * self._block_tokens
 
     def branch_off(self, request: Request) -> list[Request]:
@@ -113,11 +115,18 @@ class Occupancy:
             self._add_blocks(held, held.room.take(missing))
 
     def keep(self, request: Request) -> None:
-        """Let others find the blocks that are full and do not change any more."""
+        """Let others find the blocks that are full and do not change any more. Where somebody else computed
+        the same, one of the two is enough.
+        """
         held, num_full = holdings(request), request.num_computed // self._block_tokens
-        if num_full > held.num_kept:
-            self._reuse.keep(request, held.num_kept, held.blocks[held.num_kept : num_full])
-            held.num_kept = num_full
+        first, own = held.num_kept, held.blocks[held.num_kept : num_full]
+        for place, kept in enumerate(self._reuse.keep(request, first, own) if own else (), first):
+            if kept != held.blocks[place]:
+                self.space.pool.share(kept)
+                self.space.pool.release(held.blocks[place])
+                held.table.exchange(place, kept)
+                held.blocks[place] = kept
+        held.num_kept = max(first, num_full)
 
     # --- going ---
 

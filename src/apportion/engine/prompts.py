@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
@@ -19,9 +19,11 @@ Prompts: TypeAlias = list[str] | list[list[int]]
 Message: TypeAlias = Mapping[str, Any]
 
 
-def is_one_prompt(prompt: Prompt | Prompts) -> TypeGuard[Prompt]:
+def is_one_prompt(prompt: object) -> TypeGuard[Prompt]:
     """Whether it is text or token ids, and not a list of such prompts."""
-    return isinstance(prompt, str) or all(isinstance(item, (int, np.integer)) for item in prompt)
+    if isinstance(prompt, str):
+        return True
+    return isinstance(prompt, Iterable) and all(isinstance(item, (int, np.integer)) for item in prompt)
 
 
 def prompt_ids(prompt: Prompt, tokenizer: Tokenizer) -> Ints:

@@ -66,7 +66,9 @@ def test_splitfuse_steps_have_the_same_size_while_there_is_a_prompt() -> None:
 
 
 def test_a_small_budget_of_tokens_costs_more_steps() -> None:
-    counts = [len(beside_decodes(f"chunked:tokens={tokens}").steps) for tokens in (8, 64, 2048)]
+    counts = [
+        len(beside_decodes(f"chunked:tokens={tokens}:alone={tokens}").steps) for tokens in (8, 64, 2048)
+    ]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > 2 * counts[2]
 

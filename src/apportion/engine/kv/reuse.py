@@ -52,8 +52,10 @@ class Reuse(Protocol):
     def wait(self, requests: Sequence[Request]) -> None:
         """Return when one of these is loaded, or a moment later."""
 
-    def keep(self, request: Request, first: int, blocks: Sequence[int]) -> None:
-        """These, its blocks from number `first` on, are full: others may find them."""
+    def keep(self, request: Request, first: int, blocks: Sequence[int]) -> Sequence[int]:
+        """These, its blocks from number `first` on, are full: others may find them. The blocks that are kept
+        for them: others, where another request computed the same before.
+        """
 
     def finished(self, request: Request) -> None:
         """It ended well; where it names a tool, it will be continued. Its blocks are held still."""
@@ -86,8 +88,8 @@ class NoReuse:
     def wait(self, requests: Sequence[Request]) -> None:
         return None
 
-    def keep(self, request: Request, first: int, blocks: Sequence[int]) -> None:
-        return None
+    def keep(self, request: Request, first: int, blocks: Sequence[int]) -> Sequence[int]:
+        return blocks
 
     def finished(self, request: Request) -> None:
         return None

@@ -31,7 +31,7 @@ class KvSpace:
 
     def __init__(self, pool: BlockPool, kept: Kept | None = None) -> None:
         self.pool = pool
-        self._kept = kept or NothingKept()
+        self._kept = NothingKept() if kept is None else kept
         self._promised = 0  # granted to rooms and not taken yet
 
     @property

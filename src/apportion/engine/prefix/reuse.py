@@ -108,10 +108,8 @@ class PrefixReuse:
 
     def take_loaded(self, request: Request) -> tuple[Sequence[int], Sequence[int]]:
         loading = self._loading.pop(request.id)
-        num_good, first = loading.num_good(), self._num_before(request)
-        good = loading.blocks[:num_good]
-        self._insert(request, first, good)
-        return good, loading.blocks[num_good:]
+        num_good = loading.num_good()
+        return loading.blocks[:num_good], loading.blocks[num_good:]
 
     def break_off(self, request: Request) -> Sequence[int]:
         loading = self._loading.pop(request.id)
@@ -127,10 +125,11 @@ class PrefixReuse:
         if reads and self._reads is not None:
             self._reads.wait(reads)
 
-    def keep(self, request: Request, first: int, blocks: Sequence[int]) -> None:
-        self._insert(request, first, blocks)
+    def keep(self, request: Request, first: int, blocks: Sequence[int]) -> Sequence[int]:
+        kept = self._insert(request, first, blocks)
         if self._saves:
             self.index.save(self._keys(request)[first : first + len(blocks)])
+        return kept
 
     def finished(self, request: Request) -> None:
         num_full = request.num_computed // self._block_tokens
@@ -183,13 +182,13 @@ class PrefixReuse:
         """Blocks that the request has before those that are loaded."""
         return request.num_computed // self._block_tokens
 
-    def _insert(self, request: Request, first: int, blocks: Sequence[int]) -> None:
-        keys, size = self._keys(request), self._block_tokens
+    def _insert(self, request: Request, first: int, blocks: Sequence[int]) -> list[int]:
+        keys, ids, size = self._keys(request), request.sequence.ids, self._block_tokens
+        kept = []
         for place, block in enumerate(blocks, first):
             parent = keys[place - 1] if place else root_key(self._fingerprint, request.salt)
-            self.index.insert(
-                parent, keys[place], block, request.sequence.ids[place * size : (place + 1) * size]
-            )
+            kept.append(self.index.insert(parent, keys[place], block, ids[place * size : (place + 1) * size]))
+        return kept
 
     def _release_late(self) -> None:
         for loading in [loading for loading in self._late if loading.is_over]:

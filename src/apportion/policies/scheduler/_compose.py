@@ -102,11 +102,14 @@ def by_urgency(view: EngineView, urgency: Urgency, tokens: int, tile: int) -> St
 
 
 class PieceByPiece(SchedulerState):
-    """Prompts in the order in which they came, in pieces. Nothing to remember."""
+    """Prompts in the order in which they came, in pieces: of `alone` tokens while nobody waits for the next
+    token of an answer. Nothing to remember.
+    """
 
-    def __init__(self, tokens: int, tile: int) -> None:
-        self._tokens, self._tile = tokens, tile
+    def __init__(self, tokens: int, tile: int, alone: int = 0) -> None:
+        self._tokens, self._tile, self._alone = tokens, tile, max(tokens, alone)
 
     def plan(self, view: EngineView) -> Step:
         prompts = chain(reading(view), fitting(view, view.waiting))
-        return compose(view, prompts, self._tokens, self._tile)
+        decodes = any(request.decodes for request in view.running)
+        return compose(view, prompts, self._tokens if decodes else self._alone, self._tile)

@@ -71,8 +71,8 @@ def block_nbytes(block_tokens: int, num_layers: int) -> int:
 class ScriptedTable(list[int]):
     """A sequence's blocks."""
 
-    def truncate(self, num_blocks: int) -> None:
-        del self[num_blocks:]
+    def exchange(self, index: int, block: int) -> None:
+        self[index] = block
 
 
 class ScriptedExecutor:
@@ -97,7 +97,9 @@ class ScriptedExecutor:
         self._num_layers = num_layers
         self._before_run = before_run
         self._streams = streams
-        self._parked: dict[int, tuple[int, int, int]] = {}  # request -> start, tokens, layer of its hidden states
+        self._parked: dict[
+            int, tuple[int, int, int]
+        ] = {}  # request -> start, tokens, layer of its hidden states
 
     @property
     def num_layers(self) -> int:

@@ -1,0 +1,106 @@
+"""Options of how requests are served: how many at once, in which order, and what is kept of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from apportion.cli._options import compose
+
+if TYPE_CHECKING:
+    from apportion.engine.assembly import Serving
+
+
+@dataclass(frozen=True, slots=True)
+class ServingOptions:
+    """The fields of `engine.assembly.Serving` that a person chooses."""
+
+    retention: str
+    kv_disk: str
+    kv_dir: Path | None
+    kv_remote: str | None
+    concurrency: int = 1
+    scheduler: str = "auto"
+
+    def serving(self) -> Serving:
+        """For the engine."""
+        from apportion.engine.assembly import Serving
+
+        return Serving(
+            concurrency=self.concurrency,
+            scheduler=self.scheduler,
+            retention=self.retention,
+            kv_disk=self.kv_disk,
+            kv_dir=self.kv_dir,
+            kv_remote=self.kv_remote,
+        )
+
+
+def serving_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The fields of `ServingOptions`; the verb gets them as `serving`."""
+    return SERVING_OPTIONS(gathered(function))
+
+
+def keeping_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Those of them that matter to one request after the other; the verb gets them as `serving`."""
+    return KEEPING_OPTIONS(gathered(function))
+
+
+def gathered(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def call(**values: Any) -> Any:
+        names = [field.name for field in fields(ServingOptions) if field.name in values]
+        chosen = {name: values.pop(name) for name in names}
+        return function(serving=ServingOptions(**chosen), **values)
+
+    return call
+
+
+KEEPING_OPTIONS = compose(
+    click.option(
+        "--retention",
+        metavar="POLICY",
+        default="lru",
+        show_default=True,
+        help="Which keys and values of earlier requests go first when room is short.",
+    ),
+    click.option(
+        "--kv-disk",
+        metavar="SIZE",
+        default="0",
+        help="Keep keys and values of earlier requests on disk, at most so much: 20GiB [default: none].",
+    ),
+    click.option(
+        "--kv-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Where --kv-disk keeps them [default: the setting kv_dir].",
+    ),
+    click.option(
+        "--kv-remote",
+        metavar="URL",
+        help="Share them with other machines through a Redis or Valkey server: redis://host:6379/0.",
+    ),
+)
+
+SERVING_OPTIONS = compose(
+    click.option(
+        "--concurrency",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Requests of a whole context that KV has room for; more that are shorter fit, too.",
+    ),
+    click.option(
+        "--scheduler",
+        metavar="POLICY",
+        default="auto",
+        show_default=True,
+        help="What runs in a step; auto suits how weights are kept.",
+    ),
+    KEEPING_OPTIONS,
+)

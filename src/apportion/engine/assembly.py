@@ -1,0 +1,174 @@
+"""From a loaded model to an engine that serves it: pages, policies, prefix index and store, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from apportion.core.clock import RealClock
+from apportion.core.errors import UsageError
+from apportion.engine.engine import Engine
+from apportion.engine.kv.blocks import BlockPool
+from apportion.engine.kv.reuse import Reuse
+from apportion.engine.kv.space import KvSpace, blocks_for
+from apportion.engine.model_executor import ModelExecutor
+from apportion.engine.prefix.cost import BlockCost
+from apportion.engine.prefix.identity import model_digest, tokenizer_digest
+from apportion.engine.prefix.index import PrefixIndex
+from apportion.engine.prefix.keys import fingerprint
+from apportion.engine.prefix.reuse import PrefixReuse
+from apportion.kernels.kv import BLOCK_TOKENS, KvPool, page_layout
+from apportion.kernels.kv_codecs import DEFAULT, layer_codecs
+from apportion.kernels.memory import Region
+from apportion.models.cache import kv_shapes
+from apportion.policies.retention import RETENTIONS
+from apportion.policies.scheduler import SCHEDULERS
+
+if TYPE_CHECKING:
+    from apportion.engine.loading import LoadedModel
+
+PREFILL_CHUNK = 512  # tokens per pass; beyond it products gain little
+AUTO = "auto"
+KV_TYPES: dict[str, type[np.float16] | type[np.float32]] = {"f16": np.float16, "f32": np.float32}
+DEFAULT_CTX = 8192  # a bound keeps a runaway answer affordable
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How a loaded model serves requests.
+
+    Args:
+        ctx: positions of the context of a request; 0 in what is not complete.
+        kv: KV codec, or one for each layer (`kernels.kv_codecs.layer_codecs`).
+        concurrency: requests of `ctx` positions that there is KV room for; more that are shorter fit too.
+        scheduler, retention: which policies; `auto` is the scheduler that suits how weights are kept.
+        step_tokens: as many tokens may pass in one step; None: what is planned, or else a good number.
+        kv_disk: bytes of disk for keys and values of earlier requests; 0: none. They lie in `kv_dir`.
+        kv_remote: address of a store that several machines share (`redis://host:port/0`); None for none.
+    """
+
+    ctx: int = 0
+    kv: str = DEFAULT
+    concurrency: int = 1
+    scheduler: str = AUTO
+    retention: str = RETENTIONS.baseline
+    step_tokens: int | None = None
+    kv_disk: int | str = 0
+    kv_dir: str | Path | None = None
+    kv_remote: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise UsageError("concurrency must be at least 1", concurrency=self.concurrency)
+        if self.scheduler != AUTO:
+            SCHEDULERS.choose(self.scheduler)
+        RETENTIONS.choose(self.retention)
+
+    def completed(self, loaded: LoadedModel, ctx: int | None, kv: str | None) -> Serving:
+        """The same for a model: a plan in force decides first, then what is asked for, then defaults.
+
+        Raises:
+            UsageError: the context is longer than the model was trained for.
+        """
+        if loaded.apportioned is not None:
+            plan = loaded.apportioned.plan
+            return replace(self, ctx=plan.ctx, kv=plan.kv, concurrency=plan.concurrency)
+        trained = loaded.model.config.context_length
+        return replace(self, ctx=context_length(ctx, trained), kv=kv or self.kv)
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """An engine and what belongs to it."""
+
+    serving: Serving
+    engine: Engine
+    reuse: Reuse
+    close: Callable[[], None]
+
+
+def assemble(loaded: LoadedModel, serving: Serving) -> Assembled:
+    """An engine for a model.
+
+    Raises:
+        UsageError, NotFound: a policy or codec that is unknown.
+        DiskFault: the folder for keys and values cannot be used.
+    """
+    model = loaded.model
+    codecs = layer_codecs(serving.kv, model.config.num_layers)
+    layout = page_layout(kv_shapes(model.config), codecs)
+    num_blocks = blocks_for(serving.ctx, BLOCK_TOKENS) * serving.concurrency
+    memory = Region(num_blocks * layout.block_nbytes).take(num_blocks * layout.block_nbytes)
+    pages = KvPool(layout, memory)
+    pool = BlockPool(pages.blocks)
+    clock, cost = RealClock(), BlockCost()
+    retention = RETENTIONS.choose(serving.retention).state()
+    with ExitStack() as stack:
+        index = PrefixIndex(pool, retention, clock, cost, None, BLOCK_TOKENS)
+        reuse = PrefixReuse(index, pool, fingerprint_of(loaded, codecs), clock, cost, retention)
+        stack.callback(reuse.close)
+        engine = Engine(
+            ModelExecutor(model, pages),
+            KvSpace(pool, index),
+            SCHEDULERS.choose(scheduler_for(loaded, serving)).state(),
+            block_tokens=BLOCK_TOKENS,
+            reuse=reuse,
+            clock=clock,
+            step_tokens=serving.step_tokens or step_tokens(loaded, serving),
+        )
+        return Assembled(serving, engine, reuse, stack.pop_all().close)
+
+
+def scheduler_for(loaded: LoadedModel, serving: Serving) -> str:
+    """The scheduler that was chosen, or the one that suits how weights are kept: where they come and go, the
+    fewer steps a prompt takes the fewer bytes are read.
+    """
+    if serving.scheduler != AUTO:
+        return serving.scheduler
+    plan = None if loaded.apportioned is None else loaded.apportioned.plan
+    streams = loaded.model.residency is not None
+    return "layer_major" if streams and plan is not None and plan.prefill == "layer_major" else "chunked"
+
+
+def step_tokens(loaded: LoadedModel, serving: Serving) -> int:
+    """As many tokens as activations have room for."""
+    if loaded.apportioned is None:
+        return max(PREFILL_CHUNK, serving.ctx)
+    return tokens_per_pass(loaded, serving.ctx)
+
+
+def tokens_per_pass(loaded: LoadedModel, ctx: int) -> int:
+    """The most tokens of a prompt that are computed at once."""
+    if loaded.apportioned is None or loaded.apportioned.residency is None:
+        return PREFILL_CHUNK
+    return ctx if loaded.apportioned.plan.prefill == "layer_major" else PREFILL_CHUNK
+
+
+def fingerprint_of(loaded: LoadedModel, codecs: tuple[str, ...]) -> bytes:
+    """What keys and values depend on besides tokens."""
+    checkpoint = loaded.checkpoint
+    return fingerprint(model_digest(checkpoint), tokenizer_digest(checkpoint), " ".join(codecs))
+
+
+def context_length(wanted: int | None, trained: int) -> int:
+    """Positions of the context: what is wanted, within what the model was trained for.
+
+    Raises:
+        UsageError: that is not so.
+    """
+    if wanted is None:
+        return min(trained, DEFAULT_CTX)
+    if not 1 <= wanted <= trained:
+        raise UsageError(
+            "ctx is out of range",
+            "the model was trained for a shorter context" if wanted > trained else "it must be at least 1",
+            f"choose 1 to {trained}",
+            ctx=wanted,
+            trained=trained,
+        )
+    return wanted

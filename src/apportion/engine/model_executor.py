@@ -1,0 +1,123 @@
+"""A step carried out by a model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from apportion.engine.executor import RunItem
+from apportion.formats.block import Floats
+from apportion.kernels.kv import KvPool, KvTable, Segment
+from apportion.kernels.ops import Ints
+from apportion.models import Model
+
+
+class PoolTable(KvTable):
+    """A sequence's blocks, all of one pool."""
+
+    def __init__(self, pool: KvPool) -> None:
+        super().__init__()
+        self._pool = pool
+
+    def append(self, block: int) -> None:  # type: ignore[override]
+        super().append(self._pool, block)
+
+    def exchange(self, index: int, block: int) -> None:
+        super().replace(index, self._pool, block)
+
+
+class ModelExecutor:
+    """`engine.executor.Executor` of a model over one pool of blocks.
+
+    Items for all layers run in one pass. Where ranges of layers differ, layers that all of them pass are
+    computed together, and hidden states of tokens that are on their way wait here.
+    """
+
+    def __init__(self, model: Model, pool: KvPool) -> None:
+        self._model = model
+        self._pool = pool
+        self._hidden: dict[int, Floats] = {}
+
+    @property
+    def num_layers(self) -> int:
+        return self._model.config.num_layers
+
+    @property
+    def streams(self) -> bool:
+        return self._model.residency is not None
+
+    def new_table(self) -> PoolTable:
+        return PoolTable(self._pool)
+
+    def run(self, items: Sequence[RunItem]) -> list[Floats | None]:
+        last = self.num_layers
+        if all(item.first_layer == 0 and item.end_layer == last for item in items):
+            return self._run_whole(items)
+        hidden = dict(self._hidden)
+        marks = sorted({layer for item in items for layer in (item.first_layer, item.end_layer)})
+        for begin, end in pairwise(marks):
+            some = [item for item in items if item.first_layer <= begin and item.end_layer >= end]
+            if some:
+                self._pass_layers(some, begin, end, hidden)
+        rows = [self._head(item, hidden[item.request]) for item in items]
+        for item in items:
+            if item.end_layer == last:
+                del hidden[item.request]
+        self._hidden = hidden  # only now: a run that fails leaves what it began with
+        return rows
+
+    def forget(self, requests: Collection[int]) -> None:
+        for request in requests:
+            self._hidden.pop(request, None)
+
+    def _run_whole(self, items: Sequence[RunItem]) -> list[Floats | None]:
+        ends = np.cumsum([len(item.ids) for item in items])
+        wanted = [
+            np.arange(end - item.num_logits, end, dtype=np.int32)
+            for item, end in zip(items, ends, strict=True)
+            if item.num_logits
+        ]
+        want: Ints = np.concatenate(wanted) if wanted else np.empty(0, np.int32)
+        logits = self._model.run(joined_ids(items), segments(items), want=want if len(want) else "hidden")
+        return dealt(logits, items)
+
+    def _pass_layers(self, items: Sequence[RunItem], begin: int, end: int, hidden: dict[int, Floats]) -> None:
+        """Layers begin..end - 1 for the items' tokens, together."""
+        fresh = [item for item in items if item.first_layer == begin == 0]
+        if fresh:
+            x = self._model.embed(joined_ids(fresh))
+            hidden.update(split(x, fresh))
+        x = np.concatenate([hidden[item.request] for item in items])
+        x = self._model.run(x, segments(items), first=begin, last=end, want="hidden")
+        hidden.update(split(x, items))
+
+    def _head(self, item: RunItem, x: Floats) -> Floats | None:
+        return self._model.head(x[len(x) - item.num_logits :]) if item.num_logits else None
+
+
+def joined_ids(items: Sequence[RunItem]) -> Ints:
+    """The tokens of all items; of one decoding request, its array as it is."""
+    return items[0].ids if len(items) == 1 else np.concatenate([item.ids for item in items])
+
+
+def segments(items: Sequence[RunItem]) -> list[Segment]:
+    """Where the items' tokens go."""
+    return [Segment(item.table, item.start, len(item.ids), item.position) for item in items]  # type: ignore[arg-type]
+
+
+def split(x: Floats, items: Sequence[RunItem]) -> dict[int, Floats]:
+    """Rows of several items, by request."""
+    parts = np.split(x, np.cumsum([len(item.ids) for item in items])[:-1])
+    return {item.request: part for item, part in zip(items, parts, strict=True)}
+
+
+def dealt(logits: Floats, items: Sequence[RunItem]) -> list[Floats | None]:
+    """Each item's rows of logits."""
+    rows: list[Floats | None] = []
+    first = 0
+    for item in items:
+        rows.append(logits[first : first + item.num_logits] if item.num_logits else None)
+        first += item.num_logits
+    return rows

@@ -109,15 +109,7 @@ class Engine:
             DoesNotFit: it could become longer than all the memory for keys and values.
         """
         with self._stepping:
-            need, have = self._inside.most_blocks(request), self.space.pool.num_blocks
-            if need > have:
-                raise DoesNotFit(
-                    "the request is longer than the memory for keys and values",
-                    hint="lower max_tokens, ask for fewer answers at once, or give the KV cache more room",
-                    need_blocks=need,
-                    have_blocks=have,
-                    tokens=request.most_tokens,
-                )
+            self._check_fits(request)
             now = self._clock.now()
             for one in (request, *request.branches):
                 one.id, self._next_id = self._next_id, self._next_id + 1
@@ -136,6 +128,21 @@ class Engine:
             finally:
                 self._stepping.release()
 
+    def shrink(self, num_blocks: int) -> int:
+        """Give up so many blocks of the memory for keys and values, for good, as far as requests that run
+        leave them; how many it were. Waiting requests that do not fit any more fail.
+        """
+        with self._stepping:
+            given_up = self.space.shrink(num_blocks)
+            for request in [*self._inside.waiting.values()]:
+                try:
+                    self._check_fits(request)
+                except DoesNotFit as error:
+                    request.error = error
+                    self.counters.failed += 1
+                    self._finish(request)
+        return given_up
+
     @property
     def num_running(self) -> int:
         return len(self._inside.running)
@@ -147,6 +154,17 @@ class Engine:
     def between_steps(self) -> threading.RLock:
         """A lock: while it is held, no step runs."""
         return self._stepping
+
+    def _check_fits(self, request: Request) -> None:
+        need, have = self._inside.most_blocks(request), self.space.pool.num_blocks
+        if need > have:
+            raise DoesNotFit(
+                "the request is longer than the memory for keys and values",
+                hint="lower max_tokens, ask for fewer answers at once, or give the KV cache more room",
+                need_blocks=need,
+                have_blocks=have,
+                tokens=request.most_tokens,
+            )
 
     # --- steps ---
 

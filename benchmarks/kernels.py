@@ -20,7 +20,8 @@ import numpy as np
 
 from apportion.bench.limits import Bandwidth
 from apportion.formats.blocks import FORMATS
-from apportion.kernels import NativeOps, Weight
+from apportion.kernels import KvPool, KvTable, LayerShape, NativeOps, Segment, Weight, page_layout
+from apportion.kernels.kv import num_blocks_for
 
 FORMAT_NAMES = "q4_0,q4_1,q5_0,q8_0,q4_k,q5_k,q6_k,iq4_xs,mxfp4,q2_k,q3_k,f16,bf16"
 SECONDS = 0.3  # per line
@@ -72,9 +73,16 @@ def measure_linear(ops: NativeOps, name: str, rows: int, cols: int, tokens: int)
 
 def measure_attention(ops: NativeOps, tokens: int, start: int) -> dict[str, Any]:
     groups, heads, size = 2, 8, 128
-    k = np.ones((groups, start + tokens, size), np.float16)
-    q = np.ones((tokens, heads, size), np.float32)
-    seconds = best_seconds(lambda: ops.attend(q, k, k, start, 0.1))
+    rows = np.ones((start + tokens, groups, size), np.float32)
+    pool, table = (
+        KvPool.of(page_layout([LayerShape(groups, size, size)], "f16"), num_blocks_for(len(rows))),
+        KvTable(),
+    )
+    for block in range(pool.num_blocks):
+        table.append(pool, block)
+    ops.append([Segment(table, 0, len(rows))], 0, rows, rows)
+    q, own = np.ones((tokens, heads, size), np.float32), [Segment(table, start, tokens)]
+    seconds = best_seconds(lambda: ops.attend(q, own, 0, 0.1))
     seen = tokens * start + tokens * (tokens + 1) // 2
     return {
         "work": f"attend {tokens} tokens at {start}",
@@ -84,7 +92,7 @@ def measure_attention(ops: NativeOps, tokens: int, start: int) -> dict[str, Any]
         "threads": ops.threads,
         "isa": ops.isa,
         "gops": 4 * seen * heads * size / seconds / 1e9,
-        "gbytes_s": 2 * k.nbytes / seconds / 1e9,
+        "gbytes_s": pool.memory.nbytes / seconds / 1e9,
     }
 
 

@@ -87,20 +87,34 @@ void SequenceTable::keep(size_t layer, size_t first, const nb::sequence& heads) 
   table_.keep(layer, std::move(kept));
 }
 
-void SequenceTable::check(size_t num_layers, size_t layer, const KvShape& shape) const {
-  for (const KvPool* pool : known_) {
-    require(pool->layers.size() == num_layers, "the pages are of another number of layers");
-    require(pool->layers[layer].shape == shape, "the pages are of other heads or sizes");
-  }
+KvShape SequenceTable::shape(size_t layer) const {
+  require(layer < num_layers(), "the pages have no such layer");
+  const KvShape first = known_.front()->layers[layer].shape;
+  check(layer, first);
+  return first;
+}
+
+void SequenceTable::check(size_t layer, const KvShape& shape) const {
+  for (const KvPool* pool : known_)
+    require(layer < pool->layers.size() && pool->layers[layer].shape == shape, "the pages are of other heads or sizes");
   const KvTable::Kept* kept = table_.kept(layer);
   require(!kept || kept->heads.size() == shape.num_heads, "a layer's pages are of another number of heads");
 }
 
-bool SequenceTable::has_dead_before(size_t place) const {
+size_t SequenceTable::num_layers() const {
+  require(!known_.empty(), "a table has no blocks");
+  const size_t count = known_.front()->layers.size();
+  for (const KvPool* pool : known_) require(pool->layers.size() == count, "pools differ in layers");
+  return count;
+}
+
+void SequenceTable::require_whole(size_t layer, size_t start) const {
   const auto& blocks = table_.blocks;
-  return std::any_of(blocks.begin(), blocks.begin() + ptrdiff_t(place / kPageTokens),
-                     [](const KvBlock& block) { return block.live != kAllLive; }) ||
-         (place % kPageTokens && ~blocks[place / kPageTokens].live & ((uint32_t(1) << place % kPageTokens) - 1));
+  bool whole = !table_.kept(layer);
+  for (size_t i = 0; i < start / kPageTokens; ++i) whole = whole && blocks[i].live == kAllLive;
+  if (const size_t rest = start % kPageTokens)
+    whole = whole && !(~blocks[start / kPageTokens].live & ((uint32_t(1) << rest) - 1));
+  require(whole, "a layer with a window needs all places that came before");
 }
 
 void Batch::begin(const nb::sequence& segments) {
@@ -128,6 +142,23 @@ void Batch::end() {
   segments_.clear();
   tables_.clear();
   kept_.clear();
+}
+
+size_t Batch::num_tokens() const {
+  size_t count = 0;
+  for (const KvSegment& segment : segments_) count += segment.num_tokens;
+  return count;
+}
+
+KvShape Batch::shape(size_t layer) const {
+  require(!tables_.empty(), "there are no segments");
+  const KvShape first = tables_.front()->shape(layer);
+  for (const SequenceTable* table : tables_) table->check(layer, first);
+  return first;
+}
+
+void Batch::require_whole(size_t layer) const {
+  for (size_t i = 0; i < tables_.size(); ++i) tables_[i]->require_whole(layer, segments_[i].start);
 }
 
 void bind_kv(nb::module_& m) {

@@ -40,10 +40,12 @@ class SequenceTable {
   // (pool, index, live) for each head's pages.
   void keep(size_t layer, size_t first, const nanobind::sequence& heads);
 
-  // Does every block have such layers?
-  void check(size_t num_layers, size_t layer, const KvShape& shape) const;
-  // Is there a dead row before this place?
-  bool has_dead_before(size_t place) const;
+  // What a layer's pages are like; those of all blocks must be alike.
+  KvShape shape(size_t layer) const;
+  void check(size_t layer, const KvShape& shape) const;
+  size_t num_layers() const;
+  // A window counts places: refuses a layer that lacks some of those before `start`.
+  void require_whole(size_t layer, size_t start) const;
 
   void begin_use() { ++num_runs_; }
   void end_use() { --num_runs_; }
@@ -72,6 +74,11 @@ class Batch {
 
   std::span<const KvSegment> segments() const { return segments_; }
   std::span<SequenceTable* const> tables() const { return tables_; }
+  size_t num_tokens() const;
+
+  // Of all tables.
+  KvShape shape(size_t layer) const;
+  void require_whole(size_t layer) const;
 
  private:
   std::vector<KvSegment> segments_;

@@ -489,23 +489,17 @@ class Recorder {
   }
 
   void check_batch(const Batch& batch, const Request& request) const {
-    size_t num_tokens = 0;
-    for (const KvSegment& segment : request.segments) num_tokens += segment.num_tokens;
-    require(request.segments.empty() || num_tokens == request.num_tokens, "the segments have another number of tokens");
+    require(request.segments.empty() || batch.num_tokens() == request.num_tokens,
+            "the segments have another number of tokens");
     const auto needs = program_.needs();
     if (request.first == request.last || needs.empty()) return;
     require(!request.segments.empty(), "layers need tables of keys and values");
-    for (size_t i = 0; i < request.segments.size(); ++i) check_table(*batch.tables()[i], request.segments[i]);
-  }
-
-  void check_table(const SequenceTable& table, const KvSegment& segment) const {
-    const auto needs = program_.needs();
-    const bool has_dead = table.has_dead_before(segment.start);
-    for (size_t layer = 0; layer < needs.size(); ++layer) {
-      table.check(needs.size(), layer, needs[layer].shape);
-      require(!needs[layer].windowed || (!has_dead && !table.table().kept(layer)),
-              "a layer with a window needs all of a table's places");
+    for (const SequenceTable* table : batch.tables()) {
+      require(table->num_layers() == needs.size(), "the pages are of another number of layers");
+      for (size_t layer = 0; layer < needs.size(); ++layer) table->check(layer, needs[layer].shape);
     }
+    for (size_t layer = 0; layer < needs.size(); ++layer)
+      if (needs[layer].windowed) batch.require_whole(layer);
   }
 
   Program program_;

@@ -4,7 +4,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
+#include <optional>
 
 #include "arguments.h"
 #include "attend.h"
@@ -16,9 +16,9 @@
 #include "bind_sampling.h"
 #include "bind_weights.h"
 #include "cpu.h"
-#include "dense_pages.h"
 #include "embed.h"
 #include "experts.h"
+#include "place.h"
 #include "project.h"
 #include "rope.h"
 #include "routing.h"
@@ -132,27 +132,44 @@ class Core {
     rotate(context_, rotation);
   }
 
-  // Over dense keys [G, C, D] and values [G, C, Dv], which are copied into pages.
-  void attend(nb::handle q_, nb::handle k_, nb::handle v_, size_t start, float scale, size_t window, float softcap,
+  // Keys [T, G, D] and values [T, G, Dv] of the segments' tokens.
+  void append(const nb::sequence& segments, size_t layer, nb::handle keys_, nb::handle values_) const {
+    Batch batch;
+    batch.begin(segments);
+    const KvShape shape = batch.shape(layer);
+    const View keys(keys_, "keys", kFloat);
+    std::optional<View> values;
+    if (!values_.is_none()) values.emplace(values_, "values", kFloat);
+    const auto fits = [&](const View& rows, size_t width) {
+      rows.of_ndim(3).contiguous();
+      return rows.dim(0) == batch.num_tokens() && rows.dim(1) == shape.num_heads && rows.dim(2) == width;
+    };
+    require(values.has_value() != shape.joint, "the layer's values are a part of its keys, or they are missing");
+    require(fits(keys, shape.key_width) && (shape.joint || fits(*values, shape.value_width)),
+            "keys or values have the wrong shape");
+    const Rows rows{keys.data<const float>(), values ? values->data<const float>() : nullptr, shape, layer,
+                    batch.segments()};
+    Unlocked unlocked;
+    apportion::append(context_, rows);
+  }
+
+  void attend(nb::handle q_, const nb::sequence& segments, size_t layer, float scale, size_t window, float softcap,
               nb::handle sinks_, nb::handle out_) const {
-    const View q(q_, "q", kFloat), k(k_, "k", kCacheTypes), v(v_, "v", kCacheTypes),
-        out(out_, "out", kFloat, Access::write);
+    Batch batch;
+    batch.begin(segments);
+    const KvShape shape = batch.shape(layer);
+    if (window) batch.require_whole(layer);
+    const View q(q_, "q", kFloat), out(out_, "out", kFloat, Access::write);
     q.of_ndim(3).contiguous();
     out.of_ndim(3).contiguous();
-    k.of_ndim(3).last_contiguous();
-    v.of_ndim(3).last_contiguous();
-    const size_t T = q.dim(0), A = q.dim(1), G = k.dim(0), capacity = std::min(k.dim(1), v.dim(1));
-    require(k.type() == v.type(), "k and v must have one type");
-    require(v.dim(0) == G && k.dim(2) == q.dim(2), "q, k and v differ in heads or size");
-    require(G > 0 && A % G == 0, "query heads must be a multiple of key-value heads");
-    require(out.dim(0) == T && out.dim(1) == A && out.dim(2) == v.dim(2), "out must be [tokens, heads, value size]");
-    require(T <= capacity && start <= capacity - T, "the positions lie outside the cache");
+    const size_t T = q.dim(0), A = q.dim(1);
+    require(T == batch.num_tokens() && q.dim(2) == shape.key_width, "q has the wrong shape");
+    require(A % shape.num_heads == 0, "query heads must be a multiple of key-value heads");
+    require(out.dim(0) == T && out.dim(1) == A && out.dim(2) == shape.value_width,
+            "out must be [tokens, heads, value size]");
     const OptionalFloats sinks(sinks_, "sinks", A);
-    if (T == 0) return;
-    const DensePages pages(k, v, start + T);
-    const KvSegment segment{&pages.table(), start, T, start};
-    const Attention attention{q.data<const float>(), A, 0, pages.shape(), window, scale, softcap, sinks.data(),
-                              {&segment, 1}};
+    const Attention attention{q.data<const float>(), A, layer, shape, window, scale, softcap, sinks.data(),
+                              batch.segments()};
     Unlocked unlocked;
     apportion::attend(context_, attention, out.data<float>());
   }
@@ -243,7 +260,8 @@ NB_MODULE(_native, m) {
       .def("rms_norm", &Core::rms_norm)
       .def("gate", &Core::gate)
       .def("rope", &Core::rope)
-      .def("attend", &Core::attend, nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("start"), nb::arg("scale"),
+      .def("append", &Core::append, nb::arg("segments"), nb::arg("layer"), nb::arg("keys"), nb::arg("values").none())
+      .def("attend", &Core::attend, nb::arg("q"), nb::arg("segments"), nb::arg("layer"), nb::arg("scale"),
            nb::arg("window"), nb::arg("softcap"), nb::arg("sinks").none(), nb::arg("out"))
       .def("route", &Core::route, nb::arg("logits"), nb::arg("bias").none(), nb::arg("top_k"), nb::arg("score"),
            nb::arg("normalize"), nb::arg("scale"), nb::arg("num_groups"), nb::arg("top_groups"), nb::arg("top2_groups"),

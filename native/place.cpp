@@ -33,14 +33,25 @@ void write_row(const Context& context, KvCodec codec, const float* x, size_t wid
   }
 }
 
-void append(const Context& context, const Placing& p, const KvTable& table, size_t place, const float* k,
-            const float* v) {
-  const size_t D = p.shape.key_width, Dv = p.shape.value_width;
-  for (size_t head = 0; head < p.shape.num_heads; ++head) {
-    const size_t own = size_t(ptrdiff_t(place) + table.shift(p.layer, head)), row = own % kPageTokens;
-    const KvPage page = table.page(p.layer, head, own / kPageTokens);
-    write_row(context, page.codec, k + head * D, D, page.keys, row);
-    if (v) write_row(context, page.codec, v + head * Dv, Dv, page.values, row);
+void append_token(const Context& context, const Rows& rows, size_t token, const KvTable& table, size_t place) {
+  const auto [num_heads, D, Dv, joint] = rows.shape;
+  for (size_t head = 0; head < num_heads; ++head) {
+    const size_t own = size_t(ptrdiff_t(place) + table.shift(rows.layer, head)), row = own % kPageTokens;
+    const KvPage page = table.page(rows.layer, head, own / kPageTokens);
+    write_row(context, page.codec, rows.k + (token * num_heads + head) * D, D, page.keys, row);
+    if (!joint) write_row(context, page.codec, rows.v + (token * num_heads + head) * Dv, Dv, page.values, row);
+  }
+}
+
+// Calls body(token, table, place) for the tokens begin .. end - 1.
+template <class Body>
+void for_tokens(std::span<const KvSegment> segments, size_t begin, size_t end, Body&& body) {
+  size_t first = 0;  // token of the segment
+  for (const KvSegment& segment : segments) {
+    const size_t last = first + segment.num_tokens;
+    for (size_t t = std::max(begin, first); t < std::min(end, last); ++t)
+      body(t, *segment.table, segment.start + t - first);
+    first = last;
   }
 }
 
@@ -56,20 +67,24 @@ void place_token(const Context& context, const Placing& p, size_t token, const K
   }
   turn(context, p, q, p.num_heads, token);
   turn(context, p, k, G, token);
-  append(context, p, table, at, k, v);
+  append_token(context, {p.k, p.v, p.shape, p.layer, p.segments}, token, table, at);
 }
 
 }  // namespace
 
+void append(const Context& context, const Rows& rows) {
+  size_t num_tokens = 0;
+  for (const KvSegment& segment : rows.segments) num_tokens += segment.num_tokens;
+  Pool::shared().run(num_tokens, 64, context.threads, [&](size_t begin, size_t end, unsigned) {
+    for_tokens(rows.segments, begin, end,
+               [&](size_t t, const KvTable& table, size_t place) { append_token(context, rows, t, table, place); });
+  });
+}
+
 void place(const Context& context, const Placing& placing) {
   Pool::shared().run(placing.num_tokens, kFewTokens, context.threads, [&](size_t begin, size_t end, unsigned) {
-    size_t first = 0;  // token of the segment
-    for (const KvSegment& segment : placing.segments) {
-      const size_t last = first + segment.num_tokens;
-      for (size_t t = std::max(begin, first); t < std::min(end, last); ++t)
-        place_token(context, placing, t, *segment.table, segment.start + t - first);
-      first = last;
-    }
+    for_tokens(placing.segments, begin, end,
+               [&](size_t t, const KvTable& table, size_t place) { place_token(context, placing, t, table, place); });
   });
 }
 

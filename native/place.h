@@ -26,6 +26,16 @@ struct Placing {
   std::span<const KvSegment> segments;  // of the tokens
 };
 
+// Writes keys [T, G, D] and values [T, G, Dv], or null, to the tables, where their segments start and on.
+struct Rows {
+  const float *k, *v;
+  KvShape shape;
+  size_t layer;
+  std::span<const KvSegment> segments;
+};
+
+void append(const Context& context, const Rows& rows);
+
 // Normalizes, clips and rotates queries and keys, then writes keys and values to the tables, where their segments start
 // and on.
 void place(const Context& context, const Placing& placing);

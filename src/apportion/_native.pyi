@@ -239,12 +239,14 @@ class Core:
     def rope(
         self, x: Array, positions: Array, inv_freq: Array, interleaved: bool, scale: float, /
     ) -> None: ...
+    def append(
+        self, segments: Sequence[Segment], layer: int, keys: Array, values: Array | None, /
+    ) -> None: ...
     def attend(
         self,
         q: Array,
-        k: Array,
-        v: Array,
-        start: int,
+        segments: Sequence[Segment],
+        layer: int,
         scale: float,
         window: int,
         softcap: float,

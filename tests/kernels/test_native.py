@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from tests.kernels.tables import alone, new_table
 
 from apportion import _native
 from apportion.core.errors import UsageError
 from apportion.formats.block import BlockFormat, Floats
 from apportion.formats.blocks import FORMATS
-from apportion.kernels import ExpertWeights, NativeOps, Routing, Weight, available_isas
+from apportion.kernels import ExpertWeights, LayerShape, NativeOps, Routing, Weight, available_isas
 
 MakeOps = Callable[..., NativeOps]
 MakeWeight = Callable[..., Weight]
@@ -140,13 +141,17 @@ def test_the_elementwise_operations_refuse_what_does_not_fit() -> None:
 
 
 def test_attention_refuses_what_does_not_fit() -> None:
-    cache = np.zeros((2, 8, 4), np.float16)
-    q = zeros(2, 4, 4)
-    refuses("outside the cache", lambda: OPS.attend(q, cache, cache, 7, 1.0))
-    refuses("multiple", lambda: OPS.attend(zeros(2, 3, 4), cache, cache, 0, 1.0))
-    refuses("one type", lambda: OPS.attend(q, cache, cache.astype(np.float32), 0, 1.0))
-    refuses("differ", lambda: OPS.attend(zeros(2, 4, 3), cache, cache, 0, 1.0))
-    refuses("sinks", lambda: OPS.attend(q, cache, cache, 0, 1.0, sinks=zeros(3)))
+    table = new_table(32, LayerShape(2, 4, 5), "f16")
+    own = alone(table, 0, 2)
+    refuses("no room", lambda: OPS.attend(zeros(2, 4, 4), alone(table, 31, 2), 0, 1.0))
+    refuses("no room", lambda: OPS.append(alone(table, 31, 2), 0, zeros(2, 2, 4), zeros(2, 2, 5)))
+    refuses("multiple", lambda: OPS.attend(zeros(2, 3, 4), own, 0, 1.0))
+    refuses("wrong shape", lambda: OPS.attend(zeros(2, 4, 3), own, 0, 1.0))
+    refuses("wrong shape", lambda: OPS.attend(zeros(3, 4, 4), own, 0, 1.0))
+    refuses("wrong shape", lambda: OPS.append(own, 0, zeros(2, 2, 4), zeros(2, 2, 4)))
+    refuses("missing", lambda: OPS.append(own, 0, zeros(2, 2, 4), None))
+    refuses("no such layer", lambda: OPS.append(own, 1, zeros(2, 2, 4), zeros(2, 2, 5)))
+    refuses("sinks", lambda: OPS.attend(zeros(2, 4, 4), own, 0, 1.0, sinks=zeros(3)))
 
 
 def test_routing_and_experts_refuse_what_does_not_fit(make_weight: MakeWeight) -> None:
@@ -173,7 +178,6 @@ def refuses(match: str, call: Callable[[], object]) -> None:
 def test_no_tokens_give_no_rows(make_ops: MakeOps, make_weight: MakeWeight) -> None:
     ops, weight = make_ops(threads=2), make_weight(FORMATS["q4_0"], (8, 32), 0)
     assert ops.linear(zeros(0, 32), weight).shape == (0, 8)
-    assert ops.attend(zeros(0, 2, 4), zeros(2, 3, 4), zeros(2, 3, 4), 0, 1.0).shape == (0, 2, 4)
 
 
 def test_calls_from_several_threads_at_once_do_not_disturb_each_other(

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from tests.kernels.tables import alone, new_table
 
 from apportion.formats.blocks import FORMATS
-from apportion.kernels import NativeOps, Routing, Weight
+from apportion.kernels import LayerShape, NativeOps, Routing, Weight
 
 MakeWeight = Callable[..., Weight]
 
@@ -48,7 +49,7 @@ def time_of_others() -> float:
 def test_what_is_little_work_for_one_token_wakes_nobody(make_weight: MakeWeight) -> None:
     ops, one = NativeOps(2), np.ones((1, 64), np.float32)
     weight, table = make_weight(FORMATS["q8_0"], (64, 64), 1), make_weight(FORMATS["q8_0"], (300, 64), 2)
-    cache = np.zeros((2, 40, 32), np.float16)
+    own = alone(new_table(40, LayerShape(2, 32, 32), "f16"), 39, 1)
     ops.linear(np.ones((64, 64), np.float32), table)
     time.sleep(0.05)
     before = time_of_others()
@@ -57,7 +58,8 @@ def test_what_is_little_work_for_one_token_wakes_nobody(make_weight: MakeWeight)
         x = ops.rms_norm(ops.embed(np.zeros(1, np.int32), table), one[0], 1e-5)
         heads = ops.linear(x, weight).reshape(1, 2, 32)
         ops.rope(heads, np.array([3], np.int32), np.ones(8, np.float32), "half")
-        ops.attend(heads, cache, cache, 39, 1.0)
+        ops.append(own, 0, heads, heads)
+        ops.attend(heads, own, 0, 1.0)
         ops.route(ops.gate(x, x, "silu"), Routing(2))
     assert time_of_others() - before < 0.005
 

@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.kernels.tables import alone, new_table, random
 
 from apportion.formats.block import Floats
 from apportion.formats.blocks import FORMATS
 from apportion.kernels import (
-    BLOCK_TOKENS,
     ExpertWeights,
-    KvPool,
     KvTable,
     LayerShape,
     NativeOps,
@@ -27,7 +26,6 @@ from apportion.kernels import (
     Routing,
     Segment,
     Weight,
-    page_layout,
     weight_from_floats,
 )
 from apportion.kernels.eager import EagerProgram
@@ -47,10 +45,6 @@ few = settings(
 )
 tokens = st.one_of(st.integers(1, 9), st.integers(120, 140))
 seeds = st.integers(0, 999)
-
-
-def random(seed: int, *shape: int) -> Floats:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def floats(seed: int, *shape: int) -> Weight:
@@ -382,20 +376,8 @@ def attending(num_layers: int = 1) -> Pass:
     return Pass(layer, 16, num_layers)
 
 
-SHAPE = LayerShape(2, 8, 8)
-
-
-def new_table(capacity: int = 64, shape: LayerShape = SHAPE, codec: str = "f32", layers: int = 1) -> KvTable:
-    """An empty sequence with blocks of its own, which are zeros."""
-    layout, count = page_layout([shape] * layers, codec), -(-capacity // BLOCK_TOKENS)
-    pool, table = KvPool(layout, np.zeros(count * layout.block_nbytes, np.uint8)), KvTable()
-    for block in range(count):
-        table.append(pool, block)
-    return table
-
-
-def alone(table: KvTable, num_tokens: int = 5, start: int = 0) -> list[Segment]:
-    return [Segment(table, start, num_tokens)]
+def empty(shape: LayerShape = LayerShape(2, 8, 8), layers: int = 1) -> KvTable:  # noqa: B008
+    return new_table(64, shape, layers=layers)
 
 
 @pytest.mark.parametrize(
@@ -419,33 +401,33 @@ def alone(table: KvTable, num_tokens: int = 5, start: int = 0) -> list[Segment]:
 def test_runs_that_do_not_fit_are_refused_before_anything_is_written(
     table: dict[str, Any] | None, start: int, ids: Any, what: str
 ) -> None:
-    own = None if table is None else new_table(**table)
+    own = None if table is None else empty(**table)
     with pytest.raises(ValueError, match=what):
-        NativeOps(2).program(attending()).run(ids, None if own is None else alone(own, start=start))
+        NativeOps(2).program(attending()).run(ids, None if own is None else alone(own, start, 5))
     if own is not None:
         assert not own.blocks[0].pool.memory.any()
         own.truncate(0)  # nobody uses it any more
 
 
 def test_a_program_keeps_its_pools_alive() -> None:
-    expected = EagerProgram(NativeOps(1), attending(3)).run(IDS, alone(new_table(layers=3)))
-    program, table = NativeOps(1).program(attending(3)), new_table(layers=3)
+    expected = EagerProgram(NativeOps(1), attending(3)).run(IDS, alone(empty(layers=3), 0, 5))
+    program, table = NativeOps(1).program(attending(3)), empty(layers=3)
     table._pages.clear()
     gc.collect()
     _ = [np.full((16, 16), np.nan, np.float32) for _ in range(200)]
-    np.testing.assert_allclose(program.run(IDS, alone(table)), expected, atol=1e-5)
+    np.testing.assert_allclose(program.run(IDS, alone(table, 0, 5)), expected, atol=1e-5)
 
 
 def test_callers_share_a_program_one_after_the_other() -> None:
     program = NativeOps(2).program(attending(3))
-    expected = program.run(IDS, alone(new_table(layers=3)))
+    expected = program.run(IDS, alone(empty(layers=3), 0, 5))
     wrong: list[int] = []
 
     def call(index: int) -> None:
         for _ in range(50):
-            table = new_table(layers=3)
-            program.run(IDS[:4], alone(table, 4))
-            if not np.array_equal(program.run(IDS[4:], alone(table, 1, 4)), expected):
+            table = empty(layers=3)
+            program.run(IDS[:4], alone(table, 0, 4))
+            if not np.array_equal(program.run(IDS[4:], alone(table, 4, 1)), expected):
                 wrong.append(index)
 
     callers = [threading.Thread(target=call, args=(i,)) for i in range(3)]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.kernels.tables import alone, new_table, random, table_of
 
 from apportion.formats.block import BlockFormat, Floats
-from apportion.kernels import ExpertWeights, ReferenceOps, Routing, Weight, weight_from_floats
+from apportion.kernels import ExpertWeights, LayerShape, ReferenceOps, Routing, Weight, weight_from_floats
 
 F32 = BlockFormat(
     "f32",
@@ -18,10 +19,6 @@ F32 = BlockFormat(
     encode=lambda values: np.ascontiguousarray(values).view(np.uint8),
 )
 OPS = ReferenceOps()
-
-
-def random(seed: int, *shape: int) -> Floats:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def dense(seed: int, *shape: int) -> Weight:
@@ -87,38 +84,53 @@ def test_gates_are_those_of_torch() -> None:
     close(OPS.gate(gate, up, "swiglu_oai"), clamped * torch.sigmoid(1.702 * clamped) * (u.clamp(-7, 7) + 1))
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_attend_is_torch_attention_over_what_was_appended(dtype: type) -> None:
+@pytest.mark.parametrize("codec", ["f16", "f32"])
+def test_attend_is_torch_attention_over_what_was_appended(codec: str) -> None:
     k, v, q = random(11, 9, 2, 16), random(12, 9, 2, 24), random(13, 4, 6, 16)
-    k_cache, v_cache = np.zeros((2, 12, 16), dtype), np.zeros((2, 12, 24), dtype)
+    table = new_table(12, LayerShape(2, 16, 24), codec)
     for first, last in ((0, 5), (5, 9)):
-        k_cache[:, first:last] = k[first:last].transpose(1, 0, 2)
-        v_cache[:, first:last] = v[first:last].transpose(1, 0, 2)
+        OPS.append(alone(table, first, last - first), 0, k[first:last], v[first:last])
+    keys, values = (
+        torch.tensor(rows.astype(np.float16 if codec == "f16" else np.float32).astype(np.float32)).transpose(
+            0, 1
+        )
+        for rows in (k, v)
+    )
     theirs = torch.nn.functional.scaled_dot_product_attention(
         torch.tensor(q).transpose(0, 1),
-        torch.tensor(k_cache[:, :9].astype(np.float32)).repeat_interleave(3, 0),
-        torch.tensor(v_cache[:, :9].astype(np.float32)).repeat_interleave(3, 0),
+        keys.repeat_interleave(3, 0),
+        values.repeat_interleave(3, 0),
         attn_mask=torch.ones(4, 9, dtype=torch.bool).tril(5),
         scale=0.3,
     )
-    close(OPS.attend(q, k_cache, v_cache, 5, 0.3), theirs.transpose(0, 1))
+    close(OPS.attend(q, alone(table, 5, 4), 0, 0.3), theirs.transpose(0, 1))
 
 
 def test_a_window_of_one_returns_the_own_value() -> None:
-    q, k, v = random(14, 3, 2, 8), random(15, 2, 3, 8), random(16, 2, 3, 8)
-    np.testing.assert_allclose(OPS.attend(q, k, v, 0, 1.0, window=1), v.transpose(1, 0, 2), rtol=1e-6)
+    q, k, v = random(14, 3, 2, 8), random(15, 3, 2, 8), random(16, 3, 2, 8)
+    out = OPS.attend(q, alone(table_of(k, v), 0, 3), 0, 1.0, window=1)
+    np.testing.assert_allclose(out, v, rtol=1e-6)
+
+
+def test_dead_places_are_left_out() -> None:
+    q, k, v = random(14, 3, 2, 8), random(15, 35, 2, 8), random(16, 35, 2, 8)
+    table = table_of(k, v)
+    table.replace(0, *table.blocks[0][:2], 0b101)
+    kept = [0, 2, 32, 33, 34]
+    out = OPS.attend(q, alone(table, 32, 3), 0, 1.0)
+    np.testing.assert_array_equal(out, OPS.attend(q, alone(table_of(k[kept], v[kept]), 2, 3), 0, 1.0))
 
 
 def test_a_sink_takes_its_share_and_gives_nothing() -> None:
     q, k, v = np.zeros((1, 1, 4), np.float32), random(17, 1, 1, 4), random(18, 1, 1, 4)
-    out = OPS.attend(q, k, v, 0, 1.0, sinks=np.zeros(1, np.float32))
+    out = OPS.attend(q, alone(table_of(k, v), 0, 1), 0, 1.0, sinks=np.zeros(1, np.float32))
     np.testing.assert_allclose(out[0, 0], v[0, 0] / 2, rtol=1e-6)
 
 
 def test_a_soft_cap_bounds_the_scores() -> None:
-    q, k = np.array([[[1000.0]]], np.float32), np.array([[[1000.0], [0.0]]], np.float32)
-    v = np.array([[[1.0], [0.0]]], np.float32)
-    out = OPS.attend(q, k, v, 1, 1.0, softcap=2.0)
+    q, k = np.array([[[1000.0]]], np.float32), np.array([[[1000.0]], [[0.0]]], np.float32)
+    v = np.array([[[1.0]], [[0.0]]], np.float32)
+    out = OPS.attend(q, alone(table_of(k, v), 1, 1), 0, 1.0, softcap=2.0)
     np.testing.assert_allclose(out[0, 0, 0], np.exp(2) / (np.exp(2) + 1), rtol=1e-6)
 
 

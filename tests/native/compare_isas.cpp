@@ -188,19 +188,21 @@ void compare_sampling(const Kernels& kernels) {
 struct Attended {
   Floats top, sum, values;
 
-  Attended(const Kernels& kernels, const AttendTile& tile, size_t num_blocks) {
-    const size_t width = round_up(tile.value_size, 8);
+  Attended(const Kernels& kernels, const AttendTile& tile, const std::vector<KvPage>& pages) {
+    const size_t width = round_up(tile.value_width, 8);
     top.assign(tile.num_rows, -INFINITY);
     sum.assign(tile.num_rows, 0);
     values.assign(tile.num_rows * width, 0);
     Floats scratch(kAttendScratch), part_top(tile.num_rows), part_sum(tile.num_rows), part_values(values.size());
     const Partial part{part_top.data(), part_sum.data(), part_values.data()};
-    for (size_t block = 0; block < num_blocks; ++block) {
-      kernels.attend_block(tile, block, scratch.data(), part);
+    for (size_t block = 0; block * kAttendPages < pages.size(); ++block) {
+      const KvPage* own = &pages[block * kAttendPages];
+      const bool is_last = (block + 1) * kAttendPages == pages.size();
+      kernels.attend_block(tile, block, own, is_last ? nullptr : own + kAttendPages, scratch.data(), part);
       kernels.merge({top.data(), sum.data(), values.data()}, part, tile.num_rows, width);
     }
     for (size_t r = 0; r < tile.num_rows; ++r)  // lanes past the value's size hold anything
-      std::fill(values.begin() + long(r * width + tile.value_size), values.begin() + long((r + 1) * width), 0.0f);
+      std::fill(values.begin() + long(r * width + tile.value_width), values.begin() + long((r + 1) * width), 0.0f);
   }
 };
 
@@ -212,21 +214,30 @@ void compare_attention(const Kernels& kernels) {
         for (size_t window : {0, 50}) {
           const Floats q = normal(num_rows * size), k = normal(kPositions * size), v = normal(kPositions * size);
           const std::vector<uint16_t> k16 = halves(kPositions * size), v16 = halves(kPositions * size);
+          // The second and the sixth page have dead rows, and pages of both codecs follow one another.
+          std::vector<KvPage> pages;
+          for (size_t page = 0; page < kPositions / kPageTokens; ++page) {
+            const bool is_half = in_halves != (page == 3);
+            const size_t at = page * kPageTokens * size;
+            const auto rows = [&](const std::vector<uint16_t>& half, const Floats& whole) {
+              const void* first = is_half ? static_cast<const void*>(&half[at]) : &whole[at];
+              return const_cast<uint8_t*>(static_cast<const uint8_t*>(first));
+            };
+            pages.push_back({rows(k16, k), rows(v16, v), page % 4 == 1 ? 0x0ff0f00f : kAllLive,
+                             is_half ? KvCodec::f16 : KvCodec::f32});
+          }
           AttendTile tile{};
           tile.q = q.data();
           tile.q_token_stride = kHeads * size;
           tile.q_head_stride = size;
           tile.num_rows = num_rows;
           tile.num_heads = kHeads;
-          tile.first_position = kPositions - num_rows / kHeads - 30;
-          tile.k = in_halves ? static_cast<const void*>(k16.data()) : k.data();
-          tile.v = in_halves ? static_cast<const void*>(v16.data()) : v.data();
-          tile.k_stride = tile.v_stride = tile.key_size = tile.value_size = size;
-          tile.halves = in_halves;
+          tile.first_place = kPositions - num_rows / kHeads - 30;
+          tile.key_width = tile.value_width = size;
           tile.window = window;
           tile.scale = 0.3f;
           tile.softcap = window ? 20.0f : 0.0f;
-          const Attended ours(kernels, tile, 2), theirs(portable::kernels, tile, 2);
+          const Attended ours(kernels, tile, pages), theirs(portable::kernels, tile, pages);
           expect(near(ours.top, theirs.top, 1e-4f) && near(ours.sum, theirs.sum, 1e-3f) &&
                      near(ours.values, theirs.values, 1e-3f),
                  kernels, "attention of size " + std::to_string(size) + ", " + std::to_string(num_rows) + " rows");

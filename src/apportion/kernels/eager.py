@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from apportion.formats.block import Floats
 from apportion.kernels.kv import Segment
-from apportion.kernels.kv_rows import read_rows, write_rows
 from apportion.kernels.ops import ExpertWeights, Gate, Ints, Ops, Routing
 from apportion.kernels.steps import Attention, Forward, Product, Rotary, Want
 from apportion.kernels.weight import Weight
@@ -103,36 +102,9 @@ class EagerSteps:
         q, k = self._placed(q, a.q_norm, a.num_heads, a), self._placed(k, a.k_norm, a.num_kv_heads, a)
         if v is not None:
             v = clipped(v, a.clip).reshape(len(v), a.num_kv_heads, a.value_dim)
-        attended, end = [], 0
-        for segment in self._batch:
-            begin, end = end, end + segment.num_tokens
-            write_rows(
-                segment.table, a.layer, segment.start, k[begin:end], None if v is None else v[begin:end]
-            )
-            attended.append(self._attended(q[begin:end], segment, a))
-        return np.concatenate(attended).reshape(len(q), -1)
-
-    def _attended(self, q: Array, segment: Segment, attention: Attention) -> Array:
-        """Queries [T, A, D] of a segment -> [T, A, Dv]. Dead places count for nothing."""
-        a = attention
-        end = segment.start + segment.num_tokens
-        heads = [read_rows(segment.table, a.layer, head, end) for head in range(a.num_kv_heads)]
-        if len({len(keys) for keys, _ in heads}) == 1:
-            return self._attended_heads(q, heads, a, a.sinks)
-        per_head, out = a.num_heads // a.num_kv_heads, []
-        for i, head in enumerate(heads):
-            own = slice(i * per_head, (i + 1) * per_head)
-            sinks = None if a.sinks is None else a.sinks[own]
-            out.append(self._attended_heads(np.ascontiguousarray(q[:, own]), [head], a, sinks))
-        return np.concatenate(out, axis=1)
-
-    def _attended_heads(
-        self, q: Array, heads: Sequence[tuple[Array, Array]], attention: Attention, sinks: Floats | None
-    ) -> Array:
-        """For heads that see equally many places; the queries' own are the last."""
-        keys, values = (np.stack(rows) for rows in zip(*heads, strict=True))
-        a, start = attention, keys.shape[1] - len(q)
-        return self._ops.attend(q, keys, values, start, a.scale, a.window, a.softcap, sinks)
+        self._ops.append(self._batch, a.layer, k, v)
+        attended = self._ops.attend(q, self._batch, a.layer, a.scale, a.window, a.softcap, a.sinks)
+        return attended.reshape(len(q), -1)
 
     def route(self, logits: Array, routing: Routing, bias: Floats | None = None) -> tuple[Array, Array]:
         ids, weights = self._ops.route(logits, routing, bias)

@@ -8,6 +8,7 @@ Results do not depend on the number of threads, nor on which tokens are computed
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from apportion import _native
 from apportion.core.errors import UsageError
 from apportion.core.settings import ISA, get
 from apportion.formats.block import Floats
-from apportion.kernels.ops import Cache, ExpertWeights, Gate, Ints, RopeStyle, Routing
+from apportion.kernels.kv import Segment
+from apportion.kernels.ops import ExpertWeights, Gate, Ints, RopeStyle, Routing
 from apportion.kernels.record import GATES, SCORES, NativeProgram
 from apportion.kernels.residency import Residency
 from apportion.kernels.steps import Forward
@@ -86,19 +88,23 @@ class NativeOps:
         self._core.gate(gate, up, GATES[kind], out)
         return out
 
+    def append(self, segments: Sequence[Segment], layer: int, keys: Floats, values: Floats | None) -> None:
+        self._core.append([segment.native for segment in segments], layer, keys, values)
+
     def attend(
         self,
         q: Floats,
-        k: Cache,
-        v: Cache,
-        start: int,
+        segments: Sequence[Segment],
+        layer: int,
         scale: float,
         window: int = 0,
         softcap: float = 0.0,
         sinks: Floats | None = None,
     ) -> Floats:
-        out = np.empty((*q.shape[:2], v.shape[2]), np.float32)
-        self._core.attend(q, k, v, start, scale, window, softcap, sinks, out)
+        value_width = segments[0].table.blocks[0].pool.layout.layers[layer].shape.value_width
+        out = np.empty((*q.shape[:2], value_width), np.float32)
+        native = [segment.native for segment in segments]
+        self._core.attend(q, native, layer, scale, window, softcap, sinks, out)
         return out
 
     def route(self, logits: Floats, routing: Routing, bias: Floats | None = None) -> tuple[Ints, Floats]:

@@ -1,12 +1,13 @@
 """The operations that a forward pass is made of: one protocol, a NumPy reference and the C++ core behind it.
 
 Shapes: T tokens, H hidden size, K input columns, N output rows, A attention heads, G key-value heads, D head
-size, E experts, R experts per token, F feed-forward size, C cache capacity. Activations are float32,
+size, Dv value size, E experts, R experts per token, F feed-forward size. Activations are float32,
 C-contiguous unless stated. Nothing here knows a model family.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
@@ -18,11 +19,11 @@ from apportion.formats.block import Floats
 from apportion.kernels.weight import Weight
 
 if TYPE_CHECKING:
+    from apportion.kernels.kv import Segment
     from apportion.kernels.residency import Residency
     from apportion.kernels.steps import Forward, Program
 
 Ints: TypeAlias = NDArray[np.int32]
-Cache: TypeAlias = NDArray[np.float16] | NDArray[np.float32]
 Gate: TypeAlias = Literal["silu", "gelu_tanh", "swiglu_oai"]
 RopeStyle: TypeAlias = Literal["half", "interleaved"]
 
@@ -111,24 +112,28 @@ class Ops(Protocol):
         """act(gate) * up, element by element. `swiglu_oai` is gpt-oss's clamped form: g = min(gate, 7),
         u = clip(up, -7, 7), g * sigmoid(1.702 g) * (u + 1)."""
 
+    def append(self, segments: Sequence[Segment], layer: int, keys: Floats, values: Floats | None) -> None:
+        """Write keys [T, G, D] and values [T, G, Dv] of the segments' tokens to a layer's pages.
+
+        Without values, they are the first numbers of the keys.
+        """
+
     def attend(
         self,
         q: Floats,
-        k: Cache,
-        v: Cache,
-        start: int,
+        segments: Sequence[Segment],
+        layer: int,
         scale: float,
         window: int = 0,
         softcap: float = 0.0,
         sinks: Floats | None = None,
     ) -> Floats:
-        """Causal attention of q [T, A, D] at positions start..start+T-1 over k [G, C, D], v [G, C, Dv] -> [T,
-        A, Dv].
+        """Causal attention of the segments' tokens, q [T, A, D], over their tables' pages -> [T, A, Dv].
 
-        Query head a reads key-value head a // (A // G). `window` w > 0: a position sees itself and the w - 1
-        before it. `softcap` c > 0: scores become c * tanh(score / c). `sinks` [A]: a logit per head that
-        takes part in the softmax's sum and carries no value. k and v may be strided views whose last
-        dimension is contiguous.
+        A token sees the live places of its table up to its own. Query head a reads key-value head
+        a // (A // G). `window` w > 0: a token sees itself and the w - 1 places before it. `softcap` c > 0:
+        scores become c * tanh(score / c). `sinks` [A]: a logit per head that takes part in the softmax's sum
+        and carries no value.
         """
 
     def route(self, logits: Floats, routing: Routing, bias: Floats | None = None) -> tuple[Ints, Floats]:

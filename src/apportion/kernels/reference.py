@@ -6,12 +6,16 @@ afresh in every call and nothing is kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from apportion.core.errors import Unsupported
 from apportion.formats.block import Floats
 from apportion.kernels.eager import EagerProgram
-from apportion.kernels.ops import Cache, ExpertWeights, Gate, Ints, RopeStyle, Routing
+from apportion.kernels.kv import Segment
+from apportion.kernels.kv_rows import Rows, read_rows, write_rows
+from apportion.kernels.ops import ExpertWeights, Gate, Ints, RopeStyle, Routing
 from apportion.kernels.residency import Residency
 from apportion.kernels.steps import Forward
 from apportion.kernels.weight import Weight
@@ -75,30 +79,36 @@ class ReferenceOps:
         g, u = np.minimum(gate, np.float32(7)), np.clip(up, np.float32(-7), np.float32(7))
         return np.asarray(g * sigmoid(np.float32(1.702) * g) * (u + 1), dtype=np.float32)
 
+    def append(self, segments: Sequence[Segment], layer: int, keys: Floats, values: Floats | None) -> None:
+        end = 0
+        for segment in segments:
+            begin, end = end, end + segment.num_tokens
+            own_values = None if values is None else values[begin:end]
+            write_rows(segment.table, layer, segment.start, keys[begin:end], own_values)
+
     def attend(
         self,
         q: Floats,
-        k: Cache,
-        v: Cache,
-        start: int,
+        segments: Sequence[Segment],
+        layer: int,
         scale: float,
         window: int = 0,
         softcap: float = 0.0,
         sinks: Floats | None = None,
     ) -> Floats:
-        num_tokens, num_heads, _ = q.shape
-        end = start + num_tokens
-        hidden = unseen(start, num_tokens, window)
-        out = np.empty((num_tokens, num_heads, v.shape[2]), dtype=np.float32)
-        for head in range(num_heads):
-            group = head // (num_heads // k.shape[0])
-            scores = q[:, head] @ k[group, :end].astype(np.float32).T * np.float32(scale)
-            if softcap > 0:
-                scores = np.float32(softcap) * np.tanh(scores / np.float32(softcap))
-            scores[hidden] = -np.inf
-            sink = None if sinks is None else sinks[head]
-            out[:, head] = softmax_with_sink(scores, sink) @ v[group, :end].astype(np.float32)
-        return out
+        out, end = [], 0
+        for segment in segments:
+            begin, end = end, end + segment.num_tokens
+            num_heads = segment.table.blocks[0].pool.layout.layers[layer].shape.num_heads
+            own, per_head = q[begin:end], q.shape[1] // num_heads
+            groups = []
+            for head in range(num_heads):
+                keys, values = read_rows(segment.table, layer, head, segment.start + segment.num_tokens)
+                some = slice(head * per_head, (head + 1) * per_head)
+                own_sinks = None if sinks is None else sinks[some]
+                groups.append(attend_rows(own[:, some], keys, values, scale, window, softcap, own_sinks))
+            out.append(np.concatenate(groups, axis=1))
+        return np.concatenate(out)
 
     def route(self, logits: Floats, routing: Routing, bias: Floats | None = None) -> tuple[Ints, Floats]:
         if routing.score == "softmax":
@@ -128,6 +138,24 @@ class ReferenceOps:
             )
             np.add.at(out, tokens, down * weights[tokens, slots][:, None])
         return out
+
+
+def attend_rows(
+    q: Floats, keys: Rows, values: Rows, scale: float, window: int, softcap: float, sinks: Floats | None
+) -> Floats:
+    """Queries [T, A, D] of a group of heads over the keys [n, D] and values [n, Dv] that they see, of which
+    the last T are the queries' own -> [T, A, Dv].
+    """
+    hidden = unseen(len(keys) - len(q), len(q), window)
+    out = np.empty((*q.shape[:2], values.shape[1]), dtype=np.float32)
+    for head in range(q.shape[1]):
+        scores = q[:, head] @ keys.astype(np.float32).T * np.float32(scale)
+        if softcap > 0:
+            scores = np.float32(softcap) * np.tanh(scores / np.float32(softcap))
+        scores[hidden] = -np.inf
+        sink = None if sinks is None else sinks[head]
+        out[:, head] = softmax_with_sink(scores, sink) @ values.astype(np.float32)
+    return out
 
 
 def row(matrix: Floats | None, index: int) -> Floats | None:

@@ -31,8 +31,7 @@ def load_llm(
     from apportion.kernels import NativeOps
 
     ops = NativeOps(threads=engine.threads or get(THREADS), exact=engine.exact)
-    concurrency = 1 if serving is None else serving.concurrency
-    terms = budget.budget(ctx, engine.kv, concurrency)
+    terms = budget.budget(ctx, engine.kv, serving)
     loaded = load_alone(model, ops, engine.offline, on_progress, terms)
     return LLM.from_loaded(loaded, ctx=ctx, kv=engine.kv, serving=serving, on_progress=on_progress)
 

@@ -13,6 +13,7 @@ import click
 from apportion.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from apportion.engine.assembly import Serving
     from apportion.engine.budget import Budget
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -96,7 +97,7 @@ class BudgetOptions:
     load_order: str
     prefill_order: Literal["layer-major", "chunked"]
 
-    def budget(self, ctx: int | None, kv: str | None = None, concurrency: int = 1) -> Budget | None:
+    def budget(self, ctx: int | None, kv: str | None = None, serving: Serving | None = None) -> Budget | None:
         """For the engine; None where nothing was stated."""
         from apportion.engine.budget import budget_of
         from apportion.plan import PolicyNames
@@ -112,7 +113,8 @@ class BudgetOptions:
             kv=kv,
             policies=policies,
             prefill=prefill,
-            concurrency=concurrency,
+            concurrency=1 if serving is None else serving.concurrency,
+            beside=0 if serving is None else serving.beside_nbytes,
         )
 
 

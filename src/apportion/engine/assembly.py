@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from apportion.core.clock import RealClock
-from apportion.core.errors import UsageError
+from apportion.core.errors import InUse, UsageError
+from apportion.core.settings import KV_DIR, get
+from apportion.core.units import parse_bytes
 from apportion.engine.engine import Engine
 from apportion.engine.kv.blocks import BlockPool
 from apportion.engine.kv.reuse import Reuse
@@ -21,7 +24,10 @@ from apportion.engine.prefix.cost import BlockCost
 from apportion.engine.prefix.identity import model_digest, tokenizer_digest
 from apportion.engine.prefix.index import PrefixIndex
 from apportion.engine.prefix.keys import fingerprint
+from apportion.engine.prefix.reads import ThreadedReads
 from apportion.engine.prefix.reuse import PrefixReuse
+from apportion.engine.store import KvStore, StoreConfig
+from apportion.engine.store.config import QUEUE_NBYTES
 from apportion.kernels.kv import BLOCK_TOKENS, KvPool, page_layout
 from apportion.kernels.kv_codecs import DEFAULT, layer_codecs
 from apportion.kernels.memory import Region
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
 
 PREFILL_CHUNK = 512  # tokens per pass; beyond it products gain little
 AUTO = "auto"
+LOG = logging.getLogger("apportion")
 KV_TYPES: dict[str, type[np.float16] | type[np.float32]] = {"f16": np.float16, "f32": np.float32}
 DEFAULT_CTX = 8192  # a bound keeps a runaway answer affordable
 
@@ -68,6 +75,18 @@ class Serving:
         if self.scheduler != AUTO:
             SCHEDULERS.choose(self.scheduler)
         RETENTIONS.choose(self.retention)
+        if self.kv_disk_nbytes < 0:
+            raise UsageError("kv_disk cannot be negative", kv_disk=self.kv_disk)
+
+    @property
+    def beside_nbytes(self) -> int:
+        """Bytes of memory that serving takes beside the model, its keys and values and what steps need."""
+        return QUEUE_NBYTES if self.kv_disk_nbytes else 0
+
+    @property
+    def kv_disk_nbytes(self) -> int:
+        """Bytes of disk for keys and values."""
+        return self.kv_disk if isinstance(self.kv_disk, int) else parse_bytes(self.kv_disk)
 
     def completed(self, loaded: LoadedModel, ctx: int | None, kv: str | None) -> Serving:
         """The same for a model: a plan in force decides first, then what is asked for, then defaults.
@@ -107,10 +126,15 @@ def assemble(loaded: LoadedModel, serving: Serving) -> Assembled:
     pages = KvPool(layout, memory)
     pool = BlockPool(pages.blocks)
     clock, cost = RealClock(), BlockCost()
+    identity = fingerprint_of(loaded, codecs)
     retention = RETENTIONS.choose(serving.retention).state()
     with ExitStack() as stack:
-        index = PrefixIndex(pool, retention, clock, cost, None, BLOCK_TOKENS)
-        reuse = PrefixReuse(index, pool, fingerprint_of(loaded, codecs), clock, cost, retention)
+        store = None
+        if serving.kv_disk_nbytes:
+            store = stack.enter_context(open_store(serving, identity, layout.block_nbytes))
+        index = PrefixIndex(pool, retention, clock, cost, store, BLOCK_TOKENS)
+        reads = None if store is None else ThreadedReads(store.read_into)
+        reuse = PrefixReuse(index, pool, identity, clock, cost, retention, reads=reads)
         stack.callback(reuse.close)
         engine = Engine(
             ModelExecutor(model, pages),
@@ -122,6 +146,25 @@ def assemble(loaded: LoadedModel, serving: Serving) -> Assembled:
             step_tokens=serving.step_tokens or step_tokens(loaded, serving),
         )
         return Assembled(serving, engine, reuse, stack.pop_all().close)
+
+
+def open_store(serving: Serving, identity: bytes, block_nbytes: int) -> KvStore:
+    """The store on disk, in a folder of its own for this model, so that two models do not push each other
+    out. Where another process writes to it, what it holds is read.
+
+    Raises:
+        UsageError: the store is too small for a few blocks.
+        DiskFault: the folder cannot be used.
+    """
+    parent = get(KV_DIR) if serving.kv_dir is None else Path(serving.kv_dir)
+    config = StoreConfig(serving.kv_disk_nbytes, identity, block_nbytes)
+    retention = RETENTIONS.choose(serving.retention).state()
+    folder = parent / identity.hex()
+    try:
+        return KvStore(folder, config, retention=retention, say=LOG.warning)
+    except InUse as error:
+        LOG.warning("%s; what it stores is read, and nothing is added", error.what)
+        return KvStore(folder, config, retention=retention, read_only=True, say=LOG.warning)
 
 
 def scheduler_for(loaded: LoadedModel, serving: Serving) -> str:

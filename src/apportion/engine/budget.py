@@ -94,6 +94,7 @@ def budget_of(
     policies: PolicyNames | None = None,
     prefill: PrefillOrder = "layer_major",
     concurrency: int = 1,
+    beside: int = 0,
 ) -> Budget | None:
     """The budget that is meant; None where neither a size nor a plan is given.
 
@@ -105,11 +106,19 @@ def budget_of(
         if ram is not None:
             raise UsageError("a plan and a budget exclude each other", "the plan states its own budget")
         known = plan if isinstance(plan, Plan) else read_plan(Path(plan))
-        return Budget(known.ram, plan=known)
+        return Budget(known.ram, plan=known, beside=beside)
     if ram is None:
         return None
     words = kv or DEFAULT
-    return Budget(ram_bytes(ram), ctx, words, policies or PolicyNames(), prefill, concurrency=concurrency)
+    return Budget(
+        ram_bytes(ram),
+        ctx,
+        words,
+        policies or PolicyNames(),
+        prefill,
+        beside=beside,
+        concurrency=concurrency,
+    )
 
 
 def ram_bytes(ram: int | str) -> int:

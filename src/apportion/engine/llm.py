@@ -101,20 +101,27 @@ class LLM:
     ) -> None:
         if ops is None:
             ops = NativeOps(threads=get(THREADS) if threads is None else threads, exact=exact)
+        serving = Serving(
+            concurrency=concurrency,
+            scheduler=scheduler,
+            retention=retention,
+            kv_disk=kv_disk,
+            kv_dir=kv_dir,
+            kv_remote=kv_remote,
+        )
         budget = budget_of(
-            ram, plan, ctx=ctx, kv=kv, policies=policies, prefill=prefill, concurrency=concurrency
+            ram,
+            plan,
+            ctx=ctx,
+            kv=kv,
+            policies=policies,
+            prefill=prefill,
+            concurrency=concurrency,
+            beside=serving.beside_nbytes,
         )
         loaded = load(model, ops, budget=budget, offline=offline, on_progress=on_progress)
         try:
-            serving = Serving(
-                concurrency=concurrency,
-                scheduler=scheduler,
-                retention=retention,
-                kv_disk=kv_disk,
-                kv_dir=kv_dir,
-                kv_remote=kv_remote,
-            ).completed(loaded, ctx, kv)
-            self._attach(loaded, assemble(loaded, serving), on_progress)
+            self._attach(loaded, assemble(loaded, serving.completed(loaded, ctx, kv)), on_progress)
         except BaseException:
             loaded.close()
             raise

@@ -9,6 +9,7 @@ from apportion.core.units import MiB, format_bytes
 from apportion.engine.store.folder import SMALL_FILES_NBYTES
 from apportion.engine.store.record import HEADER_NBYTES, MAX_PAYLOAD_NBYTES, record_nbytes
 
+QUEUE_NBYTES = 16 * MiB
 _FEWEST_SEGMENTS = 8
 
 
@@ -29,7 +30,7 @@ class StoreConfig:
     fingerprint: bytes
     block_nbytes: int
     segment_nbytes: int = 64 * MiB
-    queue_nbytes: int = 16 * MiB
+    queue_nbytes: int = QUEUE_NBYTES
     writes_per_day_nbytes: int | None = None
     stuck_after_s: float = 5.0
 

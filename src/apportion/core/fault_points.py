@@ -26,10 +26,19 @@ class _Armed:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-_armed = _Armed(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None
+_armed: _Armed | None = None
+
+
+def arm(text: str) -> None:
+    """Do from here on as if the environment variable were `text`; empty: nothing."""
+    global _armed
+    _armed = _Armed(text) if text else None
 
 
 def fault_point(name: str) -> None:
     """The process ends here, at once and without any cleaning up, if a test has asked for it."""
     if _armed is not None:
         _armed.pass_by(name)
+
+
+arm(os.environ.get(VARIABLE, ""))

@@ -42,9 +42,11 @@ class SegmentName:
         return name if str(name) == text else None
 
 
-def segments_in(disk: Disk, folder: Path) -> list[tuple[SegmentName, int]]:
-    """Every segment of the folder with its bytes, in the order of numbers. Other files are none of ours."""
-    found = []
+def segments_in(disk: Disk, folder: Path) -> list[tuple[SegmentName, int | None]]:
+    """Every segment of the folder with its bytes (None: it is gone already), in the order of numbers. Other
+    files are none of ours.
+    """
+    found: list[tuple[SegmentName, int | None]] = []
     for text in disk.listdir(folder):
         name = SegmentName.parse(text)
         if name is None:
@@ -52,5 +54,5 @@ def segments_in(disk: Disk, folder: Path) -> list[tuple[SegmentName, int]]:
         try:
             found.append((name, disk.size(folder / text)))
         except NotFound:  # its writer has sealed it, or given it up, since the folder was listed
-            continue
+            found.append((name, None))
     return sorted(found, key=lambda pair: (pair[0].number, pair[0].version, not pair[0].is_sealed))

@@ -71,9 +71,12 @@ class Opened:
             DiskFault: the folder cannot be listed.
         """
         for name, nbytes in segments_in(self._disk, self._folder):
+            self.space.note(name.number)
+            if nbytes is None:
+                continue
             segment = Segment(name, nbytes)
             if name.version != VERSION or name.number in self.space.segments:
-                self.space.foreign.append(segment)
+                self.space.add_foreign(segment)
                 self._counters.foreign += 1
             else:
                 self.space.add(segment)
@@ -82,7 +85,7 @@ class Opened:
 
     def look_again(self) -> None:
         """Find what was written since, and forget what is gone."""
-        found = {name.number: (name, nbytes) for name, nbytes in segments_in(self._disk, self._folder)}
+        found = {name.number: (name, nbytes or 0) for name, nbytes in segments_in(self._disk, self._folder)}
         for number, segment in list(self.space.segments.items()):
             if number not in found:
                 self.space.forget(segment)

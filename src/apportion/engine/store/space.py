@@ -43,6 +43,7 @@ class Space:
         self._folder = folder
         self.segments: dict[int, Segment] = {}
         self.foreign: list[Segment] = []
+        self._highest_number = 0
 
     @property
     def used_nbytes(self) -> int:
@@ -52,15 +53,24 @@ class Space:
 
     @property
     def next_number(self) -> int:
-        """One that no file has."""
-        numbers = [segment.number for segment in (*self.segments.values(), *self.foreign)]
-        return max(numbers, default=0) + 1
+        """One that no file is known to have had: a new segment never takes the place of an old one."""
+        return self._highest_number + 1
 
     def path(self, segment: Segment) -> Path:
         return self._folder / str(segment.name)
 
     def add(self, segment: Segment) -> None:
         self.segments[segment.number] = segment
+        self.note(segment.number)
+
+    def note(self, number: int) -> None:
+        """There is, or was, a segment of this number."""
+        self._highest_number = max(self._highest_number, number)
+
+    def add_foreign(self, segment: Segment) -> None:
+        """One of another version, or a second one with the same number: it is not used, but takes room."""
+        self.foreign.append(segment)
+        self.note(segment.number)
 
     def seal(self, segment: Segment) -> None:
         """Say by its name that nothing will be added to it.

@@ -72,6 +72,24 @@ def test_a_prompt_that_passes_in_chunks_computes_the_same_numbers(load: Load, mo
     np.testing.assert_array_equal(logits_of(streamed.model), logits_of(whole(moe)))
 
 
+@pytest.mark.parametrize("chunk", [512, 16])
+def test_many_sequences_in_one_pass_are_as_each_alone(load: Load, moe: Path, chunk: int) -> None:
+    streamed, rng = load(moe, 3, (1,)), np.random.default_rng(4)
+    model, reference = streamed.model, whole(moe)
+    streamed.residency.chunk = chunk
+    ids = [rng.integers(0, model.config.vocab_size, count).astype(np.int32) for count in (40, 1, 33, 9)]
+    caches = [model.new_cache(64) for _ in ids]
+    logits = model.run(np.concatenate(ids), [c.segment(len(i)) for c, i in zip(caches, ids, strict=True)])
+    for cache, own in zip(caches, ids, strict=True):
+        cache.advance(len(own))
+    step = logits.argmax(axis=1).astype(np.int32)
+    more = model.run(step, [cache.segment(1) for cache in caches])
+    for own, row, token, after in zip(ids, logits, step, more, strict=True):
+        alone = reference.new_cache(64)
+        np.testing.assert_array_equal(reference.forward(own, alone)[0], row)
+        np.testing.assert_array_equal(reference.forward(np.array([token]), alone)[0], after)
+
+
 @pytest.mark.parametrize("count", [20, 60])
 def test_a_prompt_reads_each_expert_once_at_most(load: Load, moe: Path, count: int) -> None:
     streamed = load(moe, 3)

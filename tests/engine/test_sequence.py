@@ -39,7 +39,7 @@ def test_an_answer_has_the_form_that_was_asked_for(make_llm) -> None:
 def test_an_answer_ends_with_the_last_token_that_its_form_allows(make_llm) -> None:
     llm = make_llm(rambling)
     llm.generate("x", SamplingParams(regex="ab", **GREEDY))
-    assert llm.model.runs == [1, 1]  # no pass for an end that could not be otherwise
+    assert llm.engine.counters.steps == 2  # no pass for an end that could not be otherwise
 
 
 def test_what_the_model_says_by_itself_is_left_as_it_is(make_llm, saying) -> None:
@@ -79,7 +79,7 @@ def test_a_form_that_cannot_be_had_is_refused_before_anything_is_computed(make_l
     llm = make_llm()
     with pytest.raises(UsageError, match="nothing can satisfy"):
         llm.stream("x", SamplingParams(json_schema=False))
-    assert llm.model.runs == []
+    assert llm.engine.counters.steps == 0
     assert llm.generate("x", SamplingParams(temperature=0, max_tokens=2)).output_tokens == 2
 
 

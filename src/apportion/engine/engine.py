@@ -95,6 +95,7 @@ class Engine:
         self._clock = clock or RealClock()
         self._max_running = max_running
         self._step_tokens = step_tokens
+        self._block_tokens = block_tokens
         self._inside = Occupancy(executor, space, self._reuse, block_tokens)
         self._next_id = 0
         self._programs: dict[str, float] = {}
@@ -150,6 +151,11 @@ class Engine:
     @property
     def num_waiting(self) -> int:
         return len(self._inside.waiting)
+
+    @property
+    def free_tokens(self) -> int:
+        """Positions that could be granted now and nothing that is kept would have to give way."""
+        return (self.space.pool.num_free - self.space.promised) * self._block_tokens
 
     def between_steps(self) -> threading.RLock:
         """A lock: while it is held, no step runs."""

@@ -128,6 +128,11 @@ class Request:
         return self.state is State.FINISHED
 
     @property
+    def has_read_prompt(self) -> bool:
+        """Whether what it read of its prompt can be found by others, or never will."""
+        return self.is_over or self.spent.first_token_s is not None
+
+    @property
     def most_tokens(self) -> int:
         """Prompt and answer at most."""
         return self.sequence.num_prompt + self.sequence.max_output

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.engine.conftest import PADDED, ByteTokenizer
+from tests.engine.conftest import VOCAB, ByteTokenizer
 
 from apportion.engine import SamplingParams
 from apportion.engine.grammar import Grammars, Spec, spec_of
 from apportion.engine.sequence import Sequence
 from apportion.engine.speculation.verify import verify
 
+PADDED = VOCAB + 6
 GREEDY = SamplingParams(temperature=0, max_tokens=40)
 HOT = SamplingParams(temperature=1.5, top_k=0, top_p=0.98, min_p=0.01, seed=11, max_tokens=40)
 PARAMS = {

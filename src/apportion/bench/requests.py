@@ -53,7 +53,7 @@ class Together:
 
     Attributes:
         output_tok_s: tokens of all answers, by the time from the first request to the last token.
-        decode_tok_s: what answers get once every prompt is read, if all came then.
+        decode_tok_s: tokens after the first of all answers, by the time from when every prompt was read on.
         disk_bytes_per_token: read for each token of all answers; None where all weights stay in memory.
     """
 
@@ -98,9 +98,7 @@ def measure_together(
         prompt,
         output,
         Rates.of([tokens / end for end in ends]),
-        Rates.of(
-            [count / max(end - first, 1e-9) for count, end, first in zip(later, ends, read, strict=True)]
-        ),
+        Rates.of([concurrency * (output - 1) / seconds for seconds in decoding]),
         Rates.of([statistics.median(one.ttft_s for one in run) for run in runs]),
         Rates.of([statistics.median(one.tpot_s for one in run) for run in runs]),
         nbytes / (repetitions * tokens) if llm.model.residency is not None else None,

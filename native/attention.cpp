@@ -7,6 +7,11 @@
 //     x       x        x         8 sums for each                   x share     ..       one sum for each
 //   place | k k .. | k k .. |    query and place    query:       + + + + | + + + + |    query and d
 //
+// Codes that have scales are not multiplied by them one by one: a key's scale is the score's, a value's scale is the
+// share's, and its offset comes in with the sum of the query's numbers or of the shares:
+//
+//   q . (scale * codes + offset) = scale * (q . codes) + offset * sum(q)
+//
 // Scores: lane i adds up dimensions i, i + 8, .. in order, then the lanes are added in the fixed order of `sum`.
 // Values: each dimension adds up the places in order. So a row's arithmetic depends on its own place only: not on the
 // tile around it, nor on how many rows and places are computed at once, nor on how pages follow one another.
@@ -27,25 +32,58 @@ namespace {
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr size_t kBlock = kAttendBlock;
 
-F8 load8(const float* p) { return F8::load(p); }
-F8 load8(const uint16_t* p) { return F8::load_half(p); }
-F8 load_few(const float* p, size_t count) { return load_some(p, count); }
-F8 load_few(const uint16_t* p, size_t count) { return load_half_some(p, count); }
-
-// Rows of a page, in a codec that stores numbers one by one; `width` numbers from row to row.
+// Rows of a page; `width` numbers from row to row. `kRun` numbers lie together.
 template <class Number>
 struct Rows {
   using Row = const Number*;
+  static constexpr size_t kRun = 8;
+  static constexpr bool kScaled = false, kOffset = false;
 
   Rows(const uint8_t* rows, size_t width) : first(reinterpret_cast<const Number*>(rows)), stride(width) {}
 
   Row row(size_t place) const { return first + place * stride; }
-  static F8 load(Row row, size_t d) { return load8(row + d); }
-  static F8 load_few(Row row, size_t d, size_t count) { return APPORTION_ISA::load_few(row + d, count); }
-  static constexpr size_t nbytes(size_t numbers) { return numbers * sizeof(Number); }
+  static size_t nbytes(size_t numbers) { return numbers * sizeof(Number); }
 
   Row first;
   size_t stride;
+};
+
+struct F32Rows : Rows<float> {
+  using Rows::Rows;
+  static F8 load(Row row, size_t d, size_t h = 0) { return F8::load(row + d + h); }
+  static F8 load_few(Row row, size_t d, size_t count) { return load_some(row + d, count); }
+};
+
+struct F16Rows : Rows<uint16_t> {
+  using Rows::Rows;
+  static F8 load(Row row, size_t d, size_t h = 0) { return F8::load_half(row + d + h); }
+  static F8 load_few(Row row, size_t d, size_t count) { return load_half_some(row + d, count); }
+};
+
+struct Bf16Rows : Rows<uint16_t> {
+  using Rows::Rows;
+  static F8 load(Row row, size_t d, size_t h = 0) { return F8::load_bf16(row + d + h); }
+  static F8 load_few(Row row, size_t d, size_t count) { return load_bf16_some(row + d, count); }
+};
+
+struct Q8Rows : Rows<int8_t> {
+  using Rows::Rows;
+  static constexpr bool kScaled = true;
+  static F8 load(Row row, size_t d, size_t h = 0) { return F8::load_bytes(row + d + h); }
+  static F8 load_few(Row row, size_t d, size_t count) { return load_bytes_some(row + d, count); }
+};
+
+// Rows are whole groups: what fills up the last one meets zeros of the query, or sums that nobody reads.
+struct Q4Rows : Rows<uint8_t> {
+  static constexpr size_t kRun = kNibbleGroup;
+  static constexpr bool kScaled = true, kOffset = true;
+
+  Q4Rows(const uint8_t* rows, size_t width) : Rows(rows, nbytes(round_up(width, kNibbleGroup))) {}
+  // Eight numbers of a group that begins with number d: its first, or with h = 8 its last.
+  static F8 load(Row row, size_t d, size_t h) { return h ? F8::load_upper(row + d / 2) : F8::load_lower(row + d / 2); }
+  static F8 load(Row row, size_t d) { return load(row, d / kNibbleGroup * kNibbleGroup, d % kNibbleGroup); }
+  static F8 load_few(Row row, size_t d, size_t) { return load(row, d); }
+  static size_t nbytes(size_t numbers) { return numbers / 2; }
 };
 
 // Calls body(Rows, begin, end) for runs of a block's pages in one codec, as far as they hold places that are seen.
@@ -54,8 +92,11 @@ void for_runs(const KvPage* pages, size_t begin, size_t last, Body&& body) {
   for (size_t end; begin < last; begin = end) {
     for (end = begin + 1; end < last && pages[end].codec == pages[begin].codec;) ++end;
     switch (pages[begin].codec) {
-      case KvCodec::f32: body(std::type_identity<Rows<float>>(), begin, end); break;
-      case KvCodec::f16: body(std::type_identity<Rows<uint16_t>>(), begin, end); break;
+      case KvCodec::f32: body(std::type_identity<F32Rows>(), begin, end); break;
+      case KvCodec::f16: body(std::type_identity<F16Rows>(), begin, end); break;
+      case KvCodec::bf16: body(std::type_identity<Bf16Rows>(), begin, end); break;
+      case KvCodec::q8: body(std::type_identity<Q8Rows>(), begin, end); break;
+      case KvCodec::q4: body(std::type_identity<Q4Rows>(), begin, end); break;
     }
   }
 }
@@ -151,15 +192,62 @@ size_t score_places(const float* const* q, const Rows& keys, size_t width, const
       }
     };
     size_t d = 0;
-    for (; d + 8 <= width; d += 8) {
-      prefetch<Asks>(ahead + Rows::nbytes(p * width + C * d), Rows::nbytes(8 * C));
-      step([d](const float* x) { return F8::load(x + d); }, [d](auto x) { return Rows::load(x, d); });
+    for (; d + Rows::kRun <= width; d += Rows::kRun) {
+      prefetch<Asks>(ahead + Rows::nbytes(p * width + C * d), Rows::nbytes(Rows::kRun * C));
+#pragma GCC unroll 2
+      for (size_t h = 0; h < Rows::kRun; h += 8)
+        step([=](const float* x) { return F8::load(x + d + h); }, [=](auto x) { return Rows::load(x, d, h); });
     }
+    for (; d + 8 <= width; d += 8)
+      step([d](const float* x) { return F8::load(x + d); }, [d](auto x) { return Rows::load(x, d); });
     if (const size_t rest = width - d)
       step([=](const float* x) { return load_some(x + d, rest); }, [=](auto x) { return Rows::load_few(x, d, rest); });
     store_sums(sums, scores + p);
   }
   return p;
+}
+
+bool is_live(const KvPage& page, size_t place) { return page.live >> place & 1; }
+
+// The sum of a query's numbers, which meets the offset of each key.
+float sum_of(const float* q, size_t width) {
+  F8 sums = F8::all(0);
+  size_t d = 0;
+  for (; d + 8 <= width; d += 8) sums = sums + F8::load(q + d);
+  return sum(sums + load_some(q + d, width - d));
+}
+
+// The scores of codes become those of keys, in whole vectors: hidden places get anything.
+template <class Rows>
+void scale_scores(const KvPage& page, Places places, float sum_of_query, float* scores) {
+  for (size_t p = places.low / 8 * 8; p < places.end; p += 8) {
+    F8 score = F8::load(scores + p) * F8::load_half(page.key_scales + p);
+    if constexpr (Rows::kOffset)
+      score = fma(F8::load_half(page.key_scales + kPageTokens + p), F8::all(sum_of_query), score);
+    score.store(scores + p);
+  }
+}
+
+// The offsets of eight values, zero for those that a row does not see: what lies there may be no number.
+F8 offsets_seen(const KvPage& page, Places seen, size_t first) {
+  const uint16_t* offsets = page.value_scales + kPageTokens + first;
+  if (seen.low <= first && first + 8 <= seen.end && page.live == kAllLive) return F8::load_half(offsets);
+  uint16_t some[8] = {};
+  for (size_t i = 0; i < 8; ++i)
+    if (seen.low <= first + i && first + i < seen.end && is_live(page, first + i)) some[i] = offsets[i];
+  return F8::load_half(some);
+}
+
+// Shares of values become shares of their codes, in whole vectors; returns share * offset, to be added up.
+template <class Rows>
+F8 scale_shares(const KvPage& page, Places seen, float* shares) {
+  F8 sums = F8::all(0);
+  for (size_t p = seen.low / 8 * 8; p < seen.end; p += 8) {
+    const F8 share = F8::load(shares + p);
+    if constexpr (Rows::kOffset) sums = fma(share, offsets_seen(page, seen, p), sums);
+    (share * F8::load_half(page.value_scales + p)).store(shares + p);
+  }
+  return sums;
 }
 
 // The scores of a page's places; its values are asked for.
@@ -170,8 +258,6 @@ void score_page(const AttendTile& tile, const float* const* q, const KvPage& pag
   const size_t rest = score_places<R, kWide, Asks>(q, keys, tile.key_width, page.values, places, scores);
   score_places<R, 1, false>(q, keys, tile.key_width, page.values, {rest, places.end}, scores);
 }
-
-bool is_live(const KvPage& page, size_t place) { return page.live >> place & 1; }
 
 void hide_dead(const KvPage* pages, Places seen, float* scores) {
   for (size_t p = seen.low; p < seen.end; ++p)
@@ -207,8 +293,9 @@ void softmax_row(const AttendTile& tile, const KvPage* pages, bool all_live, Pla
 struct Run {
   const KvPage *pages, *ahead;
   size_t begin, end;
-  size_t row_width;  // numbers from row to row
-  bool is_first;     // otherwise sums go on from what the block's pages before gave
+  size_t row_width;      // numbers from row to row
+  bool is_first;         // otherwise sums go on from what the block's pages before gave
+  const float* offsets;  // of each row: the sum of share * offset, where the codec has offsets
 };
 
 // R rows' sums over the places that each sees: share * value, C vectors side by side.
@@ -217,8 +304,10 @@ void weigh_columns(const float* shares, const Places (&seen)[R], const Run& run,
                    size_t width) {
   F8 sums[R][C];
   for (int r = 0; r < R; ++r)
-    for (int c = 0; c < C; ++c)
+    for (int c = 0; c < C; ++c) {
       sums[r][c] = run.is_first ? F8::all(0) : F8::load(values + size_t(r) * width + size_t(8 * c));
+      if constexpr (Rows::kOffset) sums[r][c] = sums[r][c] + F8::all(run.offsets[r]);
+    }
   const Places any = united(seen), all = common(seen, any);
   for (size_t page = run.begin; page < run.end; ++page) {
     const Rows rows(run.pages[page].values, run.row_width);
@@ -295,12 +384,29 @@ void attend_seen(const Reading& from, const float* const* q, const Places (&seen
   for_runs(from.pages, begin, end, [&]<class Rows>(std::type_identity<Rows>, size_t first, size_t last) {
     for (size_t page = first; page < last; ++page)
       score_page<R, Asks, Rows>(tile, q, from.pages[page], of_page(any, page), scores + page * kPageTokens);
+    if constexpr (Rows::kScaled)
+      for (size_t r = 0; r < R; ++r) {
+        const float sum_of_query = Rows::kOffset ? sum_of(q[r], tile.key_width) : 0;
+        for (size_t page = first; page < last; ++page)
+          scale_scores<Rows>(from.pages[page], of_page(any, page), sum_of_query,
+                             scores + r * kBlock + page * kPageTokens);
+      }
   });
   for (size_t r = 0; r < R; ++r)
     if (!seen[r].empty())
       softmax_row(tile, from.pages, all_live, seen[r], scores + r * kBlock, out.top[row + r], out.sum[row + r]);
   for_runs(from.pages, begin, end, [&]<class Rows>(std::type_identity<Rows>, size_t first, size_t last) {
-    const Run run{from.pages, from.ahead, first, last, tile.joint ? tile.key_width : tile.value_width, first == begin};
+    float offsets[R] = {};
+    if constexpr (Rows::kScaled)
+      for (size_t r = 0; r < R; ++r) {
+        F8 sums = F8::all(0);
+        for (size_t page = first; page < last; ++page)
+          sums = sums +
+                 scale_shares<Rows>(from.pages[page], of_page(seen[r], page), scores + r * kBlock + page * kPageTokens);
+        offsets[r] = sum(sums);
+      }
+    const size_t row_width = tile.joint ? tile.key_width : tile.value_width;
+    const Run run{from.pages, from.ahead, first, last, row_width, first == begin, offsets};
     weigh<R, Asks, Rows>(scores, seen, run, tile.value_width, out.values + row * width, width);
   });
 }

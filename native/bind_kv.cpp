@@ -4,7 +4,10 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+
+#include "cpu.h"
 
 namespace nb = nanobind;
 
@@ -38,8 +41,37 @@ KvMemory::KvMemory(nb::handle memory, size_t block_nbytes, const std::vector<Lay
   require(reinterpret_cast<uintptr_t>(first) % alignof(float) == 0, "the memory is not aligned");
   const size_t num_blocks = memory_.size() / block_nbytes;
   require(num_blocks <= std::numeric_limits<uint32_t>::max(), "the pool has too many blocks");
-  pool_ = {first, num_blocks, block_nbytes, {}};
+  pool_ = {first, num_blocks, block_nbytes, {}, {}};
   for (const LayerNumbers& numbers : layers) pool_.layers.push_back(layer_of(numbers, block_nbytes));
+}
+
+void KvMemory::smooth(const nb::sequence& factors) {
+  std::vector<Smoothing> smoothing;
+  for (const nb::handle one : factors) {
+    require(smoothing.size() < pool_.layers.size(), "there are factors for more layers");
+    const KvShape& shape = pool_.layers[smoothing.size()].shape;
+    const View view(one, "factors", kFloat);
+    view.of_ndim(2).contiguous();
+    require(view.dim(0) == shape.num_heads && view.dim(1) == shape.key_width, "factors must be [heads, key width]");
+    require(!shape.joint, "joint keys cannot be smoothed: values are a part of them");
+    const std::span<const float> all(view.data<const float>(), view.size());
+    for (const float factor : all) require(std::isnormal(factor) && factor > 0, "factors must be positive");
+    Smoothing& own = smoothing.emplace_back();
+    own.queries.assign(all.begin(), all.end());
+    for (const float factor : all) own.keys.push_back(1.0f / factor);
+  }
+  require(smoothing.empty() || smoothing.size() == pool_.layers.size(), "there are factors for fewer layers");
+  pool_.smoothing = std::move(smoothing);
+}
+
+void KvMemory::encode(size_t block, const KvMemory& from, size_t other) const {
+  require(block < pool_.num_blocks && other < from.pool_.num_blocks, "the pool has no such block");
+  require(pool_.layers.size() == from.pool_.layers.size(), "the pools are of another number of layers");
+  for (size_t layer = 0; layer < pool_.layers.size(); ++layer)
+    require(pool_.layers[layer].shape == from.pool_.layers[layer].shape, "the pools are of other heads or sizes");
+  const Kernels& kernels = *find_kernels(available_isas().front());  // all give the same bits
+  const nb::gil_scoped_release unlocked;
+  encode_block(kernels, {&from.pool_, uint32_t(other), kAllLive}, {&pool_, uint32_t(block), kAllLive});
 }
 
 KvBlock SequenceTable::block(nb::handle pool_, size_t index, uint32_t live) {
@@ -163,7 +195,9 @@ void Batch::require_whole(size_t layer) const {
 
 void bind_kv(nb::module_& m) {
   nb::class_<KvMemory>(m, "KvPool", "Blocks of keys and values in an array.")
-      .def(nb::init<nb::handle, size_t, const std::vector<LayerNumbers>&>());
+      .def(nb::init<nb::handle, size_t, const std::vector<LayerNumbers>&>())
+      .def("smooth", &KvMemory::smooth)
+      .def("encode", &KvMemory::encode);
   nb::class_<SequenceTable>(m, "KvTable", "A sequence's blocks.")
       .def(nb::init<>())
       .def("append", &SequenceTable::append)

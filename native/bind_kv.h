@@ -18,6 +18,10 @@ class KvMemory {
   KvMemory(nanobind::handle memory, size_t block_nbytes, const std::vector<LayerNumbers>& layers);
 
   const KvPool& pool() const { return pool_; }
+  // Factors [G, D] of each layer's keys, or none.
+  void smooth(const nanobind::sequence& factors);
+  // A block of another pool into one of this, in this one's codecs.
+  void encode(size_t block, const KvMemory& from, size_t other) const;
 
  private:
   View memory_;

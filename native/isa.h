@@ -17,6 +17,8 @@ void gate(const float* gate, const float* up, size_t count, GateKind, float* out
 void rotate_head(const float* angles, size_t num_pairs, bool interleaved, float* x);
 void bound(float* x, size_t count, float scale, float cap);
 void to_half(const float* x, size_t count, uint16_t* out);
+void encode_row(const float* x, size_t width, const KvRow& row);
+void decode_row(const KvRow& row, size_t width, float* out);
 void attend_block(const AttendTile&, size_t block, const KvPage* pages, const KvPage* ahead, float* scratch,
                   const Partial& out);
 void merge(const Partial& total, const Partial& part, size_t num_rows, size_t width);

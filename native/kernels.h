@@ -96,6 +96,9 @@ struct Kernels {
   // x = scale * x, then cap * tanh(x / cap) if cap > 0.
   void (*bound)(float* x, size_t count, float scale, float cap);
   void (*to_half)(const float* x, size_t count, uint16_t* out);
+  // A row of keys or values to its codes and back.
+  void (*encode_row)(const float* x, size_t width, const KvRow& row);
+  void (*decode_row)(const KvRow& row, size_t width, float* out);
 
   // Attention of the tile over the places of one block: kAttendBlock * block and on. `pages` are those of the block
   // that the tile sees; `ahead`, those of the next block, or null.

@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-#include "kv_codec.h"
+#include "kernels.h"
 
 namespace apportion {
 
@@ -33,7 +33,14 @@ struct LayerPages {
 
   size_t keys_nbytes() const { return kPageTokens * kv_row_nbytes(codec, shape.key_width); }
   size_t values_nbytes() const { return shape.joint ? 0 : kPageTokens * kv_row_nbytes(codec, shape.value_width); }
+  size_t scales_nbytes() const { return kPageTokens * kv_num_scales(codec) * sizeof(uint16_t); }  // of keys, of values
+  size_t used_nbytes() const { return keys_nbytes() + values_nbytes() + (shape.joint ? 1 : 2) * scales_nbytes(); }
   bool fits(size_t block_nbytes) const;
+};
+
+// What one layer's queries and keys are multiplied by once they are rotated, [G, D]: one the inverse of the other.
+struct Smoothing {
+  std::vector<float> queries, keys;
 };
 
 // Blocks, one after the other in memory that is somebody else's.
@@ -41,6 +48,7 @@ struct KvPool {
   uint8_t* memory;
   size_t num_blocks, block_nbytes;
   std::vector<LayerPages> layers;
+  std::vector<Smoothing> smoothing;  // by layer, or none
 };
 
 struct KvBlock {
@@ -50,9 +58,16 @@ struct KvBlock {
   KvPage page(size_t layer, size_t head) const {
     const LayerPages& pages = pool->layers[layer];
     uint8_t* const keys = pool->memory + index * pool->block_nbytes + pages.offset + head * pages.head_nbytes;
-    return {keys, pages.shape.joint ? keys : keys + pages.keys_nbytes(), live, pages.codec};
+    uint8_t* const scales = keys + pages.keys_nbytes() + pages.values_nbytes();
+    const auto halves = [](uint8_t* at) { return reinterpret_cast<uint16_t*>(at); };
+    if (pages.shape.joint) return {keys, keys, halves(scales), halves(scales), live, pages.codec};
+    return {keys,       keys + pages.keys_nbytes(), halves(scales), halves(scales + pages.scales_nbytes()), live,
+            pages.codec};
   }
 };
+
+// Rows of one block to the codecs of another, of the same shapes: those of one page at a time.
+void encode_block(const Kernels& kernels, const KvBlock& from, const KvBlock& to);
 
 class KvTable {
  public:

@@ -25,12 +25,14 @@ void turn(const Context& context, const Placing& p, float* x, size_t num_heads, 
               p.angles + token * 2 * p.num_pairs);
 }
 
-void write_row(const Context& context, KvCodec codec, const float* x, size_t width, uint8_t* rows, size_t row) {
-  uint8_t* const to = rows + row * kv_row_nbytes(codec, width);
-  switch (codec) {
-    case KvCodec::f32: std::copy_n(x, width, reinterpret_cast<float*>(to)); break;
-    case KvCodec::f16: context.kernels->to_half(x, width, reinterpret_cast<uint16_t*>(to)); break;
+// Queries and keys in channels that are alike large: what multiplies the ones divides the others.
+void smooth(const Placing& p, const Smoothing& smoothing, float* q, float* k) {
+  const size_t D = p.shape.key_width, G = p.shape.num_heads, per_group = p.num_heads / G;
+  for (size_t head = 0; head < p.num_heads; ++head) {
+    const float* factors = smoothing.queries.data() + head / per_group * D;
+    for (size_t d = 0; d < D; ++d) q[head * D + d] *= factors[d];
   }
+  for (size_t i = 0; i < G * D; ++i) k[i] *= smoothing.keys[i];
 }
 
 void append_token(const Context& context, const Rows& rows, size_t token, const KvTable& table, size_t place) {
@@ -38,8 +40,9 @@ void append_token(const Context& context, const Rows& rows, size_t token, const 
   for (size_t head = 0; head < num_heads; ++head) {
     const size_t own = size_t(ptrdiff_t(place) + table.shift(rows.layer, head)), row = own % kPageTokens;
     const KvPage page = table.page(rows.layer, head, own / kPageTokens);
-    write_row(context, page.codec, rows.k + (token * num_heads + head) * D, D, page.keys, row);
-    if (!joint) write_row(context, page.codec, rows.v + (token * num_heads + head) * Dv, Dv, page.values, row);
+    context.kernels->encode_row(rows.k + (token * num_heads + head) * D, D, page.key_row(row, D));
+    if (joint) continue;
+    context.kernels->encode_row(rows.v + (token * num_heads + head) * Dv, Dv, page.value_row(row, Dv));
   }
 }
 
@@ -67,6 +70,8 @@ void place_token(const Context& context, const Placing& p, size_t token, const K
   }
   turn(context, p, q, p.num_heads, token);
   turn(context, p, k, G, token);
+  const KvPool& pool = *table.blocks[at / kPageTokens].pool;
+  if (!pool.smoothing.empty()) smooth(p, pool.smoothing[p.layer], q, k);
   append_token(context, {p.k, p.v, p.shape, p.layer, p.segments}, token, table, at);
 }
 

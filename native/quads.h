@@ -44,12 +44,37 @@ inline Int4 load_words4(const void* p) {
   return __builtin_convertvector(words, Int4);
 }
 
+// Four bytes, signed or not.
+inline Int4 load_bytes4(const int8_t* p) {
+  using Byte4 = int8_t __attribute__((vector_size(4)));
+  Byte4 bytes;
+  std::memcpy(&bytes, p, sizeof bytes);
+  return __builtin_convertvector(bytes, Int4);
+}
+inline Int4 load_bytes4(const uint8_t* p) {
+  using Byte4 = uint8_t __attribute__((vector_size(4)));
+  Byte4 bytes;
+  std::memcpy(&bytes, p, sizeof bytes);
+  return __builtin_convertvector(bytes, Int4);
+}
+inline Float4 floats4(Int4 a) { return __builtin_convertvector(a, Float4); }
+
 // a * b + c, rounded once where the processor can.
 inline Float4 fma4(Float4 a, Float4 b, Float4 c) {
 #if defined(APPORTION_NEON)
   return (Float4)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #else
   return a * b + c;
+#endif
+}
+
+// To the nearest whole number, ties to even.
+inline Float4 rounded4(Float4 a) {
+#if defined(APPORTION_NEON)
+  return (Float4)vrndnq_f32((float32x4_t)a);
+#else
+  for (int i = 0; i < 4; ++i) a[i] = __builtin_nearbyintf(a[i]);
+  return a;
 #endif
 }
 

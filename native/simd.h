@@ -27,6 +27,22 @@ struct F8 {
   static F8 load_half(const uint16_t* p) {
     return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
   }
+  static F8 load_bf16(const uint16_t* p) {
+    const __m256i words = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(words, 16))};
+  }
+  static F8 load_bytes(const int8_t* p) {
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
+  }
+  // The lower halves of eight bytes, and the upper ones.
+  static F8 load_lower(const uint8_t* p) {
+    const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    return {_mm256_cvtepi32_ps(_mm256_and_si256(bytes, _mm256_set1_epi32(15)))};
+  }
+  static F8 load_upper(const uint8_t* p) {
+    const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    return {_mm256_cvtepi32_ps(_mm256_srli_epi32(bytes, 4))};
+  }
   static F8 all(float x) { return {_mm256_set1_ps(x)}; }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   void store_half(uint16_t* p) const {
@@ -42,6 +58,8 @@ inline F8 fma(F8 a, F8 b, F8 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 // Of a NaN and a number these return the second argument.
 inline F8 max(F8 a, F8 b) { return {_mm256_max_ps(a.v, b.v)}; }
 inline F8 min(F8 a, F8 b) { return {_mm256_min_ps(a.v, b.v)}; }
+// To the nearest whole number, ties to even.
+inline F8 rounded(F8 a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 
 inline float sum(F8 a) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
@@ -86,6 +104,13 @@ struct F8 {
 
   static F8 load(const float* p) { return {{load_quad<Float4>(p), load_quad<Float4>(p + 4)}}; }
   static F8 load_half(const uint16_t* p) { return {{load_halves4(p), load_halves4(p + 4)}}; }
+  static F8 load_bf16(const uint16_t* p) {
+    return {{(Float4)(load_words4(p) << 16), (Float4)(load_words4(p + 4) << 16)}};
+  }
+  static F8 load_bytes(const int8_t* p) { return {{floats4(load_bytes4(p)), floats4(load_bytes4(p + 4))}}; }
+  // The lower halves of eight bytes, and the upper ones.
+  static F8 load_lower(const uint8_t* p) { return {{floats4(load_bytes4(p) & 15), floats4(load_bytes4(p + 4) & 15)}}; }
+  static F8 load_upper(const uint8_t* p) { return {{floats4(load_bytes4(p) >> 4), floats4(load_bytes4(p + 4) >> 4)}}; }
   static F8 all(float x) { return {{all4(x), all4(x)}}; }
   void store(float* p) const { std::memcpy(p, v, sizeof v); }
   void store_half(uint16_t* p) const {
@@ -105,6 +130,7 @@ inline F8 max(F8 a, F8 b) {
 inline F8 min(F8 a, F8 b) {
   return {{select4(a.v[0] < b.v[0], a.v[0], b.v[0]), select4(a.v[1] < b.v[1], a.v[1], b.v[1])}};
 }
+inline F8 rounded(F8 a) { return {{rounded4(a.v[0]), rounded4(a.v[1])}}; }
 inline float sum(F8 a) {
   const Float4 s = a.v[0] + a.v[1];
   return (s[0] + s[2]) + (s[1] + s[3]);
@@ -140,6 +166,16 @@ inline F8 load_some(const float* p, size_t count) {
   float lanes[8] = {};
   for (size_t i = 0; i < count; ++i) lanes[i] = p[i];
   return F8::load(lanes);
+}
+inline F8 load_bf16_some(const uint16_t* p, size_t count) {
+  uint16_t lanes[8] = {};
+  for (size_t i = 0; i < count; ++i) lanes[i] = p[i];
+  return F8::load_bf16(lanes);
+}
+inline F8 load_bytes_some(const int8_t* p, size_t count) {
+  int8_t lanes[8] = {};
+  for (size_t i = 0; i < count; ++i) lanes[i] = p[i];
+  return F8::load_bytes(lanes);
 }
 inline F8 load_half_some(const uint16_t* p, size_t count) {
   uint16_t lanes[8] = {};

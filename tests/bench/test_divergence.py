@@ -59,7 +59,7 @@ def test_rounded_activations_diverge_a_little_from_float_ones(tiny, text) -> Non
 
 def test_an_f16_cache_diverges_a_little_from_an_f32_one(tiny, text) -> None:
     windows = text_windows(text, tiny.tokenizer, 64)
-    result = divergence(Side(tiny.model, np.float16), Side(tiny.model, np.float32), windows, None)
+    result = divergence(Side(tiny.model, "f16"), Side(tiny.model, "f32"), windows, None)
     assert 0 < result.mean_kld < 1e-3
 
 

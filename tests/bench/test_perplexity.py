@@ -89,7 +89,7 @@ def test_a_likelihood_that_is_no_number_is_an_error() -> None:
         run_layers=lambda x, cache: x,
         head=lambda x: np.full((len(x), 4), np.nan, np.float32),
     )
-    cache = SimpleNamespace(truncate=lambda n: None, advance=lambda n: None)
+    cache = SimpleNamespace(truncate=lambda n: None, advance=lambda n: None, tokens_at_once=None)
     with pytest.raises(NotFinite):
         window_scores(model, np.zeros(8, np.int32), None, cache)
 

@@ -24,7 +24,7 @@ class Model:
     def __init__(self) -> None:
         self.passes: list[tuple[int, int]] = []
 
-    def new_cache(self, capacity: int, dtype: object) -> Cache:
+    def new_cache(self, capacity: int, kv: str) -> Cache:
         return Cache(capacity)
 
     def forward(self, ids: np.ndarray, cache: Cache) -> None:
@@ -37,10 +37,14 @@ class Cache:
 
     def __init__(self, capacity: int) -> None:
         self.length, self.capacity = 0, capacity
+        self.hot_pool = self.tokens_at_once = None
         layout, count = page_layout([LayerShape(1, 8, 8)], "f16"), num_blocks_for(capacity)
         self.pool, self.table = KvPool.of(layout, count), KvTable()
         for block in range(count):
             self.table.append(self.pool, block)
+
+    def segment(self, num_tokens: int) -> None:
+        assert num_tokens <= self.capacity
 
     def truncate(self, length: int) -> None:
         assert length <= self.length

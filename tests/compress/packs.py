@@ -27,7 +27,7 @@ K_SIZES = {"hidden_size": 256, "intermediate_size": 256, "moe_intermediate_size"
 def logits(path: Path, ops: Ops | None = None) -> Any:
     with open_checkpoint(path) as checkpoint:
         model = load_model(checkpoint, ops or NativeOps(1))
-    return model.forward(IDS, model.new_cache(len(IDS), np.float32), logits="all")
+    return model.forward(IDS, model.new_cache(len(IDS), "f32"), logits="all")
 
 
 def k_quant_mix(name: str, path: Path) -> Path:

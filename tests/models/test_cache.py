@@ -2,22 +2,46 @@ from __future__ import annotations
 
 import resource
 
-import numpy as np
 import pytest
 from tests.models.tiny import TINY, tiny_config
 
-from apportion.core.errors import ContextOverflow, UsageError
+from apportion.core.errors import ContextOverflow, NotFound, UsageError
 from apportion.kernels import LayerShape
-from apportion.models import KvCache, kv_bytes_per_token
+from apportion.kernels.kv_codecs import CODECS
+from apportion.models import KvCache, kv_bytes_per_token, kv_nbytes
 from apportion.models.cache import kv_layout, kv_shapes
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("kv", CODECS.names())
 @pytest.mark.parametrize("name", TINY)
-def test_bytes_are_those_that_are_forecast_in_whole_blocks(name: str, dtype: type) -> None:
+def test_bytes_are_those_that_are_forecast_in_whole_blocks(name: str, kv: str) -> None:
     config = tiny_config(name)
-    rows = 64 * kv_bytes_per_token(config, dtype)
-    assert rows <= KvCache(config, 50, dtype).nbytes < rows + 2 * 4096
+    for capacity in (50, 3000):
+        cache = KvCache(config, capacity, kv)
+        blocks = len(cache.table)
+        rows = 32 * blocks * kv_bytes_per_token(config, kv)
+        assert (
+            rows
+            <= cache.pool.memory.nbytes
+            < rows + blocks * (4096 + 64 * config.num_layers * config.num_kv_heads)
+        )
+        if cache.hot_pool is not None:
+            assert cache.hot_pool.num_blocks == min(blocks, 10)
+            assert cache.hot_pool.layout == KvCache(config, 1).pool.layout
+        forecast = kv_nbytes(config, kv, capacity)
+        assert cache.nbytes <= forecast
+        assert kv.endswith("smooth") or cache.nbytes == forecast
+
+
+def test_layers_may_have_codecs_of_their_own() -> None:
+    config = tiny_config("llama")
+    cache = KvCache(config, 64, "f16,q4")
+    assert cache.hot_pool is not None
+    assert {pages.codec for pages in cache.hot_pool.layout.layers} == {"f16"}
+    assert [pages.codec for pages in cache.pool.layout.layers[:2]] == ["f16", "q4"]
+    assert KvCache(config, 64, "f32,q8").hot_pool is None
+    with pytest.raises(UsageError, match="smoothed"):
+        KvCache(config, 64, "q8,q4_smooth")
 
 
 def test_latent_attention_keeps_one_vector_per_position() -> None:
@@ -48,8 +72,9 @@ def test_positions_are_counted_and_forgotten() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capacity", "dtype"), [(0, np.float16), (-1, np.float32), (8, np.float64), (8, np.int8)]
+    ("capacity", "kv", "error"),
+    [(0, "f16", UsageError), (-1, "f32", UsageError), (8, "f64", NotFound), (8, "q8*99", UsageError)],
 )
-def test_caches_that_cannot_be_are_refused(capacity: int, dtype: type) -> None:
-    with pytest.raises(UsageError):
-        KvCache(tiny_config("llama"), capacity, dtype)
+def test_caches_that_cannot_be_are_refused(capacity: int, kv: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        KvCache(tiny_config("llama"), capacity, kv)

@@ -14,6 +14,7 @@ from apportion.models import (
     config_from_checkpoint,
     kv_bytes_per_token,
     kv_bytes_seen,
+    kv_nbytes,
     load_model,
 )
 from apportion.models.weights import MoeWeights
@@ -22,7 +23,7 @@ from apportion.models.weights import MoeWeights
 def test_kv_bytes_count_keys_and_values_of_all_layers() -> None:
     config = tiny_config("llama-mistral")
     assert kv_bytes_per_token(config) == 3 * 2 * (24 + 24) * 2
-    assert kv_bytes_per_token(config, np.float32) == 2 * kv_bytes_per_token(config)
+    assert kv_bytes_per_token(config, "f32") == 2 * kv_bytes_per_token(config)
 
 
 def test_a_step_sees_no_more_keys_and_values_than_each_layers_window() -> None:
@@ -31,7 +32,31 @@ def test_a_step_sees_no_more_keys_and_values_than_each_layers_window() -> None:
     one = kv_bytes_per_token(config) // config.num_layers
     assert kv_bytes_seen(config, 7) == 7 * kv_bytes_per_token(config)
     assert kv_bytes_seen(config, 50) == one * sum(window or 50 for window in config.windows)
-    assert kv_bytes_seen(config, 50, np.float32) == 2 * kv_bytes_seen(config, 50)
+    assert kv_bytes_seen(config, 50, "f32") == 2 * kv_bytes_seen(config, 50)
+
+
+def test_scales_are_counted_to_the_last() -> None:
+    config = tiny_config("llama-mistral")  # 3 layers, 2 heads of 24
+    assert kv_bytes_per_token(config, "q8") == 3 * 2 * 2 * (24 + 2)
+    assert kv_bytes_per_token(config, "q4") == 3 * 2 * 2 * (16 + 4)  # whole groups of 16
+    assert kv_bytes_per_token(config, "f16,q8") == 2 * 2 * (48 + 2 * 26)
+
+
+def test_a_step_over_codes_sees_sinks_and_the_recent_window_as_they_were_computed() -> None:
+    config = tiny_config("llama")
+    f16, q4 = (kv_bytes_per_token(config, name) for name in ("f16", "q4"))
+    assert kv_bytes_seen(config, 100, "q4") == 100 * f16
+    assert kv_bytes_seen(config, 1160, "q4") == 160 * f16 + 1000 * q4
+
+
+def test_a_cache_of_codes_has_room_for_the_hot_window() -> None:
+    config = tiny_config("llama")
+    f16, q4 = (kv_nbytes(config, name, 32) for name in ("f16", "q4"))
+    assert q4 > f16  # one block of each
+    alone = q4 - f16
+    assert kv_nbytes(config, "q4", 32 * 100) == 100 * alone + 10 * f16
+    assert kv_nbytes(config, "q4_smooth", 32 * 100) == 100 * alone + 10 * f16
+    assert kv_nbytes(config, "q4_smooth", 1) >= kv_nbytes(config, "f16", min(512, config.context_length))
 
 
 def test_a_pass_of_many_tokens_reads_dense_weights_once_and_in_the_end_every_expert(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from apportion.models import Model
 IDS = np.random.default_rng(3).integers(0, 300, 48)
 
 
-def run(model: Model, chunks: list[int], dtype: type = np.float32) -> Any:
+def run(model: Model, chunks: list[int], kv: str = "f32") -> Any:
     """Logits of all of IDS, given in chunks."""
-    cache, out, start = model.new_cache(len(IDS), dtype), [], 0
+    cache, out, start = model.new_cache(len(IDS), kv), [], 0
     for size in chunks:
         out.append(model.forward(IDS[start : start + size], cache, logits="all"))
         start += size
@@ -52,14 +52,14 @@ def test_every_instruction_set_gives_the_portable_codes_logits(
 @pytest.mark.parametrize("name", ["llama", "gemma3", "deepseek2"])
 def test_a_half_precision_cache_costs_little(name: str, tmp_path: Path) -> None:
     model = tiny_model(name, tmp_path)
-    error = np.abs(run(model, [24, 24], np.float16) - run(model, [24, 24])).max()
+    error = np.abs(run(model, [24, 24], "f16") - run(model, [24, 24])).max()
     assert 0 < error < 0.05
 
 
 def test_layers_run_in_parts_as_they_run_at_once(tmp_path: Path) -> None:
     model = tiny_model("qwen3moe", tmp_path)
     expected = run(model, [48])
-    cache = model.new_cache(48, np.float32)
+    cache = model.new_cache(48, "f32")
     x = model.embed(IDS.astype(np.int32))
     for layer in range(model.config.num_layers):
         x = model.run_layers(x, cache, layer, layer + 1)
@@ -70,7 +70,7 @@ def test_layers_run_in_parts_as_they_run_at_once(tmp_path: Path) -> None:
 
 def test_only_the_last_logits_are_made_unless_all_are_asked_for(tmp_path: Path) -> None:
     model = tiny_model("llama", tmp_path)
-    last = model.forward(IDS, model.new_cache(48, np.float32))
+    last = model.forward(IDS, model.new_cache(48, "f32"))
     assert last.shape == (1, model.config.vocab_size)
     assert last.dtype == np.float32
     assert np.allclose(last[0], run(model, [48])[-1], atol=1e-5)
@@ -78,7 +78,7 @@ def test_only_the_last_logits_are_made_unless_all_are_asked_for(tmp_path: Path) 
 
 def test_forgetting_positions_and_running_them_again_changes_nothing(tmp_path: Path) -> None:
     model = tiny_model("gpt_oss", tmp_path)
-    cache = model.new_cache(48, np.float32)
+    cache = model.new_cache(48, "f32")
     first = model.forward(IDS, cache, logits="all")
     cache.truncate(30)
     assert np.allclose(model.forward(IDS[30:], cache, logits="all"), first[30:], atol=1e-5)
@@ -109,7 +109,7 @@ def test_a_window_hides_what_lies_before_it(tmp_path: Path) -> None:
     changed[20] = (ids[20] + 1) % 300
 
     def logits(tokens: Any) -> Any:
-        return model.forward(tokens, model.new_cache(80, np.float32), logits="all")
+        return model.forward(tokens, model.new_cache(80, "f32"), logits="all")
 
     differs = np.abs(logits(ids) - logits(changed)).max(axis=1) > 0
     assert not differs[:20].any()
@@ -122,9 +122,9 @@ def test_longrope_takes_the_long_factors_by_the_capacity_of_the_cache(tmp_path: 
     model = tiny_model("phi3", tmp_path)
     assert model.config.rope.scaling.kind == "longrope"
     original = model.config.rope.scaling.original_context
-    short = model.forward(IDS, model.new_cache(original, np.float32))
-    same = model.forward(IDS, model.new_cache(original - 1, np.float32))
-    long = model.forward(IDS, model.new_cache(original + 1, np.float32))
+    short = model.forward(IDS, model.new_cache(original, "f32"))
+    same = model.forward(IDS, model.new_cache(original - 1, "f32"))
+    long = model.forward(IDS, model.new_cache(original + 1, "f32"))
     assert np.array_equal(short, same)
     assert np.abs(short - long).max() > 1e-2
 

@@ -34,7 +34,7 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 def logits(model: Model) -> Any:
-    return model.forward(IDS, model.new_cache(len(IDS), np.float32), logits="all")
+    return model.forward(IDS, model.new_cache(len(IDS), "f32"), logits="all")
 
 
 def load(path: Path, **options: Any) -> Model:

@@ -66,7 +66,7 @@ def torch_model(name: str) -> Any:
 
 def our_logits(model: Model) -> Any:
     """Logits of the prompt at once, then token by token."""
-    cache = model.new_cache(PROMPT + STEPS, np.float32)
+    cache = model.new_cache(PROMPT + STEPS, "f32")
     prompt = model.forward(IDS[:PROMPT], cache, logits="all")
     steps = [model.forward(IDS[i : i + 1], cache) for i in range(PROMPT, PROMPT + STEPS)]
     return np.concatenate([prompt, *steps])

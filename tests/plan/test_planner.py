@@ -12,7 +12,7 @@ from apportion.core.claim import Kind
 from apportion.core.errors import DoesNotFit, UsageError
 from apportion.core.keys import UnitKey
 from apportion.core.units import GiB, MiB
-from apportion.models.footprint import kv_bytes_per_token
+from apportion.models.footprint import kv_nbytes
 from apportion.plan import Plan, PolicyNames
 from apportion.plan.hit_rate import stated, uniform
 from apportion.plan.planner import Planner, make_plan
@@ -43,7 +43,7 @@ def slots_of(plan: Plan) -> int:
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     ctx=st.none() | st.integers(1, 48),
-    kv=st.sampled_from(["f16", "f32"]),
+    kv=st.sampled_from(["f16", "f32", "q8", "q4"]),
     concurrency=st.integers(1, 3),
     reserve=st.integers(0, 5000),
 )
@@ -115,7 +115,7 @@ def test_bytes_are_those_of_the_units(moe: Any) -> None:
     units = moe.units
     assert plan.nbytes[Kind.RUNTIME] == RUNTIME
     assert plan.nbytes[Kind.RESERVE] == 7
-    assert plan.nbytes[Kind.KV] == 1000 * kv_bytes_per_token(moe.config)
+    assert plan.nbytes[Kind.KV] == kv_nbytes(moe.config, "f16", 1000)
     assert plan.nbytes[Kind.EXPERT_SLOTS] == slots_of(plan) * units.layers[0].slot_nbytes
     assert 0 < plan.resident_fraction < 1
     dense = units.vectors_nbytes + units.head_nbytes + units.embedding_nbytes
@@ -178,7 +178,7 @@ def test_what_cannot_stream_stays(moe: Any, dense: Any) -> None:
 
 
 def test_the_context_is_an_eighth_of_the_budget_at_most_but_what_is_common_where_that_fits(moe: Any) -> None:
-    each = kv_bytes_per_token(moe.config)
+    each = kv_nbytes(moe.config, "f16", 256) // 256
     wishes = planner(moe)
     smallest = wishes.smallest_budget
     assert wishes.plan(smallest).ctx == 256

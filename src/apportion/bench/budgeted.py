@@ -18,7 +18,6 @@ from apportion.bench.speed import Line, Measurement, Report, Samples, filled_cac
 from apportion.bench.traffic import Meter, Traffic, rates_of
 from apportion.core.claim import Kind
 from apportion.core.resident import peak_rss_bytes
-from apportion.engine.assembly import KV_TYPES
 from apportion.plan import Estimate, Plan, Planner
 from apportion.plan.adopt import adopted
 
@@ -93,7 +92,7 @@ def measure_budgeted(
     """Time every line; the arguments are those of `speed.measure`."""
     models = {threads: model_of(threads) for threads in sorted({line.threads for line in lines})}
     capacity = max(line.end for line in lines)
-    cache = filled_cache(models[lines[0].threads], capacity, KV_TYPES[terms.plan.kv])
+    cache = filled_cache(models[lines[0].threads], capacity, terms.plan.kv)
     uncounted = {line: list(warmups(line, terms.warmup)) for line in lines}
     total = sum(repetitions + len(runs) for runs in uncounted.values())
     results, done = [], 0

@@ -15,12 +15,12 @@ from apportion.bench.perplexity import standard_error
 from apportion.bench.windows import first_scored, hidden_states, log_normalizers, row_runs, window_input
 from apportion.core.errors import UsageError
 from apportion.formats.block import Floats
+from apportion.kernels.kv_codecs import DEFAULT
 from apportion.kernels.ops import Ints
 
 if TYPE_CHECKING:
     from apportion.models import KvCache, Model
 
-KvType = type[np.float16] | type[np.float32]
 PERCENTILES = (90.0, 95.0, 99.0, 99.9)
 
 
@@ -29,7 +29,7 @@ class Side:
     """One of the two that are compared."""
 
     model: Model
-    kv: KvType = np.float16
+    kv: str = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from apportion.bench.windows import first_scored, hidden_states, log_normalizers, row_runs, window_input
 from apportion.core.errors import NotFinite
+from apportion.kernels.kv_codecs import DEFAULT
 from apportion.kernels.ops import Ints
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def perplexity(
     windows: Sequence[Ints],
     bos_id: int | None,
     *,
-    kv: type[np.float16] | type[np.float32] = np.float16,
+    kv: str = DEFAULT,
     on_window: OnWindow | None = None,
 ) -> Perplexity:
     """Score windows of equal length (`windows.text_windows`).

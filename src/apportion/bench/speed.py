@@ -17,8 +17,10 @@ import numpy as np
 from apportion import _native
 from apportion.bench.limits import Bandwidth, Rates
 from apportion.core.resident import peak_rss_bytes
-from apportion.kernels.kv import BLOCK_TOKENS
-from apportion.kernels.kv_rows import write_rows
+from apportion.kernels.kv import KvPool, Page
+from apportion.kernels.kv_codec import BLOCK_TOKENS
+from apportion.kernels.kv_codecs import DEFAULT
+from apportion.kernels.kv_rows import write_page
 from apportion.kernels.ops import Ints
 
 if TYPE_CHECKING:
@@ -108,16 +110,18 @@ def measure(
     repetitions: int,
     bytes_of: Callable[[Line], float],
     on_run: Callable[[int, int, str], None] | None = None,
+    kv: str = DEFAULT,
 ) -> Report:
     """Time every line.
 
     Args:
+        kv: the codec of the KV cache, or those of its layers.
         model_of: the model that computes with so many threads.
         bytes_of: bytes that a line reads per token.
         on_run: called with runs done, runs in all, and what ran last.
     """
     models = {threads: model_of(threads) for threads in sorted({line.threads for line in lines})}
-    cache = filled_cache(models[lines[0].threads], max(line.end for line in lines))
+    cache = filled_cache(models[lines[0].threads], max(line.end for line in lines), kv)
     total, done = len(lines) * (repetitions + 1), 0
 
     def run(line: Line, samples: Samples) -> None:
@@ -141,23 +145,29 @@ def measure(
     return Report(results, peak)
 
 
-def filled_cache(
-    model: Model, capacity: int, kv: type[np.float16] | type[np.float32] = np.float16
-) -> KvCache:
+def filled_cache(model: Model, capacity: int, kv: str = DEFAULT) -> KvCache:
     """A cache with something ordinary at every position: what is there does not change the speed, but
     numbers too small to be normal would.
     """
     cache = model.new_cache(capacity, kv)
     rng = np.random.default_rng(0)
-    for layer, pages in enumerate(cache.pool.layout.layers):
-        shape = pages.shape
-        keys, values = (
-            rng.standard_normal((BLOCK_TOKENS, shape.num_heads, width), dtype=np.float32)
-            for width in (shape.key_width, shape.value_width)
-        )
-        write_rows(cache.table, layer, 0, keys, None if shape.joint else values)
-    cache.pool.blocks[1:] = cache.pool.blocks[0]
+    for pool in (cache.pool, cache.hot_pool):
+        if pool is not None:
+            fill(pool, rng)
     return cache
+
+
+def fill(pool: KvPool, rng: np.random.Generator) -> None:
+    """Something ordinary in all blocks."""
+    for layer, pages in enumerate(pool.layout.layers):
+        shape = pages.shape
+        for head in range(shape.num_heads):
+            keys, values = (
+                rng.standard_normal((BLOCK_TOKENS, width), dtype=np.float32)
+                for width in (shape.key_width, shape.value_width)
+            )
+            write_page(Page(pool, 0), layer, head, 0, keys, None if shape.joint else values)
+    pool.blocks[1:] = pool.blocks[0]
 
 
 def run_once(
@@ -165,9 +175,10 @@ def run_once(
 ) -> None:
     """Run a line's passes, prompts in chunks, and note its speed."""
     ids = random_ids(model, line.tokens, seed)
-    step = chunk if line.phase == "prefill" else 1
+    step = min(chunk, cache.tokens_at_once or chunk) if line.phase == "prefill" else 1
     passes = [ids[start : start + step] for start in range(0, len(ids), step)]
     cache.truncate(0)
+    cache.segment(line.depth)  # as if it had been read: the last positions are in the window
     cache.advance(line.depth)
     busy, begin = _native.busy_seconds(), time.perf_counter()
     for part in passes:

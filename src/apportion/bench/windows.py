@@ -66,8 +66,9 @@ def hidden_states(model: Model, ids: Ints, cache: KvCache, first: int) -> Floats
     """
     cache.truncate(0)
     parts = []
-    for start in range(0, len(ids), CHUNK):
-        run = ids[start : start + CHUNK]
+    step = min(CHUNK, cache.tokens_at_once or CHUNK)
+    for start in range(0, len(ids), step):
+        run = ids[start : start + step]
         x = model.run_layers(model.embed(run), cache)
         cache.advance(len(run))
         parts.append(x[max(0, first - start) :])

@@ -80,7 +80,7 @@ class EngineOptions:
     """How a model is to be computed; the arguments of `LLM` by their names."""
 
     threads: int | None
-    kv: Literal["f16", "f32"]
+    kv: str
     exact: bool
     offline: bool
 
@@ -134,7 +134,7 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @ENGINE_OPTIONS
     @wraps(function)
-    def call(threads: int | None, kv: Literal["f16", "f32"], exact: bool, offline: bool, **rest: Any) -> Any:
+    def call(threads: int | None, kv: str, exact: bool, offline: bool, **rest: Any) -> Any:
         return function(engine=EngineOptions(threads, kv, exact, offline), **rest)
 
     return call
@@ -189,15 +189,29 @@ def read_text(path: Path) -> str:
         raise UsageError(f"{path} is not UTF-8 text", error.reason, offset=error.start) from error
 
 
+class KvCodecs(click.ParamType[str]):
+    """`q8`, or by layers as `f16*2,q4`: names that there are."""
+
+    name = "codec"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from apportion.kernels.kv_codecs import checked
+
+        return checked(value)
+
+
+kv_option = click.option(
+    "--kv",
+    metavar="CODEC",
+    type=KvCodecs(),
+    default="f16",
+    show_default=True,
+    help="How keys and values are stored: f16, bf16, q8, q4, q4_smooth or f32; by layers as f16*2,q4.",
+)
+
 ENGINE_OPTIONS = compose(
     click.option("--threads", type=click.IntRange(min=1), help="Threads that compute [default: all cores]."),
-    click.option(
-        "--kv",
-        type=click.Choice(["f16", "f32"]),
-        default="f16",
-        show_default=True,
-        help="Number type of the KV cache.",
-    ),
+    kv_option,
     click.option("--exact", is_flag=True, help="Compute in float32 throughout: slower, nothing rounded."),
     offline_option,
 )

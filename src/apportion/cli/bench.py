@@ -16,6 +16,7 @@ from apportion.cli._options import (
     Counts,
     budget_options,
     json_option,
+    kv_option,
     model_argument,
     offline_option,
 )
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     "--repetitions", type=click.IntRange(min=1), default=5, show_default=True, help="Runs that count."
 )
 @click.option("--exact", is_flag=True, help="Compute in float32 throughout.")
+@kv_option
 @click.option(
     "--routes",
     type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
@@ -68,6 +70,7 @@ def command(
     threads: tuple[int, ...],
     repetitions: int,
     exact: bool,
+    kv: str,
     routes: Path | None,
     warmup: int | None,
     cold: bool,
@@ -112,14 +115,15 @@ def command(
     plan = None
     with PhaseBars() as bars:
         longest = max(line.end for line in lines)
-        loaded = load_alone(model, ops, offline, bars, budget.budget(longest))
+        loaded = load_alone(model, ops, offline, bars, budget.budget(longest, kv))
         require_context(longest, loaded.model)
         model_of, on_run = partial(with_threads, loaded.model, exact), partial(bars, "bench")
         if loaded.apportioned is None:
-            report = measure(model_of, lines, repetitions, partial(bytes_of, loaded), on_run)
+            report = measure(model_of, lines, repetitions, partial(bytes_of, loaded, kv), on_run, kv)
         else:
             plan, terms = terms_of(loaded, lines, repetitions, warmup, routes, hits)
-            report = measure_budgeted(model_of, lines, repetitions, partial(bytes_of, loaded), terms, on_run)
+            seen = partial(bytes_of, loaded, plan.kv)
+            report = measure_budgeted(model_of, lines, repetitions, seen, terms, on_run)
     if as_json:
         told = {"plan": None if plan is None else plan.to_dict(), "provenance": asdict(provenance())}
         print_object({"model": loaded.name, **asdict(report), **told})
@@ -127,7 +131,7 @@ def command(
         print_report(loaded.name, report, plan)
 
 
-def bytes_of(loaded: LoadedModel, line: Line) -> float:
+def bytes_of(loaded: LoadedModel, kv: str, line: Line) -> float:
     """Bytes that a line reads per token: weights, and when decoding the keys and values of the mean step."""
     from apportion.bench.speed import CHUNK
     from apportion.models import bytes_per_pass, kv_bytes_seen
@@ -136,7 +140,7 @@ def bytes_of(loaded: LoadedModel, line: Line) -> float:
     if line.phase == "prefill":
         tokens = min(CHUNK, line.tokens)
         return bytes_per_pass(config, tensors, tokens) / tokens
-    seen = sum(kv_bytes_seen(config, position + 1) for position in range(line.depth, line.end))
+    seen = sum(kv_bytes_seen(config, position + 1, kv) for position in range(line.depth, line.end))
     return bytes_per_pass(config, tensors, 1) + seen / line.tokens
 
 

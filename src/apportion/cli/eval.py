@@ -73,7 +73,6 @@ def perplexity(
     """Perplexity on a text file; lower is better."""
     from apportion.bench.perplexity import perplexity as score
     from apportion.bench.windows import text_windows
-    from apportion.engine.assembly import KV_TYPES
 
     text = read_text(file)
     with PhaseBars() as bars:
@@ -81,9 +80,7 @@ def perplexity(
         loaded = load_alone(model, ops_of(engine, reference), engine.offline, bars, allowed)
         windows = text_windows(text, loaded.tokenizer, ctx, limit_windows)
         on_window = partial(show_window, bars, "perplexity")
-        result = score(
-            loaded.model, windows, bos_of(loaded.tokenizer), kv=KV_TYPES[engine.kv], on_window=on_window
-        )
+        result = score(loaded.model, windows, bos_of(loaded.tokenizer), kv=engine.kv, on_window=on_window)
     if as_json:
         print_object({"model": loaded.name} | asdict(result))
     else:
@@ -186,17 +183,15 @@ def sides_of(
     judged: LoadedModel, base: LoadedModel, setting: str | None, engine: EngineOptions
 ) -> tuple[Side, Side]:
     """The two that are compared; a changed setting shares the judged model's weights."""
-    import numpy as np
 
     from apportion.bench.divergence import Side
-    from apportion.engine.assembly import KV_TYPES
 
-    ours = Side(judged.model, KV_TYPES[engine.kv])
+    ours = Side(judged.model, engine.kv)
     model, kv = base.model, ours.kv
     if setting in ("exact", "all"):
         model = model.computed_by(ops_of(replace(engine, exact=True)))
     if setting in ("kv", "all"):
-        kv = np.float32
+        kv = "f32"
     return ours, Side(model, kv)
 
 

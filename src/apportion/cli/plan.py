@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from apportion.cli._options import POLICY_OPTIONS, ctx_option, json_option, model_argument, offline_option
+from apportion.cli._options import (
+    POLICY_OPTIONS,
+    ctx_option,
+    json_option,
+    kv_option,
+    model_argument,
+    offline_option,
+)
 from apportion.cli._output import note, print_object
 from apportion.cli._progress import byte_bar
 from apportion.core.errors import DoesNotFit, UsageError
@@ -32,7 +39,7 @@ class Wishes:
     ctx: int | None
     concurrency: int
     prompt: int
-    kv: Literal["f16", "f32"]
+    kv: str
     threads: int | None
     disk_bw: str | None
     hit_rate: float | None
@@ -60,13 +67,7 @@ class Wishes:
     show_default=True,
     help="Length of the prompt that the forecast is for, in tokens.",
 )
-@click.option(
-    "--kv",
-    type=click.Choice(["f16", "f32"]),
-    default="f16",
-    show_default=True,
-    help="Number type of the KV cache.",
-)
+@kv_option
 @click.option("--threads", type=click.IntRange(min=1), help="Threads that compute [default: all cores].")
 @click.option("--disk-bw", metavar="RATE", help="What the disk reads, as 2GB/s [default: as measured].")
 @click.option("--hit-rate", type=float, help="Share of routed experts that are in memory, from 0 to 1.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -193,7 +193,6 @@ def record(
 
     from apportion.cli._loading import load_alone
     from apportion.cli.eval import bos_of, ops_of, read_text
-    from apportion.engine.assembly import KV_TYPES
     from apportion.formats.routes import RoutesFile, RoutesWriter
     from apportion.simulate.record import record_routes, shape_of, windows_of
 
@@ -213,13 +212,13 @@ def record(
         total = sum(len(window) for window in windows)
         with RoutesWriter(out, shape) as writer:
             on_tokens = partial(bars, "record", total=total)
-            record_routes(loaded.model, windows, writer, KV_TYPES[kv], on_tokens)
+            record_routes(loaded.model, windows, writer, kv, on_tokens)
     with RoutesFile(out) as routes:
         facts = facts_of(routes, 0)
     print_object(facts) if as_json else print_facts(facts)
 
 
-def context_of(loaded: LoadedModel, ctx: int | None, kv: Literal["f16", "f32"]) -> tuple[int, str]:
+def context_of(loaded: LoadedModel, ctx: int | None, kv: str) -> tuple[int, str]:
     """Positions of a window, and the number type of its keys and values; a plan that is in force has both."""
     positions = min(ctx or USUAL_CTX, loaded.model.config.context_length)
     if loaded.apportioned is None:

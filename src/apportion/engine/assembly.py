@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from apportion.core.clock import RealClock
 from apportion.core.errors import InUse, UsageError
 from apportion.core.settings import KV_DIR, get
@@ -28,10 +26,11 @@ from apportion.engine.prefix.reads import ThreadedReads
 from apportion.engine.prefix.reuse import PrefixReuse
 from apportion.engine.store import KvStore, StoreConfig
 from apportion.engine.store.config import QUEUE_NBYTES
-from apportion.kernels.kv import BLOCK_TOKENS, KvPool, page_layout
+from apportion.kernels.kv import KvPool, page_layout
+from apportion.kernels.kv_codec import BLOCK_TOKENS
 from apportion.kernels.kv_codecs import DEFAULT, layer_codecs
 from apportion.kernels.memory import Region
-from apportion.models.cache import kv_shapes
+from apportion.models.cache import kv_layouts, kv_shapes
 from apportion.policies.retention import RETENTIONS
 from apportion.policies.scheduler import SCHEDULERS
 
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 PREFILL_CHUNK = 512  # tokens per pass; beyond it products gain little
 AUTO = "auto"
 LOG = logging.getLogger("apportion")
-KV_TYPES: dict[str, type[np.float16] | type[np.float32]] = {"f16": np.float16, "f32": np.float32}
 DEFAULT_CTX = 8192  # a bound keeps a runaway answer affordable
 
 
@@ -123,7 +121,8 @@ def assemble(loaded: LoadedModel, serving: Serving) -> Assembled:
     layout = page_layout(kv_shapes(model.config), codecs)
     num_blocks = blocks_for(serving.ctx, BLOCK_TOKENS) * serving.concurrency
     memory = Region(num_blocks * layout.block_nbytes).take(num_blocks * layout.block_nbytes)
-    pages = KvPool(layout, memory)
+    smooth = kv_layouts(model.config, serving.kv).smooth
+    pages = KvPool(layout, memory, model.smoothing() if smooth else ())
     pool = BlockPool(pages.blocks)
     clock, cost = RealClock(), BlockCost()
     identity = fingerprint_of(loaded, codecs)

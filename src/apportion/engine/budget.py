@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from apportion.core.claim import Claim, Kind, Tier
 from apportion.core.errors import ApportionError, Unsupported, UsageError
@@ -27,7 +27,7 @@ from apportion.plan.estimate import runtime_nbytes as estimated_runtime
 
 if TYPE_CHECKING:
     from apportion.formats.checkpoint import Checkpoint
-    from apportion.plan.plan import KvType, PrefillOrder
+    from apportion.plan.plan import PrefillOrder
 
 LEAST_RESERVE_NBYTES = 6 * MiB  # what was seen to be used of the reserve is up to 4 MiB
 
@@ -228,7 +228,7 @@ def planned(
         threads=threads,
         model=name,
         ctx=budget.ctx,
-        kv=cast("KvType", budget.kv),
+        kv=budget.kv,
         concurrency=budget.concurrency,
         profile=profile,
         policies=budget.policies,

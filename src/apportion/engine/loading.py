@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from apportion.core.errors import ApportionError
 from apportion.engine.budget import Apportioned, Budget, apportion, refuse_too_small
 from apportion.engine.direct import DirectCheckpoint
@@ -17,6 +19,7 @@ from apportion.engine.stream import Progress
 from apportion.formats import open_checkpoint
 from apportion.formats.side_files import SideFiles
 from apportion.models import config_from_checkpoint, load_model
+from apportion.models.smoothing import TEXT
 from apportion.models.units import model_units
 from apportion.sources import resolve
 from apportion.text.chat_template import ChatTemplate, chat_template_from_folder, chat_template_from_gguf
@@ -26,6 +29,7 @@ from apportion.text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from apportion.formats.checkpoint import Checkpoint
     from apportion.kernels import Ops
+    from apportion.kernels.ops import Ints
     from apportion.models import Model
 
 MAX_GENERATION_CONFIG = 1 << 20  # bytes; real ones have a few hundred
@@ -87,6 +91,7 @@ def load(
             tokenizer, template, recommended = text_parts(checkpoint)
             apportioned = apportion(checkpoint, config, units, budget, threads_of(ops), resolved.name)
         model = weights_of(checkpoint, ops, apportioned, loading)
+        model.calibration = partial(calibration_ids, tokenizer)
     except BaseException:
         checkpoint.close()
         raise
@@ -110,6 +115,11 @@ def weights_of(
         apportioned.close()
         raise
     return model
+
+
+def calibration_ids(tokenizer: Tokenizer) -> Ints:
+    """The text that keys are smoothed by, as the model reads texts."""
+    return np.array(tokenizer.encode(TEXT, add_special=True, parse_special=False), np.int32)
 
 
 def threads_of(ops: Ops) -> int:

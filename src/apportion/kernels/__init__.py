@@ -1,6 +1,7 @@
 """Dispatch to the C++ core and its NumPy reference."""
 
-from apportion.kernels.kv import BLOCK_TOKENS, KvPool, KvTable, LayerShape, Segment, page_layout
+from apportion.kernels.kv import KvPool, KvTable, LayerShape, Segment, page_layout
+from apportion.kernels.kv_codec import BLOCK_TOKENS
 from apportion.kernels.native import NativeOps, available_isas
 from apportion.kernels.ops import ExpertWeights, Ops, Routing
 from apportion.kernels.reference import ReferenceOps

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from apportion.formats.block import Floats
 from apportion.kernels.kv import Segment
+from apportion.kernels.kv_codec import BLOCK_TOKENS
 from apportion.kernels.ops import ExpertWeights, Gate, Ints, Ops, Routing
 from apportion.kernels.steps import Attention, Forward, Product, Rotary, Want
 from apportion.kernels.weight import Weight
@@ -102,6 +103,7 @@ class EagerSteps:
         q, k = self._placed(q, a.q_norm, a.num_heads, a), self._placed(k, a.k_norm, a.num_kv_heads, a)
         if v is not None:
             v = clipped(v, a.clip).reshape(len(v), a.num_kv_heads, a.value_dim)
+        smooth(self._batch, a.layer, q, k)
         self._ops.append(self._batch, a.layer, k, v)
         attended = self._ops.attend(q, self._batch, a.layer, a.scale, a.window, a.softcap, a.sinks)
         return attended.reshape(len(q), -1)
@@ -148,6 +150,18 @@ class EagerSteps:
         runs = x.reshape(-1, max(attention.head_dim, len(norm)))
         normed = self._ops.rms_norm(np.ascontiguousarray(runs[:, : len(norm)]), norm, attention.norm_eps)
         return np.concatenate([normed, runs[:, len(norm) :]], axis=1).reshape(x.shape)
+
+
+def smooth(batch: Sequence[Segment], layer: int, q: Array, k: Array) -> None:
+    """Queries [T, A, D] and keys [T, G, D] in channels that are alike large, where the pages have them so."""
+    end = 0
+    for segment in batch:
+        begin, end = end, end + segment.num_tokens
+        pool = segment.table.blocks[segment.start // BLOCK_TOKENS].pool
+        if pool.smoothing:
+            factors = pool.smoothing[layer]
+            q[begin:end] *= np.repeat(factors, q.shape[1] // len(factors), axis=0)
+            k[begin:end] *= np.float32(1) / factors
 
 
 def clipped(x: Array, most: float) -> Array:

@@ -1,9 +1,9 @@
 """Keys and values of sequences, in blocks of 32 positions.
 
 A block holds its positions for all layers and heads of one sequence. In it lie head pages, at fixed offsets:
-for one layer and one head, 32 rows of keys, then 32 rows of values. A sequence is a table of blocks, which
-may lie in several pools and in several codecs, and which tables may share. A *place* counts rows through a
-table: 32 * block + row.
+for one layer and one head, 32 rows of keys, 32 rows of values, and what scales them (`kernels.kv_codec`).
+A sequence is a table of blocks, which may lie in several pools and in several codecs, and which tables may
+share. A *place* counts rows through a table: 32 * block + row.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 from apportion import _native
-from apportion.formats.block import Bytes
+from apportion.formats.block import Bytes, Floats
+from apportion.kernels.kv_codec import BLOCK_TOKENS, HeadLayout
+from apportion.kernels.kv_codecs import CODECS
 
-BLOCK_TOKENS = 32
 ALL_LIVE = 0xFFFFFFFF
-CODECS = ("f32", "f16")  # in the core's order
 PAGE_ALIGNMENT = 64  # a cache line, and the widest vector registers
 BLOCK_ALIGNMENT = 4096  # blocks go to disk and come back past the page cache
 
@@ -41,14 +41,14 @@ class LayerPages:
     Attributes:
         offset: bytes from the block's start to the first head's page.
         head_nbytes: from one head's page to the next.
-        values_offset: bytes from a page's keys to its values.
+        head: what lies where in a page.
     """
 
     shape: LayerShape
     codec: str
     offset: int
     head_nbytes: int
-    values_offset: int
+    head: HeadLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +59,19 @@ class PageLayout:
     layers: tuple[LayerPages, ...]
 
 
-def row_nbytes(codec: str, width: int) -> int:
-    """Bytes of a row of `width` numbers."""
-    return (4 if codec == "f32" else 2) * width
-
-
 def page_layout(shapes: Sequence[LayerShape], codecs: str | Sequence[str]) -> PageLayout:
     """Blocks of layers with such heads, in one codec or in one for each layer.
 
     Raises:
-        ValueError: there is no such codec, or not one for each layer.
+        NotFound: there is no such codec.
+        ValueError: there is not one for each layer.
     """
     names = [codecs] * len(shapes) if isinstance(codecs, str) else list(codecs)
     layers, offset = [], 0
     for shape, codec in zip(shapes, names, strict=True):
-        if codec not in CODECS:
-            raise ValueError(f"there is no codec {codec!r} for keys and values, only {', '.join(CODECS)}")
-        keys = BLOCK_TOKENS * row_nbytes(codec, shape.key_width)
-        values = 0 if shape.joint else BLOCK_TOKENS * row_nbytes(codec, shape.value_width)
-        head_nbytes = rounded_up(keys + values, PAGE_ALIGNMENT)
-        layers.append(LayerPages(shape, codec, offset, head_nbytes, 0 if shape.joint else keys))
+        head = HeadLayout(CODECS.get(codec), shape.key_width, shape.value_width, shape.joint)
+        head_nbytes = rounded_up(head.nbytes, PAGE_ALIGNMENT)
+        layers.append(LayerPages(shape, codec, offset, head_nbytes, head))
         offset += shape.num_heads * head_nbytes
     return PageLayout(rounded_up(offset, BLOCK_ALIGNMENT), tuple(layers))
 
@@ -93,20 +86,24 @@ class KvPool:
     Attributes:
         memory: uint8 [num_blocks * block_nbytes].
         blocks: the same, [num_blocks, block_nbytes].
+        smoothing: of each layer, factors [G, D] that divide its keys before they are written and multiply the
+            queries that meet them; empty where there are none.
     """
 
-    __slots__ = ("blocks", "layout", "memory", "native")
+    __slots__ = ("blocks", "layout", "memory", "native", "smoothing")
 
-    def __init__(self, layout: PageLayout, memory: Bytes) -> None:
+    def __init__(self, layout: PageLayout, memory: Bytes, smoothing: Sequence[Floats] = ()) -> None:
         """
         Raises:
-            ValueError: the memory is not a whole number of blocks.
+            ValueError: the memory is not a whole number of blocks, or factors are not positive or not one for
+                each channel.
         """
         self.layout = layout
         self.memory = memory
+        self.smoothing = tuple(smoothing)
         layers = [
             (
-                CODECS.index(pages.codec),
+                pages.head.codec.number,
                 pages.shape.num_heads,
                 pages.shape.key_width,
                 pages.shape.value_width,
@@ -117,12 +114,21 @@ class KvPool:
             for pages in layout.layers
         ]
         self.native = _native.KvPool(memory, layout.block_nbytes, layers)
+        self.native.smooth(self.smoothing)
         self.blocks = memory.reshape(-1, layout.block_nbytes)
 
     @staticmethod
-    def of(layout: PageLayout, num_blocks: int) -> KvPool:
+    def of(layout: PageLayout, num_blocks: int, smoothing: Sequence[Floats] = ()) -> KvPool:
         """A pool over memory of its own, which is taken where it is first written."""
-        return KvPool(layout, _native.allocate(num_blocks * layout.block_nbytes))
+        return KvPool(layout, _native.allocate(num_blocks * layout.block_nbytes), smoothing)
+
+    def encode(self, block: int, source: KvPool, source_block: int) -> None:
+        """A block of another pool into one of this, in this one's codecs.
+
+        Raises:
+            ValueError: there are no such blocks, or the pools are of different models.
+        """
+        self.native.encode(block, source.native, source_block)
 
     @property
     def num_blocks(self) -> int:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from apportion.formats.block import Bytes, Floats
-from apportion.kernels.kv import BLOCK_TOKENS, KvTable, LayerPages, Page, live_rows, row_nbytes
-
-DTYPES: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
-Rows = NDArray[Any]  # [n, width], float16 or float32
+from apportion.formats.block import Floats
+from apportion.kernels.kv import KvTable, Page, live_rows
+from apportion.kernels.kv_codec import BLOCK_TOKENS
 
 
-def read_rows(table: KvTable, layer: int, head: int, end: int) -> tuple[Rows, Rows]:
+def read_rows(table: KvTable, layer: int, head: int, end: int) -> tuple[Floats, Floats]:
     """Keys [n, D] and values [n, Dv] of the live places before `end`, a place of the table."""
     pages = table.pages(layer, head)
     own_end = end + BLOCK_TOKENS * (len(pages) - len(table))
@@ -27,23 +23,14 @@ def read_rows(table: KvTable, layer: int, head: int, end: int) -> tuple[Rows, Ro
     return (keys, values) if live.all() else (keys[live], values[live])
 
 
-def read_pages(pages: Sequence[Page], layer: int, head: int) -> tuple[Rows, Rows]:
+def read_pages(pages: Sequence[Page], layer: int, head: int) -> tuple[Floats, Floats]:
     """Keys and values of pages of one pool, the dead ones too."""
     pool = pages[0].pool
     shares = pool.layout.layers[layer]
     begin = shares.offset + head * shares.head_nbytes
-    found = pool.blocks[[page.block for page in pages], begin : begin + shares.head_nbytes]
-    shape = shares.shape
-    keys = decode_rows(found, 0, shape.key_width, shares.codec)
-    if shape.joint:
-        return keys, keys[:, : shape.value_width]
-    return keys, decode_rows(found, shares.values_offset, shape.value_width, shares.codec)
-
-
-def decode_rows(pages: Bytes, offset: int, width: int, codec: str) -> Rows:
-    """Pages [n, nbytes] -> their rows of keys or values, which begin at an offset: [n * 32, width]."""
-    rows = pages[:, offset : offset + BLOCK_TOKENS * row_nbytes(codec, width)]
-    return np.ascontiguousarray(rows).view(DTYPES[codec]).reshape(-1, width)
+    found = [pool.blocks[page.block, begin : begin + shares.head.nbytes] for page in pages]
+    keys, values = zip(*(shares.head.decode(page) for page in found), strict=True)
+    return np.concatenate(keys), np.concatenate(values)
 
 
 def write_rows(table: KvTable, layer: int, start: int, keys: Floats, values: Floats | None) -> None:
@@ -64,12 +51,6 @@ def write_rows(table: KvTable, layer: int, start: int, keys: Floats, values: Flo
 
 def write_page(page: Page, layer: int, head: int, row: int, keys: Floats, values: Floats | None) -> None:
     """Rows row.. of a head's page."""
-    shares: LayerPages = page.pool.layout.layers[layer]
+    shares = page.pool.layout.layers[layer]
     begin = shares.offset + head * shares.head_nbytes
-    parts = [(begin, keys)] if values is None else [(begin, keys), (begin + shares.values_offset, values)]
-    for offset, rows in parts:
-        nbytes = row_nbytes(shares.codec, rows.shape[1])
-        with np.errstate(over="ignore"):  # too large for 16 bits is infinite
-            codes = np.ascontiguousarray(rows.astype(DTYPES[shares.codec])).view(np.uint8)
-        at = offset + row * nbytes
-        page.pool.blocks[page.block, at : at + codes.size] = codes.reshape(-1)
+    shares.head.encode(page.pool.blocks[page.block, begin : begin + shares.head.nbytes], row, keys, values)

@@ -14,7 +14,7 @@ from apportion.core.errors import Unsupported
 from apportion.formats.block import Floats
 from apportion.kernels.eager import EagerProgram
 from apportion.kernels.kv import Segment
-from apportion.kernels.kv_rows import Rows, read_rows, write_rows
+from apportion.kernels.kv_rows import read_rows, write_rows
 from apportion.kernels.ops import ExpertWeights, Gate, Ints, RopeStyle, Routing
 from apportion.kernels.residency import Residency
 from apportion.kernels.steps import Forward
@@ -141,7 +141,7 @@ class ReferenceOps:
 
 
 def attend_rows(
-    q: Floats, keys: Rows, values: Rows, scale: float, window: int, softcap: float, sinks: Floats | None
+    q: Floats, keys: Floats, values: Floats, scale: float, window: int, softcap: float, sinks: Floats | None
 ) -> Floats:
     """Queries [T, A, D] of a group of heads over the keys [n, D] and values [n, Dv] that they see, of which
     the last T are the queries' own -> [T, A, Dv].

@@ -5,33 +5,63 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from apportion.formats.blocks import load_format
 from apportion.formats.checkpoint import TensorInfo
+from apportion.kernels.kv import num_blocks_for
+from apportion.kernels.kv_codec import BLOCK_TOKENS, HeadLayout
+from apportion.kernels.kv_codecs import CODECS, DEFAULT, layer_codecs
+from apportion.models.cache import kv_layouts, kv_shapes
 from apportion.models.config import ModelConfig
+from apportion.models.hot_window import SINK_BLOCKS, WINDOW, num_hot_blocks
 from apportion.models.layout import Slot
 from apportion.models.recipes import Recipe
 from apportion.models.resolve import resolve
+from apportion.models.smoothing import MOST_TOKENS
+
+HOT_POSITIONS = SINK_BLOCKS * BLOCK_TOKENS + WINDOW  # that a step sees as they were computed, at least
 
 
-def kv_bytes_per_token(config: ModelConfig, dtype: DTypeLike = np.float16) -> int:
-    """Bytes that one position takes in the KV cache, all layers together."""
-    return config.num_layers * _layer_kv_bytes(config, dtype)
+def kv_bytes_per_token(config: ModelConfig, kv: str = DEFAULT) -> int:
+    """Bytes that one more position takes in the KV cache, all layers together, with its scales.
+
+    Args:
+        kv: the KV codec, or those of the layers (`kernels.kv_codecs.layer_codecs`).
+    """
+    return sum(_position_nbytes(config, name) for name in layer_codecs(kv, config.num_layers))
 
 
-def kv_bytes_seen(config: ModelConfig, positions: int, dtype: DTypeLike = np.float16) -> int:
+def kv_nbytes(config: ModelConfig, kv: str, positions: int) -> int:
+    """Bytes of the KV cache of one sequence that may come to have so many positions: all its blocks, and
+    those of the hot pool where the codec keeps sinks and a recent window as they are.
+    """
+    layouts = kv_layouts(config, kv)
+    total = num_blocks_for(positions) * layouts.cold.block_nbytes
+    if layouts.hot is not None:
+        total += num_hot_blocks(positions) * layouts.hot.block_nbytes
+    if layouts.smooth:  # the factors are found before, with a cache of its own
+        text = min(MOST_TOKENS, config.context_length)
+        total = max(total, kv_nbytes(config, DEFAULT, text))
+    return total
+
+
+def kv_bytes_seen(config: ModelConfig, positions: int, kv: str = DEFAULT) -> int:
     """Bytes of KV cache that a decode step reads when it sees so many positions, its own among them."""
-    seen = sum(min(window, positions) if window else positions for window in config.windows)
-    return seen * _layer_kv_bytes(config, dtype)
+    total = 0
+    for name, window in zip(layer_codecs(kv, config.num_layers), config.windows, strict=True):
+        seen = min(window, positions) if window else positions
+        hot_name = CODECS.get(name).hot
+        hot = min(seen, HOT_POSITIONS) if hot_name is not None else 0
+        total += (seen - hot) * _position_nbytes(config, name)
+        total += hot * _position_nbytes(config, hot_name or name)
+    return total
 
 
-def _layer_kv_bytes(config: ModelConfig, dtype: DTypeLike) -> int:
-    if config.latent is not None:
-        numbers = config.latent.kv_rank + config.latent.rope_dim
-    else:
-        numbers = config.k_width + config.v_width
-    return numbers * np.dtype(dtype).itemsize
+def _position_nbytes(config: ModelConfig, codec: str) -> int:
+    """Bytes of a position in one layer."""
+    shape = kv_shapes(config)[0]
+    page = HeadLayout(CODECS.get(codec), shape.key_width, shape.value_width, shape.joint)
+    return shape.num_heads * page.nbytes // BLOCK_TOKENS
 
 
 def bytes_per_token(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> int:

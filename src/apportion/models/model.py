@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from apportion.core.errors import ContextOverflow, UsageError
+from apportion.core.errors import ContextOverflow, Unsupported, UsageError
 from apportion.formats.block import Floats
 from apportion.kernels.eager import EagerProgram, RouteObserver
-from apportion.kernels.kv import BLOCK_TOKENS, Segment
+from apportion.kernels.kv import Segment
+from apportion.kernels.kv_codec import BLOCK_TOKENS
+from apportion.kernels.kv_codecs import DEFAULT
 from apportion.kernels.ops import ExpertWeights, Ints, Ops
 from apportion.kernels.residency import Residency
 from apportion.kernels.steps import Program, Want
 from apportion.kernels.streamed import StreamedProgram
-from apportion.models.cache import KvCache
+from apportion.models.cache import KvCache, kv_layouts
 from apportion.models.config import ModelConfig
 from apportion.models.forward import ForwardPass
+from apportion.models.smoothing import Smoothing, smoothing_of
 from apportion.models.weights import ModelWeights, MoeWeights
 
 INT32 = np.dtype(np.int32)
@@ -32,6 +35,7 @@ class Model:
     Attributes:
         notes: what loading found worth saying (tensors that were left out, formats that were decoded).
         residency: brings the weights that do not stay in memory; None where all of them do.
+        calibration: gives the tokens of the text that keys are smoothed by; set by who has a tokenizer.
     """
 
     def __init__(
@@ -55,20 +59,49 @@ class Model:
             ForwardPass(config, weights, lambda layer: self.experts_of(layer), long_context)
             for long_context in ((False, True) if is_longrope else (False,))
         )
+        self.calibration: Callable[[], Ints] | None = None
+        self._smoothing: Smoothing | None = None
         self._programs: dict[bool, Program] = {}
         self._making = Lock()
 
     def computed_by(self, ops: Ops) -> Model:
         """The same weights, computed by other operations."""
-        return Model(self.config, self.weights, ops, self.notes, self.residency)
+        model = Model(self.config, self.weights, ops, self.notes, self.residency)
+        model.calibration = self.calibration
+        return model
 
-    def new_cache(self, capacity: int, dtype: np.dtype[np.floating] | type = np.float16) -> KvCache:
+    def new_cache(self, capacity: int, kv: str = DEFAULT) -> KvCache:
         """An empty KV cache for one sequence of at most `capacity` positions.
+
+        Args:
+            kv: its codec, or those of the layers, as in `f16*2,q4`.
+
+        Raises:
+            NotFound: there is no such codec.
+            Unsupported: the codec smooths keys, and this model's cannot be.
+            UsageError: the capacity is not positive, or the codecs do not fit the layers.
 
         A model with LongRoPE takes its long factors when the capacity passes the original context, so that
         one sequence is rotated alike from its first position to its last.
         """
-        return KvCache(self.config, capacity, dtype)
+        smooth = kv_layouts(self.config, kv).smooth
+        return KvCache(self.config, capacity, kv, self.smoothing() if smooth else ())
+
+    def smoothing(self) -> Smoothing:
+        """The factors of each layer's keys, found when first asked for.
+
+        Raises:
+            Unsupported: values are a part of the keys, or there is no tokenizer for the text that they are
+                found with.
+            NotFinite: a key of the model is no number.
+        """
+        if self._smoothing is None:
+            if self.calibration is None:
+                raise Unsupported(
+                    "keys cannot be smoothed", "the model has no tokenizer", "choose another KV codec, as q8"
+                )
+            self._smoothing = smoothing_of(self, self.calibration())
+        return self._smoothing
 
     def forward(self, ids: ArrayLike, cache: KvCache, *, logits: Literal["last", "all"] = "last") -> Floats:
         """Append tokens [T] to the sequence in `cache` -> logits [1 or T, V] float32.

@@ -14,16 +14,15 @@ from apportion.core.claim import Kind
 from apportion.core.keys import dense_key
 from apportion.core.units import MiB
 from apportion.models.config import ModelConfig
-from apportion.models.footprint import kv_bytes_per_token
+from apportion.models.footprint import kv_nbytes
 from apportion.models.units import LayerUnits, ModelUnits
-from apportion.plan.plan import MIN_SLOTS, STREAM_BUFFERS, Embedding, KvType, Plan, PrefillOrder
+from apportion.plan.plan import MIN_SLOTS, STREAM_BUFFERS, Embedding, Plan, PrefillOrder
 from apportion.policies.placement import PlacedUnit, Placement
 
 TOKENS_PER_PASS = 512  # beyond it products gain little
 RESERVE_NBYTES = 16 * MiB  # what allocators and the interpreter round up
 PAGE_NBYTES = 4096
 ROWS_NBYTES = MiB  # rows of the embedding come in turns through this much
-KV_DTYPES = {"f16": "float16", "f32": "float32"}
 
 Workspace: TypeAlias = Callable[[int], int]
 
@@ -38,7 +37,7 @@ class Arrangement:
     """
 
     ctx: int
-    kv: KvType
+    kv: str
     tokens_per_pass: int
     prefill: PrefillOrder
     embedding: Embedding
@@ -52,10 +51,6 @@ class Arrangement:
     @property
     def total_nbytes(self) -> int:
         return sum(self.nbytes.values())
-
-    @property
-    def kv_dtype(self) -> str:
-        return KV_DTYPES[self.kv]
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ class Arranger:
     config: ModelConfig
     units: ModelUnits
     runtime_nbytes: int
-    kv: KvType
+    kv: str
     concurrency: int
     workspace: Workspace
     placement: Placement
@@ -120,10 +115,9 @@ class Arranger:
         ways = (self.resident(ctx), *streaming, self._least_streamed(ctx))
         return min(way.total_nbytes for way in ways)
 
-    @cached_property
-    def kv_nbytes_per_position(self) -> int:
-        """Bytes of KV that one more position of every sequence takes."""
-        return self.concurrency * kv_bytes_per_token(self.config, KV_DTYPES[self.kv])
+    def kv_nbytes(self, ctx: int) -> int:
+        """Bytes of KV of all sequences, each with `ctx` positions."""
+        return self.concurrency * kv_nbytes(self.config, self.kv, ctx)
 
     @cached_property
     def _embeddings(self) -> tuple[Embedding, ...]:
@@ -208,7 +202,7 @@ class Arranger:
                 Kind.RUNTIME: self.runtime_nbytes,
                 Kind.DENSE_WEIGHTS: dense,
                 Kind.EXPERT_SLOTS: whole + sum(slots[layer.layer] * layer.slot_nbytes for layer in some),
-                Kind.KV: ctx * self.kv_nbytes_per_position,
+                Kind.KV: self.kv_nbytes(ctx),
                 Kind.WORKSPACE: self.workspace(at_once) + self._read_nbytes(embedding, at_once),
                 Kind.IO_BUFFERS: self._buffers_nbytes(embedding, streamed, buffers),
                 Kind.RESERVE: self.reserve_nbytes,

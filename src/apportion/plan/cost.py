@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import comb, prod
 
-import numpy as np
-
 from apportion.models.config import ModelConfig
 from apportion.models.footprint import kv_bytes_seen
 from apportion.models.layout import layer_slots
@@ -138,7 +136,7 @@ class CostModel:
 
     def _decode(self, plan: Arrangement, depth: int, clocks: Clocks) -> None:
         machine = self._machine
-        cached = kv_bytes_seen(self._config, depth, np.dtype(plan.kv_dtype)) / len(self._layers)
+        cached = kv_bytes_seen(self._config, depth, plan.kv) / len(self._layers)
         clocks.compute += self._rows_s(plan, 1)
         for layer, cost in enumerate(self._layers):
             dense_s = cost.dense.seconds(machine) + cached / (machine.memory * KV_SHARE) + LAYER_S

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from apportion.core.claim import Kind
-from apportion.core.errors import DiskFault, NotFound
+from apportion.core.errors import DiskFault, NotFound, UsageError
 from apportion.core.units import format_bytes
 from apportion.formats.bounded_json import parse_json_bounded
+from apportion.kernels.kv_codecs import layer_codecs
 from apportion.plan.plan import (
     VERSION,
     Embedding,
     Estimate,
     Forecast,
-    KvType,
     Plan,
     PolicyNames,
     PrefillOrder,
@@ -78,7 +78,7 @@ def plan_from_dict(told: object, what: str = "the plan") -> Plan:
         model=table.text("model"),
         ram=table.size("ram"),
         ctx=table.count("ctx", 1),
-        kv=cast(KvType, table.word("kv", get_args(KvType))),
+        kv=table.text("kv"),
         threads=table.count("threads", 1),
         concurrency=table.count("concurrency", 1),
         tokens_per_pass=table.count("tokens_per_pass", 1),
@@ -98,6 +98,7 @@ def plan_from_dict(told: object, what: str = "the plan") -> Plan:
     )
     table.require_empty()
     _check_streaming(plan, what)
+    _check_kv(plan, what)
     return plan
 
 
@@ -148,6 +149,13 @@ def _check_streaming(plan: Plan, what: str) -> None:
         raise no_such(
             "plan", what, "layers that stream need two buffers at least", stream_buffers=plan.stream_buffers
         )
+
+
+def _check_kv(plan: Plan, what: str) -> None:
+    try:
+        layer_codecs(plan.kv, len(plan.expert_slots))
+    except (NotFound, UsageError) as error:
+        raise no_such("plan", what, f"kv: {error}") from error
 
 
 def _parsed(data: bytes, path: Path) -> object:

@@ -18,7 +18,6 @@ VERSION = 1
 MIN_SLOTS = 2  # of a layer: one is read into while the other is computed with
 STREAM_BUFFERS = 2  # the same for layers that stream
 
-KvType: TypeAlias = Literal["f16", "f32"]
 Embedding: TypeAlias = Literal["resident", "rows"]
 PrefillOrder: TypeAlias = Literal["layer_major", "chunked"]
 
@@ -86,6 +85,7 @@ class Plan:
         model: the model's name, for people.
         ram: bytes that the whole process may take.
         ctx: positions of the context of each of `concurrency` sequences.
+        kv: the KV codec, or those of the layers as in `f16*2,q4`.
         tokens_per_pass: the most tokens that pass a layer at once in prefill.
         expert_slots: per layer, how many of its experts have room; all of them: they are resident. 0 where a
             layer has none.
@@ -102,7 +102,7 @@ class Plan:
     model: str
     ram: int
     ctx: int
-    kv: KvType
+    kv: str
     threads: int
     concurrency: int
     tokens_per_pass: int

@@ -23,7 +23,7 @@ from apportion.plan.cost import CostModel
 from apportion.plan.estimate import workspace_of
 from apportion.plan.hit_rate import HitRates, expected
 from apportion.plan.machine import Machine, machine
-from apportion.plan.plan import Estimate, Forecast, KvType, Plan, PolicyNames, PrefillOrder
+from apportion.plan.plan import Estimate, Forecast, Plan, PolicyNames, PrefillOrder
 from apportion.policies import PLACEMENTS
 
 DEFAULT_CTX = 8192  # at most, unless asked for
@@ -64,7 +64,7 @@ class Planner:
     threads: int
     model: str = ""
     ctx: int | None = None
-    kv: KvType = "f16"
+    kv: str = "f16"
     profile: Profile | None = None
     disk_rate: float | None = None
     concurrency: int = 1
@@ -238,9 +238,10 @@ class Planner:
         return self.arranger.resident(ctx).total_nbytes if stays else self.arranger.least_nbytes(ctx)
 
     def _roomy_ctx(self, ram: int) -> int:
-        most = min(self.config.context_length, DEFAULT_CTX)
-        within = ram // KV_SHARE // self.arranger.kv_nbytes_per_position
-        return min(most, max(self._common_ctx, within // CTX_STEP * CTX_STEP))
+        ctx = min(self.config.context_length, DEFAULT_CTX)
+        while ctx > self._common_ctx and self.arranger.kv_nbytes(ctx) > ram // KV_SHARE:
+            ctx = max(self._common_ctx, (ctx - 1) // CTX_STEP * CTX_STEP)
+        return ctx
 
     # --- refusing ---------------------------------------------------------------------------------------
 
@@ -277,7 +278,7 @@ def make_plan(
     threads: int,
     model: str = "",
     ctx: int | None = None,
-    kv: KvType = "f16",
+    kv: str = "f16",
     profile: Profile | None = None,
     disk_rate: float | None = None,
     concurrency: int = 1,

@@ -10,6 +10,7 @@ import numpy as np
 from apportion.core.errors import Unsupported
 from apportion.formats.block import Floats
 from apportion.formats.routes import Routes, RoutesShape, RoutesWriter
+from apportion.kernels.kv_codecs import DEFAULT
 from apportion.kernels.ops import Ints
 
 if TYPE_CHECKING:
@@ -45,13 +46,13 @@ def record_routes(
     model: Model,
     windows: Iterable[Ints],
     writer: RoutesWriter,
-    kv: type[np.float16] | type[np.float32] = np.float16,
+    kv: str = DEFAULT,
     on_tokens: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Have the model read each window [T] from an empty context, and write what its routers choose.
 
     Args:
-        kv: number type of the KV cache.
+        kv: the codec of the KV cache, or those of its layers.
         on_tokens: called with the number of tokens that were read so far.
 
     Raises:
@@ -64,9 +65,7 @@ def record_routes(
             on_tokens(writer.num_tokens)
 
 
-def _routes_of(
-    model: Model, window: Ints, shape: RoutesShape, kv: type[np.float16] | type[np.float32]
-) -> Iterator[Routes]:
+def _routes_of(model: Model, window: Ints, shape: RoutesShape, kv: str) -> Iterator[Routes]:
     cache = model.new_cache(len(window), kv)
     step = tokens_per_pass(model, shape)
     for start in range(0, len(window), step):

@@ -32,10 +32,11 @@ class Q4(KvCodec):
     def encode_rows(self, x: Floats) -> tuple[Bytes, Halves]:
         # Infinity less infinity and the like: the scale says that the row holds no numbers.
         with np.errstate(invalid="ignore", over="ignore"):
-            offsets = to_half(x.min(axis=1))
+            offsets = to_half(x.min(axis=1) + np.float32(0))  # never minus zero
             least = offsets.astype(np.float32)
             span = (x.max(axis=1) - least) / MOST
             scales = to_half(np.where(np.isfinite(span), np.maximum(span, 0), np.float32(np.nan)))
+            offsets = np.where(np.isfinite(span), offsets, np.float16(0))
             steps = (x - least[:, None]) * inverse(scales.astype(np.float32))[:, None]
             codes = np.nan_to_num(np.clip(np.rint(steps), 0, MOST)).astype(np.uint8)
         return packed(codes), np.stack([scales, offsets])

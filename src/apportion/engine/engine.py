@@ -328,9 +328,18 @@ class Engine:
         if item.end_layer == self._executor.num_layers and start + len(ids) == len(sequence.ids):
             drafts = self._drafts(request) if len(ids) == 1 and not item.first_layer else NO_TOKENS
             ids, num_logits = np.concatenate([ids, drafts]) if len(drafts) else ids, 1 + len(drafts)
-        self._inside.grow(request, start + len(ids))
-        table = holdings(request).table
-        return RunItem(request.id, ids, table, start, item.first_layer, item.end_layer, num_logits)
+        place = request.first_place + start
+        self._inside.grow(request, place + len(ids))
+        return RunItem(
+            request.id,
+            ids,
+            holdings(request).table,
+            place,
+            item.first_layer,
+            item.end_layer,
+            num_logits,
+            None if request.base is None else request.base.position + start,
+        )
 
     def _drafts(self, request: Request) -> Ints:
         """Guesses for a request's next tokens."""

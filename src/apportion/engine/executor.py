@@ -9,11 +9,14 @@ from typing import Protocol
 from apportion.formats.block import Floats
 from apportion.kernels.ops import Ints
 
+ALL_LIVE = 0xFFFFFFFF
+
 
 class Table(Protocol):
     """A sequence's blocks, in the order of its positions."""
 
-    def append(self, block: int) -> None: ...
+    def append(self, block: int, live: int = ALL_LIVE) -> None:
+        """The next block; places whose bit is 0 in `live` are seen by no token."""
 
     def exchange(self, index: int, block: int) -> None:
         """Another block of the same content in place of one."""

@@ -14,6 +14,7 @@ from apportion.core.settings import THREADS, get
 from apportion.engine.assembly import AUTO, Assembled, Serving, assemble
 from apportion.engine.budget import budget_of, ram_bytes
 from apportion.engine.completion import Completion
+from apportion.engine.context import Context
 from apportion.engine.grammar import Grammars, spec_of
 from apportion.engine.loading import LoadedModel, load
 from apportion.engine.params import SamplingParams
@@ -256,13 +257,20 @@ class LLM:
         return self.run([first, *others])
 
     def request(
-        self, ids: Ints, params: SamplingParams | None = None, *, continues: bool = True, **terms: Any
+        self,
+        ids: Ints,
+        params: SamplingParams | None = None,
+        *,
+        continues: bool = True,
+        num_before: int = 0,
+        **terms: Any,
     ) -> Request:
         """A request that no one has added yet.
 
         Args:
             ids: token ids [n] int32 of the prompt.
             continues: the answer goes on in the prompt's text, so that a space at its beginning counts.
+            num_before: positions of the context that are taken already.
             terms: priority, tenant and others, as in `engine.request.Request`.
 
         Raises what `generate` raises.
@@ -271,9 +279,20 @@ class LLM:
         spec = spec_of(completed)
         grammar = None if spec is None else self._grammars.matcher(spec)
         sequence = TokenSequence(
-            ids, completed, self.tokenizer, self.ctx, continues=continues, grammar=grammar
+            ids, completed, self.tokenizer, self.ctx - num_before, continues=continues, grammar=grammar
         )
         return Request(sequence, **terms)
+
+    def context(self, prompt: Prompt = "") -> Context:
+        """Text whose keys and values stay, to be gone on with, forked and joined.
+
+        Raises:
+            UsageError: an id is outside the vocabulary.
+        """
+        context = Context(self)
+        if len(prompt):
+            context.extend(prompt)
+        return context
 
     def submit(self, request: Request) -> Stream:
         """Let a request run beside others; the stream is its answer.

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from apportion.engine.executor import RunItem
+from apportion.engine.executor import ALL_LIVE, RunItem
 from apportion.formats.block import Floats
 from apportion.kernels.kv import KvPool, KvTable, Segment
 from apportion.kernels.ops import Ints
@@ -21,8 +21,8 @@ class PoolTable(KvTable):
         super().__init__()
         self._pool = pool
 
-    def append(self, block: int) -> None:  # type: ignore[override]
-        super().append(self._pool, block)
+    def append(self, block: int, live: int = ALL_LIVE) -> None:  # type: ignore[override]
+        super().append(self._pool, block, live)
 
     def exchange(self, index: int, block: int) -> None:
         super().replace(index, self._pool, block)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from apportion.engine.executor import Executor
-from apportion.engine.kv.reuse import Reuse
+from apportion.engine.kv.reuse import Entered, Found, Reuse
 from apportion.engine.kv.space import KvSpace, blocks_for, release_all
-from apportion.engine.request import Held, Request, State
+from apportion.engine.request import Base, Held, Request, State
 from apportion.policies.scheduler import RequestView, Yield
 
 
@@ -30,6 +30,9 @@ class Occupancy:
 
     def most_blocks(self, request: Request) -> int:
         """Blocks for the longest that a request and its branches can become."""
+        if request.base is not None:
+            most = blocks_for(request.base.num_places + request.most_tokens, self._block_tokens)
+            return most - len(request.base.blocks)
         shared = request.sequence.num_prompt // self._block_tokens
         return blocks_for(request.most_tokens, self._block_tokens) + sum(
             blocks_for(branch.most_tokens, self._block_tokens) - shared for branch in request.branches
@@ -39,21 +42,26 @@ class Occupancy:
         """What a scheduler sees of a request."""
         if request.held is not None:
             return request.view(request.num_computed, len(request.held.blocks) + request.held.room.left)
-        found = self._reuse.find(request)
+        found = self._found(request)
         return request.view(found.num_tokens, self.most_blocks(request) - found.num_in_use)
+
+    def _found(self, request: Request) -> Found:
+        return Found(0, 0) if request.base is not None else self._reuse.find(request)
 
     # --- coming ---
 
     def fits(self, request: Request) -> bool:
         """Whether a waiting request can be admitted."""
-        return self.most_blocks(request) - self._reuse.find(request).num_in_use <= self.space.available
+        return self.most_blocks(request) - self._found(request).num_in_use <= self.space.available
 
     def admit(self, request: Request) -> int:
         """Let a waiting request in; how many of its tokens need no computing, as far as memory holds them."""
-        entered = self._reuse.enter(request)
+        entered = Entered(()) if request.base is not None else self._reuse.enter(request)
         room = self.space.grant(self.most_blocks(request) - len(entered.blocks))
         assert room is not None, "more was admitted than fits"
         request.held = held = Held(room, self._executor.new_table())
+        if request.base is not None:
+            self._go_on_from(held, request.base)
         self._add_blocks(held, entered.blocks)
         held.num_kept = len(entered.blocks)
         request.num_computed = len(entered.blocks) * self._block_tokens
@@ -118,6 +126,8 @@ class Occupancy:
         """Let others find the blocks that are full and do not change any more. Where somebody else computed
         the same, one of the two is enough.
         """
+        if request.base is not None:  # its blocks do not stand for a beginning of tokens
+            return
         held, num_full = holdings(request), request.num_computed // self._block_tokens
         first, own = held.num_kept, held.blocks[held.num_kept : num_full]
         for place, kept in enumerate(self._reuse.keep(request, first, own) if own else (), first):
@@ -132,9 +142,13 @@ class Occupancy:
 
     def make_yield(self, request: Request, how: Yield) -> None:
         """Take a request's room away; it waits for its turn at the front. What it computed is kept for when
-        it comes back, or, to `recompute`, is not.
+        it comes back, or, to `recompute`, is not. What it goes on from stays its own.
         """
-        self.leave(request, keep=how == "swap")
+        if how == "swap":
+            self.keep(request)
+        own = 0 if request.base is None else len(request.base.blocks)
+        release_all(self.space.pool, holdings(request).blocks[own:])
+        self._vacate(request)
         request.state = State.WAITING
         request.spent.yields += 1
         self.waiting = {request.id: request, **self.waiting}
@@ -142,20 +156,34 @@ class Occupancy:
     def leave(self, request: Request, *, keep: bool, finished: bool = False) -> None:
         """A request goes, and gives back what it holds."""
         self.waiting.pop(request.id, None)
-        if request.held is None:
-            return
+        base = request.base or Base()
+        blocks, num_places = [block for block, _ in base.blocks], base.num_places
+        if request.held is not None:
+            if keep:
+                self.keep(request)
+            if finished and request.base is None:
+                self._reuse.finished(request)
+            blocks, num_places = request.held.blocks, num_places + request.num_computed
+            self._vacate(request)
+        if request.on_leave is None:
+            release_all(self.space.pool, blocks)
+        else:
+            request.on_leave(blocks, num_places)
+
+    def _vacate(self, request: Request) -> None:
+        """A request is in no more; its blocks are somebody else's to give back."""
         if request.state is State.LOADING:
             release_all(self.space.pool, self._reuse.break_off(request))
-        if keep:
-            self.keep(request)
-        if finished:
-            self._reuse.finished(request)
         self._executor.forget((request.id,))
-        release_all(self.space.pool, request.held.blocks)
-        request.held.room.close()
+        holdings(request).room.close()
         request.held = None
         request.num_computed = request.first_layer = request.num_in_flight = 0
         del self.running[request.id]
+
+    def _go_on_from(self, held: Held, base: Base) -> None:
+        for block, live in base.blocks:
+            held.table.append(block, live)
+            held.blocks.append(block)
 
     def _add_blocks(self, held: Held, blocks: Sequence[int]) -> None:
         held.blocks += blocks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -53,6 +54,21 @@ class Held:
     num_kept: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a sequence goes on from, where that is not a prompt of its own: blocks with keys and values.
+
+    Attributes:
+        blocks: with a bit for each of their places that tells whether it counts.
+        num_places: where the sequence's own tokens begin, counted in places of the blocks.
+        position: of its first own token, for rotary embeddings.
+    """
+
+    blocks: tuple[tuple[int, int], ...] = ()
+    num_places: int = 0
+    position: int = 0
+
+
 @dataclass(slots=True)
 class Spent:
     """Where a request's time went, in seconds by the engine's clock, and how often it had to yield."""
@@ -77,6 +93,8 @@ class Request:
         salt: only requests of the same salt share keys and values.
         drafter: guesses ahead; None where one token is computed at a time.
         tool: the tool call that the answer ends in, where a caller knows that it will be continued.
+        base: what the sequence goes on from; its blocks pass to the request.
+        on_leave: takes the blocks that it held when it ends, and how many places of them are filled.
 
     Attributes:
         num_computed: its first tokens whose keys and values are in memory.
@@ -99,6 +117,8 @@ class Request:
         salt: str = "",
         drafter: Drafter | None = None,
         tool: str = "",
+        base: Base | None = None,
+        on_leave: Callable[[list[int], int], None] | None = None,
     ) -> None:
         self.sequence = sequence
         self.priority = priority
@@ -109,6 +129,8 @@ class Request:
         self.salt = salt
         self.drafter = drafter
         self.tool = tool
+        self.base = base
+        self.on_leave = on_leave
         self.id = -1
         self.state = State.WAITING
         self.spent = Spent()
@@ -136,6 +158,11 @@ class Request:
     def most_tokens(self) -> int:
         """Prompt and answer at most."""
         return self.sequence.num_prompt + self.sequence.max_output
+
+    @property
+    def first_place(self) -> int:
+        """Where its own tokens begin in its blocks."""
+        return 0 if self.base is None else self.base.num_places
 
     @property
     def deadline_s(self) -> float | None:

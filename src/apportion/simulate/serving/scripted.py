@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from apportion.engine.executor import RunItem
+from apportion.engine.executor import ALL_LIVE, RunItem
 from apportion.engine.kv import BlockPool
 from apportion.formats.block import Floats
 from apportion.kernels.ops import Ints
@@ -70,6 +70,10 @@ def block_nbytes(block_tokens: int, num_layers: int) -> int:
 
 class ScriptedTable(list[int]):
     """A sequence's blocks."""
+
+    def append(self, block: int, live: int = ALL_LIVE) -> None:
+        assert live == ALL_LIVE, "a script sees whole blocks"
+        super().append(block)
 
     def exchange(self, index: int, block: int) -> None:
         self[index] = block

@@ -121,6 +121,11 @@ class VirtualDisk:
         self._locked.clear()
         self._epoch += 1
 
+    def end_process(self) -> None:
+        """The process that uses the disk dies: its open files and locks are gone, what it wrote stays."""
+        self._locked.clear()
+        self._epoch += 1
+
     def flip_bit(self, path: str | Path, offset: int, bit: int = 0) -> None:
         """Bit rot: one bit of a file changes, seen and safe."""
         node = self._node("write", path)

@@ -139,6 +139,11 @@ class PrefixReuse:
         if request.tool:
             self._pause(request, keys)
 
+    @property
+    def num_reading(self) -> int:
+        """Blocks that reads write to, those included that were broken off."""
+        return sum(len(loading.blocks) for loading in [*self._loading.values(), *self._late])
+
     def close(self) -> None:
         if self._reads is not None:
             self._reads.close()

@@ -57,15 +57,15 @@ class Judge:
     """Looks at an engine between steps, and at what comes out of it.
 
     Args:
-        num_late: tells how many blocks there are that reads which were broken off still write to.
+        num_reading: tells how many blocks reads write to, those included that were broken off.
     """
 
     def __init__(
-        self, engine: Engine, block_tokens: int, scheduler: str, num_late: Callable[[], int]
+        self, engine: Engine, block_tokens: int, scheduler: str, num_reading: Callable[[], int]
     ) -> None:
         self._engine = engine
         self._inside: Occupancy = engine._inside  # the one look inside: rooms and who has them
-        self._num_late = num_late
+        self._num_reading = num_reading
         self._block_tokens = block_tokens
         self._is_first_come = scheduler.split(":")[0] in FIRST_COME
         self._watched: dict[int, Watched] = {}
@@ -110,7 +110,8 @@ class Judge:
         """Nobody is left, so nothing is held but what is kept for others."""
         pool, space = self._engine.space.pool, self._engine.space
         hold(space.promised == 0, "room is promised to nobody", space.promised)
-        hold(pool.num_free + pool.num_idle == pool.num_blocks, "blocks leaked", pool.num_free, pool.num_idle)
+        unused = pool.num_free + pool.num_idle + self._num_reading()
+        hold(unused == pool.num_blocks, "blocks leaked", pool.num_free, pool.num_idle)
 
     def _check_blocks(self) -> None:
         pool, space = self._engine.space.pool, self._engine.space
@@ -122,7 +123,7 @@ class Judge:
             hold(extra in (0, 1), f"block {block} is held by {holders}, not {pool.references(block)}")
             kept += extra
         hold(
-            pool.num_free + len(held) + pool.num_idle + self._num_late() == pool.num_blocks,
+            pool.num_free + len(held) + pool.num_idle + self._num_reading() == pool.num_blocks,
             "blocks are lost or held twice",
             f"{pool.num_free} free, {len(held)} held, {pool.num_idle} idle of {pool.num_blocks}",
         )

@@ -14,7 +14,7 @@ from apportion.formats.block import Bytes
 from apportion.kernels.ops import Ints
 from apportion.simulate.serving.scripted import END, next_token
 
-READ_S = 0.004
+READ_S = 0.02
 
 
 class VirtualReads:
@@ -33,14 +33,17 @@ class VirtualReads:
         self._random = random
         self._broken = broken
         self._ends: list[float] = []
+        self._is_over = False
 
     def submit(self, key: bytes, memory: Bytes) -> Future[bool]:
         future: Future[bool] = Future()
         seconds = self._random.choice([READ_S, READ_S, 25 * READ_S])
         goes_wrong = self._random.random() < self._broken
 
+        has_begun = self._random.random() < 0.7 and future.set_running_or_notify_cancel()
+
         def end() -> None:
-            if not future.set_running_or_notify_cancel():
+            if self._is_over or not (has_begun or future.set_running_or_notify_cancel()):
                 return
             if goes_wrong:
                 memory[:] = 0x55
@@ -57,6 +60,10 @@ class VirtualReads:
             heapq.heappop(self._ends)
         moment = self._ends[0] - self._clock.now() if self._ends else READ_S
         self._clock.advance(moment)
+
+    def die(self) -> None:
+        """The process that reads is gone."""
+        self._is_over = True
 
     def close(self) -> None:
         """Whatever is under way is over when the clock has gone on so far."""

@@ -6,12 +6,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from random import Random
 
 import numpy as np
 
 from apportion.core.clock import VirtualClock
-from apportion.core.errors import DiskFault, DoesNotFit
+from apportion.core.errors import ApportionError, DiskFault, DoesNotFit
+from apportion.core.faulty_disk import Fault, FaultyDisk, SeededFaults
+from apportion.core.virtual_disk import VirtualDisk
 from apportion.engine.engine import Engine
 from apportion.engine.executor import RunItem
 from apportion.engine.kv import BlockPool, KvSpace
@@ -23,9 +26,10 @@ from apportion.engine.prefix.keys import fingerprint
 from apportion.engine.prefix.reuse import PrefixReuse
 from apportion.engine.request import Request
 from apportion.engine.sequence import Sequence as Tokens
+from apportion.engine.store import KvStore, StoreConfig
 from apportion.policies import RETENTIONS, SCHEDULERS
 from apportion.simulate.serving.judge import Judge, Violation, Watched, hold
-from apportion.simulate.serving.outside import Guesser
+from apportion.simulate.serving.outside import Guesser, VirtualReads
 from apportion.simulate.serving.scenario import Ask, Scenario
 from apportion.simulate.serving.scripted import Numbers, ScriptedExecutor, answer_alone, block_nbytes
 
@@ -34,6 +38,8 @@ SLOW = 50
 CTX = 4096
 GREEDY = SamplingParams(temperature=0).completed(SamplingParams())
 TOKENIZER = Numbers()
+NAME = fingerprint("scripted", "numbers", "tokens")
+FOLDER = Path("/kv")
 
 
 @dataclass(slots=True)
@@ -86,7 +92,10 @@ class Simulation:
         self._random = Random(f"faults {scenario.seed}")
         self._due: deque[Callable[[], None]] = deque()
         self._clients = [Client(ask, answer_alone(prompt_of(ask), ask.most)) for ask in scenario.asks]
-        self._in_step = False
+        self._disk = VirtualDisk()
+        self._store: KvStore | None = None
+        self._reads: VirtualReads | None = None
+        self._is_busy = False
         self._step = 0
         self._blocks = scenario.num_blocks
         self._start()
@@ -94,14 +103,18 @@ class Simulation:
             self._at(client.ask.arrival_s, partial(self._arrive, client))
         for when, count in scenario.shrinks:
             self._at(when, partial(self._shrink, count))
-        for when in scenario.restarts:
-            self._at(when, self._restart)
+        for when, power_fails in scenario.restarts:
+            self._at(when, partial(self._restart, power_fails))
+        for when in scenario.rots:
+            self._at(when, self._rot)
 
     def run(self) -> Outcome:
         last_s = self._latest_end()
         while True:
             while self._due:
+                self._is_busy = True
                 self._due.popleft()()
+                self._is_busy = False
                 self._judge.check()
             if not self._engine.num_running and not self._engine.num_waiting:
                 self._judge.check_empty()
@@ -113,6 +126,8 @@ class Simulation:
                 self._judge.check()
             hold(self.clock.now() < last_s, "it does not come to an end", self._engine.num_running)
         self._reuse.close()
+        if self._store is not None:
+            self._store.close()
         hold(self._space.pool.num_free == self._space.pool.num_blocks, "blocks leaked at the end")
         self._count()
         return self.outcome
@@ -139,25 +154,64 @@ class Simulation:
             max_running=one.max_running,
             step_tokens=one.step_tokens,
         )
-        self._judge = Judge(self._engine, one.block_tokens, one.scheduler, self._num_late)
+        self._judge = Judge(self._engine, one.block_tokens, one.scheduler, self._num_reading)
 
     def _make_reuse(self, pool: BlockPool) -> tuple[Reuse, PrefixIndex | None]:
         one = self.scenario
         if not one.retention:
             return NoReuse(), None
         retention, cost = RETENTIONS.choose(one.retention).state(), BlockCost()
-        index = PrefixIndex(pool, retention, self.clock, cost, None, one.block_tokens)
-        name = fingerprint("scripted", "numbers", "tokens")
-        reuse = PrefixReuse(index, pool, name, self.clock, cost, retention, block_tokens=one.block_tokens)
+        self._store = self._open_store(pool.block_nbytes) if one.stores else None
+        self._reads = None
+        if self._store is not None:
+            self._reads = VirtualReads(self.clock, self._store.read_into, self._random, one.read_errors)
+        index = PrefixIndex(pool, retention, self.clock, cost, self._store, one.block_tokens)
+        reuse = PrefixReuse(
+            index,
+            pool,
+            NAME,
+            self.clock,
+            cost,
+            retention,
+            reads=self._reads,
+            block_tokens=one.block_tokens,
+        )
         return reuse, index
 
-    def _num_late(self) -> int:
-        return 0
+    def _open_store(self, block_nbytes: int) -> KvStore | None:
+        """The store on the disk, with what earlier processes left there; None where the disk fails."""
+        one = self.scenario
+        smallest = StoreConfig(1 << 40, NAME, block_nbytes)
+        limit = smallest.smallest_limit + one.store_blocks * smallest.record_nbytes
+        config = StoreConfig(limit, NAME, block_nbytes, queue_nbytes=3 * smallest.record_nbytes)
+        chances = dict.fromkeys((Fault.IO_ERROR, Fault.NO_SPACE, Fault.SYNC_ERROR), one.disk_errors)
+        disk = FaultyDisk(self._disk, SeededFaults(one.seed, chances), self.clock)
+        try:
+            return KvStore(FOLDER, config, disk=disk, clock=self.clock, background=False)
+        except ApportionError:
+            return None
 
-    def _restart(self) -> None:
+    def _num_reading(self) -> int:
+        return self._reuse.num_reading if isinstance(self._reuse, PrefixReuse) else 0
+
+    def _rot(self) -> None:
+        """A bit of the disk changes."""
+        names = self._disk.listdir(FOLDER)
+        if names:
+            path = FOLDER / self._random.choice(names)
+            if nbytes := self._disk.size(path):
+                self._disk.flip_bit(path, self._random.randrange(nbytes), self._random.randrange(8))
+
+    def _restart(self, power_fails: bool) -> None:
         """The process dies; who still waits for an answer asks the next one."""
         self.outcome.restarts += 1
         self._count()
+        if self._reads is not None:
+            self._reads.die()
+        if power_fails:
+            self._disk.crash(self._random)
+        else:
+            self._disk.end_process()
         waiting = [client for client in self._clients if client.request and not client.request.is_over]
         self._start()
         for client in waiting:
@@ -225,10 +279,12 @@ class Simulation:
             if watched.request.is_over:
                 continue
             watched.silent_after = self._step
-            if self._in_step:  # what another thread's `cancel` comes to while a step holds the lock
+            if self._is_busy:  # what another thread's `cancel` comes to while a step holds the lock
                 watched.request.cancelled = True
             else:
+                self._is_busy = True
                 self._engine.cancel(watched.request)
+                self._is_busy = False
 
     def _read(self, client: Client, request: Request) -> None:
         """A client that takes its time: takes what has come, and asks for more later."""
@@ -252,11 +308,16 @@ class Simulation:
     def _do_step(self) -> None:
         before_s = self.clock.now()
         self._step += 1
+        self._is_busy = True
         try:
-            self._judge.hear(self._engine.step(), self._step)
+            came = self._engine.step()
         except DiskFault:
+            came = []
             self.outcome.failed_steps += 1
             self.clock.advance(STEP_S)
+        finally:
+            self._is_busy = False
+        self._judge.hear(came, self._step)
         if self.clock.now() == before_s:
             self._pass_time()
 
@@ -272,9 +333,7 @@ class Simulation:
         calm = self.clock.now() > one.calm_s
         seconds = STEP_S + TOKEN_S * sum(len(item.ids) for item in items)
         seconds *= SLOW if not calm and self._random.random() < one.slowness else 1
-        self._in_step = True
         self.clock.advance(seconds)
-        self._in_step = False
         if not calm and self._random.random() < one.errors:
             raise DiskFault("a weight could not be read")
 

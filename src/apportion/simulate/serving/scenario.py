@@ -50,7 +50,10 @@ class Scenario:
         errors, slowness: shares of the steps that fail, that take 50 times as long.
         read_errors: share of the reads from the store that fail or bring something else.
         shrinks: when, and by how many blocks, the budget is lowered.
-        restarts: when the process dies; another one takes over what its clients still want.
+        disk_errors: share of the calls of the store's disk that fail; rots: when a bit of it changes.
+        store_blocks: blocks that the store may hold, about.
+        restarts: when the process dies, and whether the power fails with it; another one takes over what its
+            clients still want.
         calm_s: when the last of it is over.
     """
 
@@ -69,7 +72,10 @@ class Scenario:
     slowness: float = 0.0
     read_errors: float = 0.0
     shrinks: tuple[tuple[float, int], ...] = ()
-    restarts: tuple[float, ...] = ()
+    disk_errors: float = 0.0
+    rots: tuple[float, ...] = ()
+    store_blocks: int = 0
+    restarts: tuple[tuple[float, bool], ...] = ()
     calm_s: float = field(default=0.0)
 
 
@@ -79,8 +85,9 @@ def scenario_of(seed: int, num_asks: int = 16) -> Scenario:
     block_tokens = random.choice([2, 4, 8])
     asks = _asks(random, random.randint(2, 2 * num_asks - 2), random.choice([0.02, 0.1, 0.5, 2.0]))
     needed = max(most_blocks(ask, block_tokens) for ask in asks)
-    num_blocks = needed + random.choice([0, 2, needed, 6 * needed])
+    num_blocks = needed + random.choice([0, 2, needed // 2, needed, 6 * needed])
     horizon_s = asks[-1].arrival_s + 1.0
+    deaths = _times(random, random.choice([0, 1, 1, 4]), horizon_s)
     faulty = random.random() < 0.8
     retention = random.choice(["", *RETENTIONS, *RETENTIONS])
     return Scenario(
@@ -94,14 +101,17 @@ def scenario_of(seed: int, num_asks: int = 16) -> Scenario:
         asks=tuple(asks),
         streams=random.random() < 0.3,
         retention=retention,
-        stores=bool(retention) and random.random() < 0.6,
+        stores=bool(retention) and random.random() < 0.8,
         errors=random.choice([0.0, 0.05, 0.3]) * faulty,
         slowness=random.choice([0.0, 0.05]) * faulty,
         read_errors=random.choice([0.0, 0.1, 0.9]) * faulty,
         shrinks=_shrinks(random, num_blocks - random.choice([1, needed // 2, needed]), horizon_s)
         if faulty
         else (),
-        restarts=_times(random, random.choice([0, 0, 1, 3]), horizon_s) if faulty else (),
+        disk_errors=random.choice([0.0, 0.0, 0.02, 0.2]) * faulty,
+        rots=_times(random, random.choice([0, 0, 3, 30]), horizon_s) if faulty else (),
+        store_blocks=random.choice([8, 30, 200]),
+        restarts=tuple((when, random.random() < 0.5) for when in deaths) if faulty else (),
         calm_s=horizon_s,
     )
 
@@ -132,7 +142,7 @@ def _asks(random: Random, count: int, interval_s: float) -> list[Ask]:
     for number in range(count):
         now_s += random.choice([0.0, random.expovariate(1 / interval_s)])
         beginnings = [(), random.choice(stems), random.choice(asks).prompt if asks else ()]
-        tail = _tokens(random, random.randint(1, random.choice([3, MOST_TOKENS])))
+        tail = _tokens(random, random.randint(1, random.choice([1, 3, MOST_TOKENS])))
         prompt = (random.choice(beginnings) + tail)[: 2 * MOST_TOKENS]
         asks.append(_ask(random, number, now_s, prompt))
     return asks
@@ -153,7 +163,9 @@ def _ask(random: Random, number: int, now_s: float, prompt: tuple[int, ...]) -> 
         salt=random.choice(["", "", "", "salt"]),
         program=random.choice(["", "", "p", "q"]),
         tool=random.choice(["", "", "search"]),
-        cancel_s=now_and_then(0.25, random.choice([0.0, random.expovariate(4.0), random.expovariate(0.5)])),
+        cancel_s=now_and_then(
+            0.3, random.choice([0.0, *(random.expovariate(rate) for rate in (30, 4, 0.5))])
+        ),
         ttl_s=now_and_then(0.1, random.expovariate(0.5)),
         guesses=now_and_then(0.2, random.random()),
         read_s=now_and_then(0.15, random.expovariate(2.0)),

@@ -19,6 +19,7 @@ from apportion.engine.params import SamplingParams
 from apportion.engine.prefix.cost import BlockCost
 from apportion.engine.prefix.index import PrefixIndex
 from apportion.engine.prefix.reuse import PrefixReuse
+from apportion.engine.speculation.ways import choose_way
 from apportion.policies.retention import RETENTIONS
 from apportion.policies.scheduler import SCHEDULERS
 from apportion.text.chat_template import ChatTemplate
@@ -69,7 +70,9 @@ def assembled(serving: Serving, script: NextToken) -> Assembled:
         reuse=reuse,
         step_tokens=512,
     )
-    return Assembled(serving, engine, reuse, reuse.close)
+    way, argument = choose_way(serving.speculate)
+    guesses = way.open(argument, ByteTokenizer(), serving.ctx)
+    return Assembled(serving, engine, reuse, guesses, reuse.close)
 
 
 @pytest.fixture
@@ -84,6 +87,7 @@ def make_llm() -> MakeLLM:
         adds_bos: bool = False,
         ctx: int | None = None,
         on_progress: object = None,
+        speculate: str = "none",
     ) -> LLM:
         tokenizer = ByteTokenizer()
         tokenizer.adds_bos = adds_bos
@@ -95,7 +99,11 @@ def make_llm() -> MakeLLM:
             recommended=recommended or SamplingParams(temperature=0),
             checkpoint=SimpleNamespace(close=lambda: None),
         )
-        return LLM.over(loaded, assembled(Serving().completed(loaded, ctx, None), next_token), on_progress)
+        return LLM.over(
+            loaded,
+            assembled(Serving(speculate=speculate).completed(loaded, ctx, None), next_token),
+            on_progress,
+        )
 
     return make
 

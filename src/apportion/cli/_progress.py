@@ -43,6 +43,7 @@ PHASES = {
     "load": "Loading",
     "prefill": "Reading the prompt",
     "eval": "Evaluating",
+    "batch": "Answering",
     "bench": "Measuring",
     "make": "Making routes",
     "record": "Recording routes",

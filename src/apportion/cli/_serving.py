@@ -26,6 +26,7 @@ class ServingOptions:
     kv_remote: str | None
     concurrency: int = 1
     scheduler: str = "auto"
+    speculate: str = "none"
 
     def serving(self) -> Serving:
         """For the engine."""
@@ -34,6 +35,7 @@ class ServingOptions:
         return Serving(
             concurrency=self.concurrency,
             scheduler=self.scheduler,
+            speculate=self.speculate,
             retention=self.retention,
             kv_disk=self.kv_disk,
             kv_dir=self.kv_dir,
@@ -44,6 +46,11 @@ class ServingOptions:
 def serving_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The fields of `ServingOptions`; the verb gets them as `serving`."""
     return SERVING_OPTIONS(gathered(function))
+
+
+def batch_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, with room for several requests unless told; the verb gets them as `serving`."""
+    return BATCH_OPTIONS(gathered(function))
 
 
 def keeping_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -59,6 +66,16 @@ def gathered(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(serving=ServingOptions(**chosen), **values)
 
     return call
+
+
+def concurrency_option(default: int) -> Callable[[Any], Any]:
+    return click.option(
+        "--concurrency",
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=True,
+        help="Requests of a whole context that KV has room for; more that are shorter fit, too.",
+    )
 
 
 KEEPING_OPTIONS = compose(
@@ -87,14 +104,7 @@ KEEPING_OPTIONS = compose(
     ),
 )
 
-SERVING_OPTIONS = compose(
-    click.option(
-        "--concurrency",
-        type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        help="Requests of a whole context that KV has room for; more that are shorter fit, too.",
-    ),
+STEP_OPTIONS = compose(
     click.option(
         "--scheduler",
         metavar="POLICY",
@@ -102,5 +112,15 @@ SERVING_OPTIONS = compose(
         show_default=True,
         help="What runs in a step; auto suits how weights are kept.",
     ),
+    click.option(
+        "--speculate",
+        metavar="WAY",
+        default="none",
+        show_default=True,
+        help="Guess tokens ahead and check them together: prompt_lookup, or draft:MODEL. Answers stay.",
+    ),
     KEEPING_OPTIONS,
 )
+
+SERVING_OPTIONS = compose(concurrency_option(1), STEP_OPTIONS)
+BATCH_OPTIONS = compose(concurrency_option(8), STEP_OPTIONS)

@@ -24,6 +24,7 @@ from apportion.engine.prefix.index import PrefixIndex
 from apportion.engine.prefix.keys import fingerprint
 from apportion.engine.prefix.reads import ThreadedReads
 from apportion.engine.prefix.reuse import PrefixReuse
+from apportion.engine.speculation.ways import BASELINE, Guesses, choose_way
 from apportion.engine.store import KvStore, StoreConfig
 from apportion.engine.store.config import QUEUE_NBYTES
 from apportion.kernels.kv import KvPool, page_layout
@@ -55,6 +56,7 @@ class Serving:
         step_tokens: as many tokens may pass in one step; None: what is planned, or else a good number.
         kv_disk: bytes of disk for keys and values of earlier requests; 0: none. They lie in `kv_dir`.
         kv_remote: address of a store that several machines share (`redis://host:port/0`); None for none.
+        speculate: the way to guess tokens ahead (`engine.speculation.ways`).
     """
 
     ctx: int = 0
@@ -66,6 +68,7 @@ class Serving:
     kv_disk: int | str = 0
     kv_dir: str | Path | None = None
     kv_remote: str | None = None
+    speculate: str = BASELINE
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
@@ -73,6 +76,7 @@ class Serving:
         if self.scheduler != AUTO:
             SCHEDULERS.choose(self.scheduler)
         RETENTIONS.choose(self.retention)
+        choose_way(self.speculate)
         if self.kv_disk_nbytes < 0:
             raise UsageError("kv_disk cannot be negative", kv_disk=self.kv_disk)
 
@@ -106,6 +110,7 @@ class Assembled:
     serving: Serving
     engine: Engine
     reuse: Reuse
+    guesses: Guesses
     close: Callable[[], None]
 
 
@@ -144,7 +149,15 @@ def assemble(loaded: LoadedModel, serving: Serving) -> Assembled:
             clock=clock,
             step_tokens=serving.step_tokens or step_tokens(loaded, serving),
         )
-        return Assembled(serving, engine, reuse, stack.pop_all().close)
+        guesses = open_guesses(loaded, serving)
+        stack.callback(guesses.close)
+        return Assembled(serving, engine, reuse, guesses, stack.pop_all().close)
+
+
+def open_guesses(loaded: LoadedModel, serving: Serving) -> Guesses:
+    """Guesses for a model's requests."""
+    way, argument = choose_way(serving.speculate)
+    return way.open(argument, loaded.tokenizer, serving.ctx)
 
 
 def open_store(serving: Serving, identity: bytes, block_nbytes: int) -> KvStore:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -21,12 +21,14 @@ from apportion.engine.params import SamplingParams
 from apportion.engine.prompts import Message, Prompt, Prompts, chat_ids, is_one_prompt, prompt_ids, required
 from apportion.engine.request import Request
 from apportion.engine.sequence import Sequence as TokenSequence
+from apportion.engine.speculation.ways import BASELINE
 from apportion.engine.stream import Progress, Stream
 from apportion.kernels import NativeOps
 from apportion.kernels.ops import Ints
 from apportion.policies.retention import RETENTIONS
 
 if TYPE_CHECKING:
+    from apportion.engine.batch import BatchReport
     from apportion.kernels import Ops
     from apportion.memory import Ledger
     from apportion.models import Model
@@ -70,6 +72,8 @@ class LLM:
         kv_disk: bytes of disk for keys and values of earlier requests, as `20GiB`; they outlive the process.
         kv_dir: where; None is the setting `kv_dir`.
         kv_remote: address of a store that several machines share, `redis://host:port/0`.
+        speculate: guess tokens ahead and check them together, where that is quicker: `prompt_lookup`, or
+            `draft:` and a smaller model. Answers stay the same.
 
     Raises:
         DoesNotFit: the budget is too small; the error names the smallest that would do.
@@ -99,6 +103,7 @@ class LLM:
         kv_disk: int | str = 0,
         kv_dir: str | Path | None = None,
         kv_remote: str | None = None,
+        speculate: str = BASELINE,
     ) -> None:
         if ops is None:
             ops = NativeOps(threads=get(THREADS) if threads is None else threads, exact=exact)
@@ -109,6 +114,7 @@ class LLM:
             kv_disk=kv_disk,
             kv_dir=kv_dir,
             kv_remote=kv_remote,
+            speculate=speculate,
         )
         budget = budget_of(
             ram,
@@ -281,6 +287,7 @@ class LLM:
         sequence = TokenSequence(
             ids, completed, self.tokenizer, self.ctx - num_before, continues=continues, grammar=grammar
         )
+        terms.setdefault("drafter", self._assembled.guesses.drafter())
         return Request(sequence, **terms)
 
     def context(self, prompt: Prompt = "") -> Context:
@@ -345,6 +352,14 @@ class LLM:
     def chat_stream(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Stream:
         """Answer a conversation, delta by delta; as `chat` otherwise."""
         return self.submit(self.request(self.chat_ids(messages), params, continues=False))
+
+    def batch(
+        self, source: str | Path, target: str | Path, on_progress: Callable[[BatchReport], None] | None = None
+    ) -> BatchReport:
+        """Answer a file of requests in OpenAI's batch format; see `engine.batch.run_batch`."""
+        from apportion.engine.batch import run_batch
+
+        return run_batch(self, source, target, on_progress=on_progress)
 
     def chat_ids(self, messages: Sequence[Message]) -> Ints:
         """The token ids [n] of a conversation as the model's chat template writes it; raises what `chat`

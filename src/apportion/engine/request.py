@@ -192,12 +192,13 @@ class Request:
             self.spent.prefill_s += seconds
         else:
             self.spent.decode_s += seconds
-            self.spent.decode_tokens += 1
 
     def take_in(self, deltas: Items[Delta], now_s: float) -> None:
         """Tokens that were chosen for it."""
+        self.spent.decode_tokens += len(deltas)
         if deltas and self.spent.first_token_s is None:
             self.spent.first_token_s = now_s
+            self.spent.decode_tokens -= 1
         self.deltas.extend(deltas)
 
     @property

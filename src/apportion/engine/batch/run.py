@@ -13,6 +13,7 @@ from apportion.engine.batch.groups import grouped
 from apportion.engine.batch.journal import Journal, Lock
 from apportion.engine.batch.lines import Line, answered, read_lines, refused
 from apportion.engine.batch.queue import GroupQueue, Waiting
+from apportion.engine.engine import MAX_RUNNING
 from apportion.engine.openai import Ask
 from apportion.engine.prompts import Message, prompt_ids
 from apportion.engine.request import Request, State
@@ -105,7 +106,7 @@ def run_batch(
     source: str | Path,
     target: str | Path,
     *,
-    concurrency: int = 32,
+    concurrency: int = MAX_RUNNING,
     on_progress: Progress | None = None,
 ) -> BatchReport:
     """Answer every line of `source` that `target` does not answer yet.
@@ -117,7 +118,7 @@ def run_batch(
     Args:
         source: requests in OpenAI's batch format, one JSON object a line.
         target: answers, one a line, in the order in which they come; made where there is none.
-        concurrency: as many requests are under way at once, memory permitting.
+        concurrency: as many requests are under way at once, as far as there is KV room for them.
         on_progress: called with the report so far, which changes.
 
     Raises:

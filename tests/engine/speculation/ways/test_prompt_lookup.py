@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apportion.core.errors import NotFound, UsageError
+from apportion.engine import SamplingParams
 from apportion.engine.speculation.ways import WAYS, choose_way
 from apportion.engine.speculation.ways.prompt_lookup import LookupDrafter, Lookups, looked_up
 
@@ -89,3 +90,27 @@ def test_ways_are_found_by_name_with_their_argument() -> None:
     with pytest.raises(NotFound):
         choose_way("oracle")
     assert all(WAYS.get(name).sentence for name in WAYS)
+
+
+def copying(context: list[int]) -> int:
+    """A model that goes on repeating what stands between the first two stars."""
+    block = context[1 : context.index(ord("*"), 1) + 1]
+    return block[(len(context) - 1) % len(block)]
+
+
+def test_an_answer_that_repeats_takes_fewer_steps_and_is_the_same(make_llm) -> None:
+    prompt, params = "*the quick brown fox* ", SamplingParams(temperature=0, max_tokens=120)
+    plain, guessing = make_llm(copying), make_llm(copying, speculate="prompt_lookup")
+    expected, answer = plain.generate(prompt, params), guessing.generate(prompt, params)
+    assert (answer.text, answer.token_ids) == (expected.text, expected.token_ids)
+    assert plain.engine.counters.steps == 120
+    assert guessing.engine.counters.steps < 90
+    assert guessing.engine.counters.accepted_tokens > 30
+
+
+def test_sampled_answers_stay_the_same_too(make_llm) -> None:
+    params = SamplingParams(temperature=20.0, top_k=0, top_p=1, min_p=0, seed=5, max_tokens=60)
+    plain, guessing = make_llm(copying), make_llm(copying, speculate="prompt_lookup")
+    prompts = ["*abc* ", "*abcab* ", "*x* "]
+    expected = [one.token_ids for one in plain.generate(prompts, params)]
+    assert [one.token_ids for one in guessing.generate(prompts, params)] == expected

@@ -20,7 +20,7 @@ def source(tmp_path: Path) -> Path:
     asked = [
         {"custom_id": "chat", "method": "POST", "url": "/v1/chat/completions", "body": chat},
         {"custom_id": "text", "method": "POST", "url": "/v1/completions", "body": text},
-        {"custom_id": "wrong", "method": "POST", "url": "/v1/completions", "body": {"promt": "x"}},
+        {"custom_id": "wrong", "method": "POST", "url": "/v1/completions", "body": {"prompts": "x"}},
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in asked))
     return path

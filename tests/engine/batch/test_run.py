@@ -74,7 +74,7 @@ def test_bad_lines_are_answered_by_their_errors_and_stop_nothing(host: Host, wri
         json.dumps({"method": "POST", "url": "/v1/completions", "body": {"prompt": "x"}}),
         request("url", [1]) | {"url": "/v1/images"},
         request("method", [1]) | {"method": "GET"},
-        request("field", [1], temperatur=3),
+        request("field", [1], temperatures=3),
         request("range", [1], top_p=3),
         request("id", [EOG + 9]),
         request("empty", []),

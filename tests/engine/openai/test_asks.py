@@ -76,7 +76,7 @@ def test_null_is_absent_and_what_says_nothing_is_allowed() -> None:
 @pytest.mark.parametrize(
     ("fields", "error"),
     [
-        ({"temperatur": 1}, UsageError),
+        ({"temperatures": 1}, UsageError),
         ({"temperature": "hot"}, UsageError),
         ({"temperature": -1}, UsageError),
         ({"max_tokens": 0}, UsageError),

@@ -263,14 +263,14 @@ def test_stuck_reads_make_the_store_count_as_empty_until_they_come_back(tmp_path
     disk = VirtualDisk()
     fill(disk, BLOCKS, config())
     kept = store(disk, config(), clock)
-    whole = kept._files.borrow
+    whole = kept._opened.files.borrow
 
     def stuck(number: int):  # type: ignore[no-untyped-def]
         begun.set()
         gate.wait(20)
         return whole(number)
 
-    kept._files.borrow = stuck  # type: ignore[method-assign]
+    kept._opened.files.borrow = stuck  # type: ignore[method-assign]
     thread = threading.Thread(target=get, args=(kept, BLOCKS[0]))
     thread.start()
     begun.wait(20)

@@ -17,21 +17,21 @@ import numpy.typing as npt
 
 from apportion.core.clock import Clock, RealClock
 from apportion.core.direct_disk import DirectDisk
-from apportion.core.disk import Disk, read_exactly
-from apportion.core.errors import ApportionError, NotFound, Truncated
+from apportion.core.disk import Disk
+from apportion.core.errors import ApportionError
 from apportion.core.fault_points import fault_point
 from apportion.engine.prefix.cost import BlockCost
 from apportion.engine.store.config import StoreConfig
 from apportion.engine.store.counters import StoreCounters
 from apportion.engine.store.opening import Opened, open_folder
 from apportion.engine.store.pending import Pending
-from apportion.engine.store.record import HEADER_NBYTES, MAX_TOKENS, checksum
+from apportion.engine.store.reading import BlockReader
+from apportion.engine.store.record import HEADER_NBYTES, MAX_TOKENS
 from apportion.engine.store.shelf import Entry
 from apportion.engine.store.staging import Bytes, Staging
 from apportion.policies.retention import RETENTIONS, RetentionState
 
 _LOOK_AGAIN_S = 1.0  # a store that only reads looks for new segments that often
-_MOST_READ_FAULTS = 16  # in a row; then the store is read no more
 
 
 class KvStore:
@@ -80,16 +80,21 @@ class KvStore:
             read_only,
         )
         self._shelf = self._opened.shelf
-        self._files = self._opened.files
         self._writer = self._opened.writer
+        self._reader = BlockReader(
+            self._shelf,
+            self._opened.files,
+            self._clock,
+            self.counters,
+            self._changed,
+            config.stuck_after_s,
+            self._bury,
+        )
         self._staging = Staging(config.record_nbytes, config.num_slots)
         self._pending: dict[bytes, Pending] = {}
         self._queue: list[Pending | Entry] = []  # to be written; to be marked as dead
         self._is_writing = False
         self._is_closed = False
-        self._why_blind: ApportionError | None = None
-        self._read_faults = 0
-        self._reads: dict[int, float] = {}  # thread -> since when it has been reading
         self._looked_at = self._clock.now()
         self._has_said = False
         self._thread: threading.Thread | None = None
@@ -108,7 +113,7 @@ class KvStore:
     @property
     def why_off(self) -> str:
         """Why it neither writes nor reads as it should; empty as long as it does."""
-        error = self._why_blind or (self._writer and self._writer.why_off)
+        error = self._reader.why_off or (self._writer and self._writer.why_off)
         return str(error) if error else ""
 
     @property
@@ -118,7 +123,7 @@ class KvStore:
 
     def contains(self, key: bytes) -> bool:
         """Whether a read would find it, as far as is known; false while reads do not come back."""
-        if self._is_blind:
+        if self._is_closed or self._reader.is_blind:
             return False
         if key in self._pending or key in self._shelf:
             return True
@@ -176,12 +181,11 @@ class KvStore:
                 return self._count_read(buffer.nbytes)
         if entry is None and self._look_again():
             entry = self._shelf.get(key)
-        if entry is None or self._is_blind or not self._read(entry, buffer):
+        if entry is None or self._is_closed or self._reader.is_blind:
             return self._count_read(0)
-        with self._changed:
-            entry.num_uses += 1
-            entry.last_use_s = self._clock.now()
-        return self._count_read(buffer.nbytes)
+        found = self._reader.read(entry, buffer)
+        self._say_once()
+        return self._count_read(buffer.nbytes if found else 0)
 
     def remove(self, key: bytes) -> bool:
         """Forget a block, also for after a restart (once it is flushed). Whether it was there."""
@@ -229,53 +233,6 @@ class KvStore:
 
     # --- reading ---
 
-    @property
-    def _is_blind(self) -> bool:
-        """Whether reading is out of the question now."""
-        if self._why_blind is not None or self._is_closed:
-            return True
-        since = min(list(self._reads.values()), default=None)
-        return since is not None and self._clock.now() - since > self.config.stuck_after_s
-
-    def _read(self, entry: Entry, buffer: Bytes) -> bool:
-        """Fill and verify; what is damaged is buried."""
-        thread = threading.get_ident()
-        self._reads[thread] = self._clock.now()
-        try:
-            with self._files.borrow(entry.segment) as file:
-                read_exactly(file, buffer.reshape(-1).data, entry.payload_offset)
-        except (NotFound, Truncated) as error:
-            self._missing(entry, error)
-            return False
-        except ApportionError as error:
-            self._read_failed(error)
-            return False
-        finally:
-            del self._reads[thread]
-        self._read_faults = 0
-        if checksum(buffer.reshape(-1).data) == entry.payload_sum:
-            return True
-        with self._changed:
-            if self._bury(entry):
-                self.counters.corrupt += 1
-        return False
-
-    def _missing(self, entry: Entry, error: ApportionError) -> None:
-        """Its segment is gone or shorter than it was: because its room was needed, or not."""
-        with self._changed:
-            if isinstance(error, Truncated):
-                self.counters.corrupt += self._shelf.drop(entry)
-            elif self._shelf.get(entry.key) is entry:
-                self.counters.dropped += self._shelf.drop_all(self._shelf.in_segment(entry.segment))
-
-    def _read_failed(self, error: ApportionError) -> None:
-        with self._changed:
-            self.counters.read_faults += 1
-            self._read_faults += 1
-            if self._read_faults >= _MOST_READ_FAULTS and self._why_blind is None:
-                self._why_blind = error
-        self._say_once()
-
     def _count_read(self, nbytes: int) -> bool:
         with self._changed:
             self.counters.hits += nbytes > 0
@@ -293,8 +250,8 @@ class KvStore:
                 self._opened.look_again()
             except ApportionError as error:
                 self.counters.read_faults += 1
-                self._why_blind = error
-        return self._why_blind is None
+                self._reader.why_off = error
+        return self._reader.why_off is None
 
     # --- writing ---
 
@@ -373,5 +330,5 @@ class KvStore:
     def _say_once(self) -> None:
         if self.why_off and not self._has_said:
             self._has_said = True
-            what = "is read no more" if self._why_blind else "takes nothing more"
+            what = "is read no more" if self._reader.why_off else "takes nothing more"
             self._say(f"the store on disk {what}: {self.why_off}")

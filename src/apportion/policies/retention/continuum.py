@@ -10,12 +10,13 @@ from math import log
 from apportion.core.errors import UsageError
 from apportion.policies.retention import KeptView, Pause, Retention, RetentionState
 
+MOST_TOOLS = 256  # remembered one by one; names come from requests
+
 
 @dataclass(frozen=True, slots=True)
 class Continuum(Retention):
-    """Pins the context of a request that ended in a tool call for the time t that gains most: the share of the
-    tool's calls that came back within t, times what coming back late costs, less t. Least recently used for the
-    rest, and for what came back too late.
+    """Pins a context that a tool call will come back to for the time t that gains most: the share of the
+    tool's calls that came back within t, times what coming back late costs, less t. The rest goes by last use.
 
     With fewer than `num_samples` calls of a tool those of all tools stand for it, and with fewer of all an
     exponential distribution with a mean of `prior_s`. `memory` is how much longer a follow-up waits that must
@@ -95,7 +96,11 @@ class ContinuumState(RetentionState):
 
     def tool_took(self, tool: str, seconds: float) -> None:
         self._all.add(seconds)
-        self._tools.setdefault(tool, Durations()).add(seconds)
+        durations = self._tools.pop(tool, None) or Durations()
+        durations.add(seconds)
+        self._tools[tool] = durations  # the one called last at the end
+        if len(self._tools) > MOST_TOOLS:
+            del self._tools[next(iter(self._tools))]
 
 
 POLICY = Continuum()

@@ -1,4 +1,4 @@
-"""Retention: every policy keeps to the common order, and ranks what is worth keeping by what its name says."""
+"""Retention: every policy keeps to the common order, and ranks what is worth keeping as its name says."""
 
 from __future__ import annotations
 
@@ -217,8 +217,14 @@ def test_the_names_of_tools_take_a_bounded_room() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["continuum:num_samples=0", "continuum:prior_s=0", "continuum:prior_s=nan", "continuum:memory=-1"]
-    + ["cost_aware:fade_s=0", "cost_aware:fade_s=nan"],
+    [
+        "continuum:num_samples=0",
+        "continuum:prior_s=0",
+        "continuum:prior_s=nan",
+        "continuum:memory=-1",
+        "cost_aware:fade_s=0",
+        "cost_aware:fade_s=nan",
+    ],
 )
 def test_parameters_that_make_no_sense_are_refused(text: str) -> None:
     with pytest.raises(UsageError):

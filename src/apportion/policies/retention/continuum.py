@@ -16,7 +16,7 @@ MOST_TOOLS = 256  # remembered one by one; names come from requests
 @dataclass(frozen=True, slots=True)
 class Continuum(Retention):
     """Pins a context that a tool call will come back to for the time t that gains most: the share of the
-    tool's calls that came back within t, times what coming back late costs, less t. The rest goes by last use.
+    tool's calls that came back within t, times what coming back late costs, less t. Others go by last use.
 
     With fewer than `num_samples` calls of a tool those of all tools stand for it, and with fewer of all an
     exponential distribution with a mean of `prior_s`. `memory` is how much longer a follow-up waits that must

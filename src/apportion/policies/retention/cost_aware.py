@@ -10,8 +10,8 @@ from apportion.policies.retention import KeptView, Retention, RetentionState
 
 @dataclass(frozen=True, slots=True)
 class CostAware(Retention):
-    """Gives up the block that saves the least work per byte: the time to compute it again, or to read it back,
-    for each use so far, fading with the time since the last one (to a half in `fade_s`).
+    """Gives up the block that saves the least work per byte: the time to compute it again, or to read it
+    back, for each use so far, fading with the time since the last one (to a half in `fade_s`).
 
     Source: LMCache's cost-aware eviction (arXiv:2510.09665), whose score is recomputing by size and age; the
     weight of uses: P. Cao, S. Irani, "Cost-Aware WWW Proxy Caching Algorithms", USITS 1997.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from apportion.engine.executor import RunItem
+from apportion.engine.executor import RunItem, Table
 from apportion.engine.kv import BlockPool, KvSpace
 from apportion.engine.params import SamplingParams
 from apportion.engine.request import Request
@@ -47,6 +47,13 @@ class ScriptedTable(list[int]):
     def exchange(self, index: int, block: int) -> None:
         self[index] = block
 
+    @property
+    def is_settled(self) -> bool:
+        return True
+
+    def settle(self) -> None:
+        """Everything lies in the blocks at once."""
+
 
 class ScriptedExecutor:
     """Computes nothing but what its pages say; remembers the items of each run.
@@ -78,6 +85,9 @@ class ScriptedExecutor:
 
     def new_table(self) -> ScriptedTable:
         return ScriptedTable()
+
+    def release(self, table: Table) -> None:
+        """It holds nothing but blocks."""
 
     def run(self, items: Sequence[RunItem]) -> list[np.ndarray | None]:
         for item in items:

@@ -68,6 +68,28 @@ def test_greedy_tokens_do_not_depend_on_what_shares_the_steps(
     assert [one.token_ids for one in together] == [one.token_ids for one in alone]
 
 
+@pytest.mark.parametrize("kv", ["bf16", "q8", "f16*1,q8"])
+def test_codecs_that_keep_no_window_give_the_same_tokens_in_company(paths: dict[str, Path], kv: str) -> None:
+    prompts = [PROMPT[n:] + str(n) for n in (0, 3, 5, 8)]
+    together = LLM(paths["llama"], threads=2, ctx=160, kv=kv).generate(prompts, GREEDY)
+    alone = [LLM(paths["llama"], threads=1, ctx=160, kv=kv).generate(prompt, GREEDY) for prompt in prompts]
+    assert [one.token_ids for one in together] == [one.token_ids for one in alone]
+
+
+@pytest.mark.parametrize("kv", ["q4", "q4_smooth"])
+def test_a_window_of_hot_blocks_comes_and_goes_with_its_request(paths: dict[str, Path], kv: str) -> None:
+    llm = LLM(paths["llama"], threads=1, ctx=256, kv=kv, concurrency=2)
+    executor, prompts = llm.engine._executor, [PROMPT * 3 + str(n) for n in range(3)]
+    before = sorted(executor._hot_free)
+    long = SamplingParams(temperature=0, max_tokens=110, ignore_eos=True)
+    first = llm.generate(prompts, long)
+    assert sorted(executor._hot_free) == before
+    # The same alone; a prefix that is found again is made of codes, so a fresh model is asked.
+    fresh = LLM(paths["llama"], threads=1, ctx=256, kv=kv).generate(prompts[1], long)
+    assert first[1].token_ids == fresh.token_ids
+    assert llm.generate(prompts[0] + " more", GREEDY).cached_tokens > 0
+
+
 def test_samples_of_one_prompt_read_it_once_and_differ_by_their_seeds(paths: dict[str, Path]) -> None:
     llm = LLM(paths["llama"], threads=1)
     params = SamplingParams(temperature=3.0, seed=5, max_tokens=8, top_k=0, top_p=1, min_p=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from apportion.core.clock import RealClock
 from apportion.core.errors import InUse, UsageError
 from apportion.core.settings import KV_DIR, get
 from apportion.core.units import parse_bytes
-from apportion.engine.engine import Engine
+from apportion.engine.engine import MAX_RUNNING, Engine
 from apportion.engine.kv.blocks import BlockPool
 from apportion.engine.kv.reuse import Reuse
 from apportion.engine.kv.space import KvSpace, blocks_for
@@ -27,11 +28,11 @@ from apportion.engine.prefix.reuse import PrefixReuse
 from apportion.engine.speculation.ways import BASELINE, Guesses, choose_way
 from apportion.engine.store import KvStore, StoreConfig
 from apportion.engine.store.config import QUEUE_NBYTES
-from apportion.kernels.kv import KvPool, page_layout
+from apportion.kernels.kv import KvPool
 from apportion.kernels.kv_codec import BLOCK_TOKENS
 from apportion.kernels.kv_codecs import DEFAULT, layer_codecs
-from apportion.kernels.memory import Region
-from apportion.models.cache import kv_layouts, kv_shapes
+from apportion.models.cache import kv_layouts
+from apportion.models.hot_window import AT_ONCE, num_hot_blocks
 from apportion.policies.retention import RETENTIONS
 from apportion.policies.scheduler import SCHEDULERS
 
@@ -122,31 +123,34 @@ def assemble(loaded: LoadedModel, serving: Serving) -> Assembled:
         DiskFault: the folder for keys and values cannot be used.
     """
     model = loaded.model
-    codecs = layer_codecs(serving.kv, model.config.num_layers)
-    layout = page_layout(kv_shapes(model.config), codecs)
+    layouts = kv_layouts(model.config, serving.kv)
+    smoothing = model.smoothing() if layouts.smooth else ()
     num_blocks = blocks_for(serving.ctx, BLOCK_TOKENS) * serving.concurrency
-    memory = Region(num_blocks * layout.block_nbytes).take(num_blocks * layout.block_nbytes)
-    smooth = kv_layouts(model.config, serving.kv).smooth
-    pages = KvPool(layout, memory, model.smoothing() if smooth else ())
+    pages = KvPool.of(layouts.cold, num_blocks, smoothing)
+    hot, hot_each = None, num_hot_blocks(serving.ctx)
+    if layouts.hot is not None:
+        hot = KvPool.of(layouts.hot, hot_each * serving.concurrency, smoothing)
     pool = BlockPool(pages.blocks)
     clock, cost = RealClock(), BlockCost()
-    identity = fingerprint_of(loaded, codecs)
+    identity = fingerprint_of(loaded, layer_codecs(serving.kv, model.config.num_layers))
     retention = RETENTIONS.choose(serving.retention).state()
     with ExitStack() as stack:
         store = None
         if serving.kv_disk_nbytes:
-            store = stack.enter_context(open_store(serving, identity, layout.block_nbytes))
+            store = stack.enter_context(open_store(serving, identity, layouts.cold.block_nbytes))
         index = PrefixIndex(pool, retention, clock, cost, store, BLOCK_TOKENS)
         reads = None if store is None else ThreadedReads(store.read_into)
         reuse = PrefixReuse(index, pool, identity, clock, cost, retention, reads=reads)
         stack.callback(reuse.close)
         engine = Engine(
-            ModelExecutor(model, pages),
+            ModelExecutor(model, pages, hot, hot_each),
             KvSpace(pool, index),
             SCHEDULERS.choose(scheduler_for(loaded, serving)).state(),
             block_tokens=BLOCK_TOKENS,
             reuse=reuse,
             clock=clock,
+            max_running=MAX_RUNNING if hot is None else serving.concurrency,
+            item_tokens=sys.maxsize if hot is None or model.residency is not None else AT_ONCE,
             step_tokens=serving.step_tokens or step_tokens(loaded, serving),
         )
         guesses = open_guesses(loaded, serving)

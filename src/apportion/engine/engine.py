@@ -68,6 +68,7 @@ class Engine:
         block_tokens: positions of a block.
         reuse: finds keys and values that were computed before, and keeps what may be used again.
         max_running: as many requests may run at once.
+        item_tokens: as many tokens of one request may run in a step.
         step_tokens: as many tokens there is room for in a step; what is planned beyond it waits for the
             next one.
         on_step: told of every step that was carried out, and how many seconds it took.
@@ -83,6 +84,7 @@ class Engine:
         reuse: Reuse | None = None,
         clock: Clock | None = None,
         max_running: int = MAX_RUNNING,
+        item_tokens: int = sys.maxsize,
         step_tokens: int = sys.maxsize,
         on_step: Callable[[Step, float], None] | None = None,
     ) -> None:
@@ -94,6 +96,7 @@ class Engine:
         self._reuse = NoReuse() if reuse is None else reuse
         self._clock = clock or RealClock()
         self._max_running = max_running
+        self._item_tokens = item_tokens
         self._step_tokens = step_tokens
         self._block_tokens = block_tokens
         self._inside = Occupancy(executor, space, self._reuse, block_tokens)
@@ -269,7 +272,7 @@ class Engine:
                 assert item.first_layer == request.first_layer, "a request's layers run in order"
                 num_tokens = request.num_in_flight
             else:
-                num_tokens = min(item.num_tokens, left)
+                num_tokens = min(item.num_tokens, left, self._item_tokens)
             if num_tokens:
                 left -= num_tokens
                 yield StepItem(item.request, num_tokens, item.first_layer, item.end_layer)

@@ -21,6 +21,13 @@ class Table(Protocol):
     def exchange(self, index: int, block: int) -> None:
         """Another block of the same content in place of one."""
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was computed lies in the blocks, where others may read it."""
+
+    def settle(self) -> None:
+        """Bring there what does not."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunItem:
@@ -54,6 +61,9 @@ class Executor(Protocol):
 
     def new_table(self) -> Table:
         """For a sequence that enters."""
+
+    def release(self, table: Table) -> None:
+        """Its sequence leaves; all that was computed lies in the blocks then."""
 
     def run(self, items: Sequence[RunItem]) -> list[Floats | None]:
         """Carry out the items in one pass: logits [num_logits, V] of each, None where it asks for none. They

@@ -7,19 +7,24 @@ from itertools import pairwise
 
 import numpy as np
 
-from apportion.engine.executor import ALL_LIVE, RunItem
+from apportion.engine.executor import ALL_LIVE, RunItem, Table
 from apportion.formats.block import Floats
 from apportion.kernels.kv import KvPool, KvTable, Segment
 from apportion.kernels.ops import Ints
 from apportion.models import Model
+from apportion.models.hot_window import HotWindow
 
 
 class PoolTable(KvTable):
-    """A sequence's blocks, all of one pool."""
+    """A sequence's blocks, all of one pool; where a codec asks for it, its first and its last positions are
+    kept as they were computed, in blocks of another pool.
+    """
 
-    def __init__(self, pool: KvPool) -> None:
+    def __init__(self, pool: KvPool, hot: KvPool | None = None, hot_blocks: Sequence[int] = ()) -> None:
         super().__init__()
         self._pool = pool
+        self._window = None if hot is None else HotWindow(self, hot, list(hot_blocks))
+        self.hot_blocks = tuple(hot_blocks)
 
     def append(self, block: int, live: int = ALL_LIVE) -> None:  # type: ignore[override]
         super().append(self._pool, block, live)
@@ -27,17 +32,43 @@ class PoolTable(KvTable):
     def exchange(self, index: int, block: int) -> None:
         super().replace(index, self._pool, block)
 
+    @property
+    def is_settled(self) -> bool:
+        return self._window is None or not self._window.indices
+
+    def settle(self) -> None:
+        if self._window is not None:
+            self._window.close()
+
+    def prepare(self, start: int, num_tokens: int) -> None:
+        """Tokens are about to enter places start.. ."""
+        if self._window is not None:
+            self._window.prepare(start, num_tokens)
+
+    def advance(self, num_places: int) -> None:
+        """So many places are filled."""
+        if self._window is not None:
+            self._window.settle(num_places)
+
 
 class ModelExecutor:
-    """`engine.executor.Executor` of a model over one pool of blocks.
+    """`engine.executor.Executor` of a model over a pool of blocks, and one for hot blocks where the codec of
+    keys and values has such: of these each sequence gets as many as it can need.
 
     Items for all layers run in one pass. Where ranges of layers differ, layers that all of them pass are
     computed together, and hidden states of tokens that are on their way wait here.
     """
 
-    def __init__(self, model: Model, pool: KvPool) -> None:
+    def __init__(self, model: Model, pool: KvPool, hot: KvPool | None = None, hot_each: int = 0) -> None:
+        """
+        Args:
+            hot: the pool for hot blocks, `hot_each` of them for a sequence.
+        """
         self._model = model
         self._pool = pool
+        self._hot = hot
+        self._hot_each = hot_each
+        self._hot_free = [] if hot is None else list(range(hot.num_blocks))
         self._hidden: dict[int, Floats] = {}
 
     @property
@@ -49,9 +80,29 @@ class ModelExecutor:
         return self._model.residency is not None
 
     def new_table(self) -> PoolTable:
-        return PoolTable(self._pool)
+        if self._hot is None:
+            return PoolTable(self._pool)
+        taken, self._hot_free = self._hot_free[: self._hot_each], self._hot_free[self._hot_each :]
+        return PoolTable(self._pool, self._hot, taken)
+
+    def release(self, table: Table) -> None:
+        assert isinstance(table, PoolTable)
+        table.settle()
+        self._hot_free += table.hot_blocks
 
     def run(self, items: Sequence[RunItem]) -> list[Floats | None]:
+        if self._hot is None:
+            return self._run(items)
+        for item in items:
+            if item.first_layer == 0:
+                item.table.prepare(item.start, len(item.ids))  # type: ignore[attr-defined]
+        rows = self._run(items)
+        for item in items:
+            if item.end_layer == self.num_layers:
+                item.table.advance(item.start + len(item.ids))  # type: ignore[attr-defined]
+        return rows
+
+    def _run(self, items: Sequence[RunItem]) -> list[Floats | None]:
         last = self.num_layers
         if all(item.first_layer == 0 and item.end_layer == last for item in items):
             return self._run_whole(items)

@@ -97,6 +97,8 @@ class Occupancy:
         """
         branches, request.branches = request.branches, []
         held, num_shared = holdings(request), request.num_computed // self._block_tokens
+        if branches:
+            held.table.settle()
         for branch in branches:
             most = blocks_for(branch.most_tokens, self._block_tokens)
             branch.held = own = Held(held.room.split(most - num_shared), self._executor.new_table())
@@ -129,6 +131,8 @@ class Occupancy:
         if request.base is not None:  # its blocks do not stand for a beginning of tokens
             return
         held, num_full = holdings(request), request.num_computed // self._block_tokens
+        if not held.table.is_settled:  # until it leaves, or branches
+            return
         first, own = held.num_kept, held.blocks[held.num_kept : num_full]
         for place, kept in enumerate(self._reuse.keep(request, first, own) if own else (), first):
             if kept != held.blocks[place]:
@@ -144,6 +148,7 @@ class Occupancy:
         """Take a request's room away; it waits for its turn at the front. What it computed is kept for when
         it comes back, or, to `recompute`, is not. What it goes on from stays its own.
         """
+        self._executor.release(holdings(request).table)
         if how == "swap":
             self.keep(request)
         own = 0 if request.base is None else len(request.base.blocks)
@@ -159,6 +164,7 @@ class Occupancy:
         base = request.base or Base()
         blocks, num_places = [block for block, _ in base.blocks], base.num_places
         if request.held is not None:
+            self._executor.release(request.held.table)
             if keep:
                 self.keep(request)
             if finished and request.base is None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from apportion.engine.executor import ALL_LIVE, RunItem
+from apportion.engine.executor import ALL_LIVE, RunItem, Table
 from apportion.engine.kv import BlockPool
 from apportion.formats.block import Floats
 from apportion.kernels.ops import Ints
@@ -78,6 +78,13 @@ class ScriptedTable(list[int]):
     def exchange(self, index: int, block: int) -> None:
         self[index] = block
 
+    @property
+    def is_settled(self) -> bool:
+        return True
+
+    def settle(self) -> None:
+        """Everything lies in the blocks at once."""
+
 
 class ScriptedExecutor:
     """Writes tokens into pages, layer by layer, and reads them back for the next one.
@@ -115,6 +122,9 @@ class ScriptedExecutor:
 
     def new_table(self) -> ScriptedTable:
         return ScriptedTable()
+
+    def release(self, table: Table) -> None:
+        """It holds nothing but blocks."""
 
     def run(self, items: Sequence[RunItem]) -> list[Floats | None]:
         assert len({item.request for item in items}) == len(items), "a request twice in a step"

@@ -71,7 +71,7 @@ def assembled(serving: Serving, script: NextToken) -> Assembled:
         step_tokens=512,
     )
     way, argument = choose_way(serving.speculate)
-    guesses = way.open(argument, ByteTokenizer(), serving.ctx)
+    guesses = way.open(argument, SimpleNamespace(tokenizer=ByteTokenizer()), serving.ctx, 1)
     return Assembled(serving, engine, reuse, guesses, reuse.close)
 
 

@@ -84,7 +84,9 @@ class Serving:
     @property
     def beside_nbytes(self) -> int:
         """Bytes of memory that serving takes beside the model, its keys and values and what steps need."""
-        return QUEUE_NBYTES if self.kv_disk_nbytes else 0
+        way, argument = choose_way(self.speculate)
+        guesses = way.beside_nbytes(argument, self.ctx or None, self.concurrency)
+        return guesses + (QUEUE_NBYTES if self.kv_disk_nbytes else 0)
 
     @property
     def kv_disk_nbytes(self) -> int:
@@ -161,7 +163,7 @@ def assemble(loaded: LoadedModel, serving: Serving) -> Assembled:
 def open_guesses(loaded: LoadedModel, serving: Serving) -> Guesses:
     """Guesses for a model's requests."""
     way, argument = choose_way(serving.speculate)
-    return way.open(argument, loaded.tokenizer, serving.ctx)
+    return way.open(argument, loaded, serving.ctx, serving.concurrency)
 
 
 def open_store(serving: Serving, identity: bytes, block_nbytes: int) -> KvStore:

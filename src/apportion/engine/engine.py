@@ -319,6 +319,7 @@ class Engine:
         well = request.error is None
         self._inside.leave(request, keep=well, finished=well and not request.cancelled)
         request.state = State.FINISHED
+        request.drafter = None  # which may hold memory
         request.spent.finished_s = self._clock.now()
 
     # --- running ---

@@ -84,7 +84,7 @@ def test_ways_are_found_by_name_with_their_argument() -> None:
     assert {"none", "prompt_lookup"} <= set(WAYS)
     way, argument = choose_way("prompt-lookup")
     assert (way, argument) == (WAYS.get("prompt_lookup"), "")
-    assert choose_way("none")[0].open("", None, 1).drafter() is None
+    assert choose_way("none")[0].open("", None, 1, 1).drafter() is None
     with pytest.raises(UsageError):
         choose_way("prompt_lookup:3")
     with pytest.raises(NotFound):

@@ -8,8 +8,8 @@ from apportion.core.errors import UsageError
 from apportion.core.registry import Registry
 
 if TYPE_CHECKING:
+    from apportion.engine.loading import LoadedModel
     from apportion.engine.request import Drafter
-    from apportion.text.tokenizer import Tokenizer
 
 
 class Guesses(Protocol):
@@ -33,12 +33,19 @@ class Way:
     sentence: str
     argument: str = ""
 
-    def open(self, argument: str, tokenizer: Tokenizer, ctx: int) -> Guesses:
+    def beside_nbytes(self, argument: str, ctx: int | None, concurrency: int) -> int:
+        """Bytes of memory that it takes; `ctx` is None where the budget has yet to decide."""
+        return 0
+
+    def open(self, argument: str, target: LoadedModel, ctx: int, concurrency: int) -> Guesses:
         """Make it ready for a model.
 
         Args:
-            tokenizer: the model's.
-            ctx: positions of its context.
+            target: the model whose tokens are guessed.
+            ctx: positions of its context; so many requests of that length are served at once.
+
+        Raises:
+            UsageError: it cannot guess for this model.
         """
         raise NotImplementedError
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from apportion.engine.speculation.ways import Way
 
 if TYPE_CHECKING:
-    from apportion.text.tokenizer import Tokenizer
+    from apportion.engine.loading import LoadedModel
 
 
 class NoGuesses(Way):
     sentence = "Computes one token at a time."
 
-    def open(self, argument: str, tokenizer: Tokenizer, ctx: int) -> NoGuesses:
+    def open(self, argument: str, target: LoadedModel, ctx: int, concurrency: int) -> NoGuesses:
         return self
 
     def drafter(self) -> None:

@@ -11,7 +11,7 @@ from apportion.engine.speculation.ways import Way
 from apportion.kernels.ops import Ints
 
 if TYPE_CHECKING:
-    from apportion.text.tokenizer import Tokenizer
+    from apportion.engine.loading import LoadedModel
 
 LEAST_MATCH, MOST_MATCH = 2, 8
 NOTHING: Ints = np.empty(0, np.int32)
@@ -26,7 +26,7 @@ class PromptLookup(Way):
 
     sentence = "Guesses that text goes on as it did where its last tokens stood before."
 
-    def open(self, argument: str, tokenizer: Tokenizer, ctx: int) -> Lookups:
+    def open(self, argument: str, target: LoadedModel, ctx: int, concurrency: int) -> Lookups:
         return Lookups()
 
 

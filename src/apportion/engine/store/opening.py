@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from apportion.core.clock import Clock
@@ -33,7 +35,13 @@ class Opened:
     """
 
     def __init__(
-        self, disk: Disk, folder: Path, config: StoreConfig, clock: Clock, counters: StoreCounters
+        self,
+        disk: Disk,
+        folder: Path,
+        config: StoreConfig,
+        clock: Clock,
+        counters: StoreCounters,
+        num_scanners: int,
     ) -> None:
         self._disk = disk
         self._folder = folder
@@ -41,6 +49,8 @@ class Opened:
         self._clock = clock
         self._counters = counters
         self._numbers: dict[bytes, int] = {}
+        self._num_scanners = num_scanners
+        self._counting = threading.Lock()
         self._lock: DiskLock | None = None
         self.next_number = 1
         self.shelf = Shelf()
@@ -70,6 +80,7 @@ class Opened:
         Raises:
             DiskFault: the folder cannot be listed.
         """
+        ours = []
         for name, nbytes in segments_in(self._disk, self._folder):
             self.space.note(name.number)
             if nbytes is None:
@@ -80,7 +91,8 @@ class Opened:
                 self._counters.foreign += 1
             else:
                 self.space.add(segment)
-                self._scan(segment)
+                ours.append(segment)
+        self._scan_all(ours)
         fault_point("open.scanned")
 
     def look_again(self) -> None:
@@ -95,7 +107,7 @@ class Opened:
             if name.version == VERSION and nbytes > segment.nbytes:
                 segment.nbytes, segment.name = nbytes, name
                 self.space.add(segment)
-                self._scan(segment)
+                self._scan_all([segment])
 
     def seal_leftovers(self) -> None:
         """End the segments that the last process left open; they are never added to."""
@@ -122,25 +134,44 @@ class Opened:
         if self._lock is not None:
             self._lock.close()
 
-    def _scan(self, segment: Segment) -> None:
-        """Put on the shelf what a segment holds beyond what was seen of it. One that cannot be read is left
-        alone: its room counts, and is reclaimed like any other.
+    def _scan_all(self, segments: Sequence[Segment]) -> None:
+        """Put on the shelf what segments hold beyond what was seen of them, several at once: headers lie far
+        apart, and each takes the disk as long as the next.
         """
+        if self._num_scanners > 1 and len(segments) > 1:
+            with ThreadPoolExecutor(self._num_scanners, "scan-kv") as threads:
+                found = list(threads.map(self._scan, segments))
+        else:
+            found = [self._scan(segment) for segment in segments]
+        for segment, records in zip(segments, found, strict=True):
+            for offset, record in records:
+                self._add(record, segment, offset)
+
+    def _scan(self, segment: Segment) -> list[tuple[int, Record]]:
+        """A segment's records. One that cannot be read is left alone: its room counts, and is reclaimed like
+        any other.
+        """
+        records: list[tuple[int, Record]] = []
         try:
             with self._disk.open(self.space.path(segment)) as file:
                 scan = Scan(file, segment.scanned, segment.nbytes)
-                for offset, record in scan.records():
-                    self._add(record, segment, offset)
+                records += scan.records()
         except NotFound:
             self.space.forget(segment)
-            return
+            return []
         except ApportionError:
-            self._counters.read_faults += 1
+            self._count(read_faults=1)
             segment.is_readable = False
-            return
+            return records
         segment.scanned = scan.end
-        self._counters.damaged_stretches += scan.num_damaged
-        self._counters.foreign += scan.num_foreign
+        self._count(damaged_stretches=scan.num_damaged, foreign=scan.num_foreign)
+        return records
+
+    def _count(self, read_faults: int = 0, damaged_stretches: int = 0, foreign: int = 0) -> None:
+        with self._counting:
+            self._counters.read_faults += read_faults
+            self._counters.damaged_stretches += damaged_stretches
+            self._counters.foreign += foreign
 
     def _add(self, record: Record, segment: Segment, offset: int) -> None:
         self.next_number = max(self.next_number, record.number + 1)
@@ -162,14 +193,15 @@ def open_folder(
     counters: StoreCounters,
     changed: threading.Condition,
     read_only: bool,
+    num_scanners: int,
 ) -> Opened:
-    """The folder, as a store uses it.
+    """The folder, as a store uses it; `num_scanners` segments are looked through at once.
 
     Raises:
         InUse: another process writes to it.
         DiskFault: it cannot be used.
     """
-    opened = Opened(disk, folder, config, clock, counters)
+    opened = Opened(disk, folder, config, clock, counters, num_scanners)
     if read_only:
         opened.look()
         return opened

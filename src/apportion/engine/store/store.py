@@ -31,6 +31,7 @@ from apportion.engine.store.shelf import Entry
 from apportion.engine.store.staging import Bytes, Staging
 from apportion.policies.retention import RETENTIONS, RetentionState
 
+_SCANNERS = 8  # segments that are looked through at once on opening
 _LOOK_AGAIN_S = 1.0  # a store that only reads looks for new segments that often
 
 
@@ -78,6 +79,7 @@ class KvStore:
             self.counters,
             self._changed,
             read_only,
+            _SCANNERS if background else 1,
         )
         self._shelf = self._opened.shelf
         self._writer = self._opened.writer

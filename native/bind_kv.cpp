@@ -64,14 +64,15 @@ void KvMemory::smooth(const nb::sequence& factors) {
   pool_.smoothing = std::move(smoothing);
 }
 
-void KvMemory::encode(size_t block, const KvMemory& from, size_t other) const {
+void KvMemory::encode(size_t block, const KvMemory& from, size_t other, size_t first, size_t count) const {
   require(block < pool_.num_blocks && other < from.pool_.num_blocks, "the pool has no such block");
+  require(count <= kPageTokens && first <= kPageTokens - count, "the block has no such rows");
   require(pool_.layers.size() == from.pool_.layers.size(), "the pools are of another number of layers");
   for (size_t layer = 0; layer < pool_.layers.size(); ++layer)
     require(pool_.layers[layer].shape == from.pool_.layers[layer].shape, "the pools are of other heads or sizes");
   const Kernels& kernels = *find_kernels(available_isas().front());  // all give the same bits
   const nb::gil_scoped_release unlocked;
-  encode_block(kernels, {&from.pool_, uint32_t(other), kAllLive}, {&pool_, uint32_t(block), kAllLive});
+  encode_rows(kernels, {&from.pool_, uint32_t(other), kAllLive}, {&pool_, uint32_t(block), kAllLive}, first, count);
 }
 
 KvBlock SequenceTable::block(nb::handle pool_, size_t index, uint32_t live) {

@@ -20,8 +20,8 @@ class KvMemory {
   const KvPool& pool() const { return pool_; }
   // Factors [G, D] of each layer's keys, or none.
   void smooth(const nanobind::sequence& factors);
-  // A block of another pool into one of this, in this one's codecs.
-  void encode(size_t block, const KvMemory& from, size_t other) const;
+  // Rows of a block of another pool into one of this, in this one's codecs.
+  void encode(size_t block, const KvMemory& from, size_t other, size_t first, size_t count) const;
 
  private:
   View memory_;

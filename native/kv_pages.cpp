@@ -11,29 +11,30 @@ bool LayerPages::fits(size_t block_nbytes) const {
 
 namespace {
 
-void encode_rows(const Kernels& kernels, const KvPage& from, const KvPage& to, const KvShape& shape, float* numbers) {
-  for (size_t row = 0; row < kPageTokens; ++row) {
-    kernels.decode_row(from.key_row(row, shape.key_width), shape.key_width, numbers);
-    kernels.encode_row(numbers, shape.key_width, to.key_row(row, shape.key_width));
-    if (shape.joint) continue;
-    kernels.decode_row(from.value_row(row, shape.value_width), shape.value_width, numbers);
-    kernels.encode_row(numbers, shape.value_width, to.value_row(row, shape.value_width));
+// A row in another codec, by way of `numbers`; in the same codec it is the same.
+void encode_row(const Kernels& kernels, const KvRow& from, const KvRow& to, size_t width, float* numbers) {
+  if (from.codec != to.codec) {
+    kernels.decode_row(from, width, numbers);
+    return kernels.encode_row(numbers, width, to);
   }
+  std::copy_n(from.codes, kv_row_nbytes(from.codec, width), to.codes);
+  if (from.scale) *to.scale = *from.scale;
+  if (from.offset) *to.offset = *from.offset;
 }
 
 }  // namespace
 
-void encode_block(const Kernels& kernels, const KvBlock& from, const KvBlock& to) {
+void encode_rows(const Kernels& kernels, const KvBlock& from, const KvBlock& to, size_t first, size_t count) {
   std::vector<float> numbers;
   for (size_t layer = 0; layer < from.pool->layers.size(); ++layer) {
-    const LayerPages &pages = from.pool->layers[layer], &others = to.pool->layers[layer];
-    numbers.resize(std::max({numbers.size(), pages.shape.key_width, pages.shape.value_width}));
-    for (size_t head = 0; head < pages.shape.num_heads; ++head) {
+    const auto [num_heads, D, Dv, joint] = from.pool->layers[layer].shape;
+    numbers.resize(std::max({numbers.size(), D, Dv}));
+    for (size_t head = 0; head < num_heads; ++head) {
       const KvPage page = from.page(layer, head), other = to.page(layer, head);
-      if (pages.codec == others.codec)
-        std::copy_n(page.keys, pages.used_nbytes(), other.keys);
-      else
-        encode_rows(kernels, page, other, pages.shape, numbers.data());
+      for (size_t row = first; row < first + count; ++row) {
+        encode_row(kernels, page.key_row(row, D), other.key_row(row, D), D, numbers.data());
+        if (!joint) encode_row(kernels, page.value_row(row, Dv), other.value_row(row, Dv), Dv, numbers.data());
+      }
     }
   }
 }

@@ -66,8 +66,8 @@ struct KvBlock {
   }
 };
 
-// Rows of one block to the codecs of another, of the same shapes: those of one page at a time.
-void encode_block(const Kernels& kernels, const KvBlock& from, const KvBlock& to);
+// Rows of one block into the same places of another, of the same shapes, in its codecs.
+void encode_rows(const Kernels& kernels, const KvBlock& from, const KvBlock& to, size_t first, size_t count);
 
 class KvTable {
  public:

@@ -47,13 +47,6 @@ class ScriptedTable(list[int]):
     def exchange(self, index: int, block: int) -> None:
         self[index] = block
 
-    @property
-    def is_settled(self) -> bool:
-        return True
-
-    def settle(self) -> None:
-        """Everything lies in the blocks at once."""
-
 
 class ScriptedExecutor:
     """Computes nothing but what its pages say; remembers the items of each run.

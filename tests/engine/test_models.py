@@ -80,10 +80,10 @@ def test_codecs_that_keep_no_window_give_the_same_tokens_in_company(paths: dict[
 def test_a_window_of_hot_blocks_comes_and_goes_with_its_request(paths: dict[str, Path], kv: str) -> None:
     llm = LLM(paths["llama"], threads=1, ctx=256, kv=kv, concurrency=2)
     executor, prompts = llm.engine._executor, [PROMPT * 3 + str(n) for n in range(3)]
-    before = sorted(executor._hot_free)
+    before = sorted(executor._hot.free)
     long = SamplingParams(temperature=0, max_tokens=110, ignore_eos=True)
     first = llm.generate(prompts, long)
-    assert sorted(executor._hot_free) == before
+    assert sorted(executor._hot.free) == before
     # The same alone; a prefix that is found again is made of codes, so a fresh model is asked.
     fresh = LLM(paths["llama"], threads=1, ctx=256, kv=kv).generate(prompts[1], long)
     assert first[1].token_ids == fresh.token_ids

@@ -278,3 +278,16 @@ def test_blocks_of_other_models_are_not_encoded() -> None:
         pool.encode(0, KvPool.of(page_layout([LayerShape(2, 20, 21)], "f16"), 2), 0)
     with pytest.raises(ValueError, match="no such block"):
         pool.encode(0, KvPool.of(page_layout([LayerShape(2, 20, 20)], "f16"), 2), 2)
+
+
+def test_rows_of_a_block_are_encoded_alone() -> None:
+    shape = LayerShape(2, 20, 20)
+    table = new_table(shape, ["f16"])
+    whole, some = (KvPool.of(page_layout([shape], "q4"), 1) for _ in range(2))
+    whole.encode(0, table.blocks[0].pool, 0)
+    for rows in (range(3), range(3, 31), range(31, 32), range(5, 5)):
+        some.encode(0, table.blocks[0].pool, 0, rows)
+    used = 2 * whole.layout.layers[0].head_nbytes
+    np.testing.assert_array_equal(some.blocks[0, :used], whole.blocks[0, :used])
+    with pytest.raises(ValueError, match="no such rows"):
+        some.encode(0, table.blocks[0].pool, 0, range(30, 33))

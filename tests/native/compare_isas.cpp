@@ -206,26 +206,57 @@ struct Attended {
   }
 };
 
+// A head page of random keys and values in a codec, as the portable kernels encode them.
+struct Coded {
+  std::vector<uint8_t> keys, values;
+  std::vector<uint16_t> key_scales, value_scales;
+  uint32_t live;
+  KvCodec codec;
+
+  Coded(KvCodec c, size_t width, uint32_t live_rows) : live(live_rows), codec(c) {
+    keys.resize(kPageTokens * kv_row_nbytes(codec, width));
+    values.resize(keys.size());
+    key_scales.resize(kPageTokens * kv_num_scales(codec));
+    value_scales.resize(key_scales.size());
+    for (size_t row = 0; row < kPageTokens; ++row) {
+      portable::kernels.encode_row(normal(width).data(), width, page().key_row(row, width));
+      portable::kernels.encode_row(normal(width).data(), width, page().value_row(row, width));
+    }
+  }
+  KvPage page() { return {keys.data(), values.data(), key_scales.data(), value_scales.data(), live, codec}; }
+};
+
+void compare_codes(const Kernels& kernels) {
+  for (size_t codec = 0; codec < kNumKvCodecs; ++codec)
+    for (size_t width : {1, 8, 17, 64, 130})
+      for (float size : {1e-7f, 1.0f, 1e6f, INFINITY}) {
+        Floats x = normal(width);
+        x[width / 2] *= size;
+        Coded ours(KvCodec(codec), width, kAllLive), theirs = ours;
+        kernels.encode_row(x.data(), width, ours.page().key_row(3, width));
+        portable::kernels.encode_row(x.data(), width, theirs.page().key_row(3, width));
+        const std::string what = "codec " + std::to_string(codec) + " of " + std::to_string(width);
+        expect(ours.keys == theirs.keys && ours.key_scales == theirs.key_scales, kernels, "encoding, " + what);
+        Floats back(width), other(width);
+        kernels.decode_row(ours.page().value_row(5, width), width, back.data());
+        portable::kernels.decode_row(ours.page().value_row(5, width), width, other.data());
+        expect(near(back, other, 1e-6f), kernels, "decoding, " + what);
+      }
+}
+
 void compare_attention(const Kernels& kernels) {
   constexpr size_t kPositions = 2 * kAttendBlock, kHeads = 2;
   for (size_t size : {8, 20, 64})
     for (size_t num_rows : {2, 4, 6, 10})
-      for (bool in_halves : {false, true})
+      for (size_t codec = 0; codec < kNumKvCodecs; ++codec)
         for (size_t window : {0, 50}) {
-          const Floats q = normal(num_rows * size), k = normal(kPositions * size), v = normal(kPositions * size);
-          const std::vector<uint16_t> k16 = halves(kPositions * size), v16 = halves(kPositions * size);
-          // The second and the sixth page have dead rows, and pages of both codecs follow one another.
+          const Floats q = normal(num_rows * size);
+          // The second and the sixth page have dead rows, and pages of two codecs follow one another.
+          std::vector<Coded> coded;
           std::vector<KvPage> pages;
-          for (size_t page = 0; page < kPositions / kPageTokens; ++page) {
-            const bool is_half = in_halves != (page == 3);
-            const size_t at = page * kPageTokens * size;
-            const auto rows = [&](const std::vector<uint16_t>& half, const Floats& whole) {
-              const void* first = is_half ? static_cast<const void*>(&half[at]) : &whole[at];
-              return const_cast<uint8_t*>(static_cast<const uint8_t*>(first));
-            };
-            pages.push_back({rows(k16, k), rows(v16, v), page % 4 == 1 ? 0x0ff0f00f : kAllLive,
-                             is_half ? KvCodec::f16 : KvCodec::f32});
-          }
+          for (size_t page = 0; page < kPositions / kPageTokens; ++page)
+            coded.emplace_back(page == 3 ? KvCodec::f16 : KvCodec(codec), size, page % 4 == 1 ? 0x0ff0f00f : kAllLive);
+          for (Coded& one : coded) pages.push_back(one.page());
           AttendTile tile{};
           tile.q = q.data();
           tile.q_token_stride = kHeads * size;
@@ -240,7 +271,9 @@ void compare_attention(const Kernels& kernels) {
           const Attended ours(kernels, tile, pages), theirs(portable::kernels, tile, pages);
           expect(near(ours.top, theirs.top, 1e-4f) && near(ours.sum, theirs.sum, 1e-3f) &&
                      near(ours.values, theirs.values, 1e-3f),
-                 kernels, "attention of size " + std::to_string(size) + ", " + std::to_string(num_rows) + " rows");
+                 kernels,
+                 "attention of size " + std::to_string(size) + ", " + std::to_string(num_rows) + " rows, codec " +
+                     std::to_string(codec));
         }
 }
 
@@ -264,6 +297,7 @@ int main() {
     compare_elementwise(kernels);
     compare_halves(kernels);
     compare_sampling(kernels);
+    compare_codes(kernels);
     compare_attention(kernels);
     compare_limits(kernels);
     std::printf("%s: %d comparisons passed, %d failed so far\n", kernels.isa, passed, failed);

@@ -21,13 +21,6 @@ class Table(Protocol):
     def exchange(self, index: int, block: int) -> None:
         """Another block of the same content in place of one."""
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether all that was computed lies in the blocks, where others may read it."""
-
-    def settle(self) -> None:
-        """Bring there what does not."""
-
 
 @dataclass(frozen=True, slots=True)
 class RunItem:
@@ -63,7 +56,7 @@ class Executor(Protocol):
         """For a sequence that enters."""
 
     def release(self, table: Table) -> None:
-        """Its sequence leaves; all that was computed lies in the blocks then."""
+        """Its sequence leaves, and gives back what it has beside its blocks."""
 
     def run(self, items: Sequence[RunItem]) -> list[Floats | None]:
         """Carry out the items in one pass: logits [num_logits, V] of each, None where it asks for none. They

@@ -12,31 +12,28 @@ from apportion.formats.block import Floats
 from apportion.kernels.kv import KvPool, KvTable, Segment
 from apportion.kernels.ops import Ints
 from apportion.models import Model
-from apportion.models.hot_window import HotWindow
+from apportion.models.hot_window import HotPool, HotWindow
 
 
 class PoolTable(KvTable):
     """A sequence's blocks, all of one pool; where a codec asks for it, its first and its last positions are
-    kept as they were computed, in blocks of another pool.
+    read as they were computed, out of blocks of another pool.
     """
 
-    def __init__(self, pool: KvPool, hot: KvPool | None = None, hot_blocks: Sequence[int] = ()) -> None:
+    def __init__(self, pool: KvPool, hot: HotPool | None = None, most_hot: int = 0) -> None:
         super().__init__()
         self._pool = pool
-        self._window = None if hot is None else HotWindow(self, hot, list(hot_blocks))
-        self.hot_blocks = tuple(hot_blocks)
+        self._window = None if hot is None else HotWindow(self, hot, most_hot)
 
     def append(self, block: int, live: int = ALL_LIVE) -> None:  # type: ignore[override]
         super().append(self._pool, block, live)
 
     def exchange(self, index: int, block: int) -> None:
-        super().replace(index, self._pool, block)
+        if self._window is None or not self._window.exchange(index, self._pool, block):
+            super().replace(index, self._pool, block)
 
-    @property
-    def is_settled(self) -> bool:
-        return self._window is None or not self._window.indices
-
-    def settle(self) -> None:
+    def close(self) -> None:
+        """Give back what is hot."""
         if self._window is not None:
             self._window.close()
 
@@ -45,15 +42,15 @@ class PoolTable(KvTable):
         if self._window is not None:
             self._window.prepare(start, num_tokens)
 
-    def advance(self, num_places: int) -> None:
-        """So many places are filled."""
+    def settle(self, start: int, num_tokens: int) -> None:
+        """They have entered."""
         if self._window is not None:
-            self._window.settle(num_places)
+            self._window.settle(start, start + num_tokens)
 
 
 class ModelExecutor:
     """`engine.executor.Executor` of a model over a pool of blocks, and one for hot blocks where the codec of
-    keys and values has such: of these each sequence gets as many as it can need.
+    keys and values has such: of these each sequence may have as many as it can need.
 
     Items for all layers run in one pass. Where ranges of layers differ, layers that all of them pass are
     computed together, and hidden states of tokens that are on their way wait here.
@@ -66,9 +63,8 @@ class ModelExecutor:
         """
         self._model = model
         self._pool = pool
-        self._hot = hot
+        self._hot = None if hot is None else HotPool(hot)
         self._hot_each = hot_each
-        self._hot_free = [] if hot is None else list(range(hot.num_blocks))
         self._hidden: dict[int, Floats] = {}
 
     @property
@@ -80,15 +76,11 @@ class ModelExecutor:
         return self._model.residency is not None
 
     def new_table(self) -> PoolTable:
-        if self._hot is None:
-            return PoolTable(self._pool)
-        taken, self._hot_free = self._hot_free[: self._hot_each], self._hot_free[self._hot_each :]
-        return PoolTable(self._pool, self._hot, taken)
+        return PoolTable(self._pool, self._hot, self._hot_each)
 
     def release(self, table: Table) -> None:
         assert isinstance(table, PoolTable)
-        table.settle()
-        self._hot_free += table.hot_blocks
+        table.close()
 
     def run(self, items: Sequence[RunItem]) -> list[Floats | None]:
         if self._hot is None:
@@ -99,7 +91,7 @@ class ModelExecutor:
         rows = self._run(items)
         for item in items:
             if item.end_layer == self.num_layers:
-                item.table.advance(item.start + len(item.ids))  # type: ignore[attr-defined]
+                item.table.settle(item.start, len(item.ids))  # type: ignore[attr-defined]
         return rows
 
     def _run(self, items: Sequence[RunItem]) -> list[Floats | None]:

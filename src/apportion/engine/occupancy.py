@@ -97,8 +97,6 @@ class Occupancy:
         """
         branches, request.branches = request.branches, []
         held, num_shared = holdings(request), request.num_computed // self._block_tokens
-        if branches:
-            held.table.settle()
         for branch in branches:
             most = blocks_for(branch.most_tokens, self._block_tokens)
             branch.held = own = Held(held.room.split(most - num_shared), self._executor.new_table())
@@ -131,8 +129,6 @@ class Occupancy:
         if request.base is not None:  # its blocks do not stand for a beginning of tokens
             return
         held, num_full = holdings(request), request.num_computed // self._block_tokens
-        if not held.table.is_settled:  # until it leaves, or branches
-            return
         first, own = held.num_kept, held.blocks[held.num_kept : num_full]
         for place, kept in enumerate(self._reuse.keep(request, first, own) if own else (), first):
             if kept != held.blocks[place]:

@@ -122,13 +122,15 @@ class KvPool:
         """A pool over memory of its own, which is taken where it is first written."""
         return KvPool(layout, _native.allocate(num_blocks * layout.block_nbytes), smoothing)
 
-    def encode(self, block: int, source: KvPool, source_block: int) -> None:
-        """A block of another pool into one of this, in this one's codecs.
+    def encode(
+        self, block: int, source: KvPool, source_block: int, rows: range = range(BLOCK_TOKENS)
+    ) -> None:
+        """Rows of a block of another pool into one of this, in this one's codecs.
 
         Raises:
-            ValueError: there are no such blocks, or the pools are of different models.
+            ValueError: there are no such blocks or rows, or the pools are of different models.
         """
-        self.native.encode(block, source.native, source_block)
+        self.native.encode(block, source.native, source_block, rows.start, len(rows))
 
     @property
     def num_blocks(self) -> int:

@@ -10,7 +10,7 @@ from apportion.formats.block import Floats
 from apportion.kernels.kv import KvPool, KvTable, LayerShape, PageLayout, Segment, num_blocks_for, page_layout
 from apportion.kernels.kv_codecs import CODECS, DEFAULT, layer_codecs
 from apportion.models.config import ModelConfig
-from apportion.models.hot_window import AT_ONCE, HotWindow, num_hot_blocks
+from apportion.models.hot_window import AT_ONCE, HotPool, HotWindow, num_hot_blocks
 
 
 def kv_shapes(config: ModelConfig) -> list[LayerShape]:
@@ -107,7 +107,7 @@ class KvCache:
         self._window: HotWindow | None = None
         if layouts.hot is not None:
             self.hot_pool = KvPool.of(layouts.hot, num_hot_blocks(capacity), smoothing)
-            self._window = HotWindow(self.table, self.hot_pool, list(range(self.hot_pool.num_blocks)))
+            self._window = HotWindow(self.table, HotPool(self.hot_pool))
 
     @property
     def nbytes(self) -> int:
@@ -134,7 +134,7 @@ class KvCache:
         self.require_room(num_positions)
         self.length += num_positions
         if self._window is not None:
-            self._window.settle(self.length)
+            self._window.settle(self.length - num_positions, self.length)
 
     def require_room(self, num_positions: int) -> None:
         """

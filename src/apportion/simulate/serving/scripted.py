@@ -78,13 +78,6 @@ class ScriptedTable(list[int]):
     def exchange(self, index: int, block: int) -> None:
         self[index] = block
 
-    @property
-    def is_settled(self) -> bool:
-        return True
-
-    def settle(self) -> None:
-        """Everything lies in the blocks at once."""
-
 
 class ScriptedExecutor:
     """Writes tokens into pages, layer by layer, and reads them back for the next one.

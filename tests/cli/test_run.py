@@ -110,7 +110,7 @@ def test_sampling_flags_reach_the_sampler(apportion, tiny_path) -> None:
         (["--logit-bias", "999999=1"], "logit_bias"),
         (["--top-p", "7"], "top_p"),
         (["--threads", "0"], "--threads"),
-        (["--kv", "q8"], "--kv"),
+        (["--kv", "q7"], "--kv"),
         (["--ctx", "100000"], "ctx"),
     ],
 )

@@ -74,7 +74,7 @@ def drop(*path: str) -> Callable[[Told], None]:
         (put("forecast", "ranges", "x", value=1), "unknown key forecast.ranges.x"),
         (drop("ctx"), "the key ctx is missing"),
         (drop("bytes", "kv"), "the key bytes.kv is missing"),
-        (put("version", value=2), "version 2"),
+        (put("version", value=1), "version 1"),
         (put("ram", value="much"), "ram: not a size"),
         (put("ram", value=-1), "ram: it must be 0 at least"),
         (put("ctx", value=0), "ctx: it must be 1 at least"),
@@ -141,11 +141,13 @@ def test_bytes_by_chance_give_an_error_of_ours(tmp_path_factory: pytest.TempPath
 
 
 PLAIN: Told = json.loads(
-    """{"version": 1, "model": "m", "ram": 1, "ctx": 1, "kv": "f16", "threads": 1, "concurrency": 1,
+    """{"version": 2, "model": "m", "ram": 1, "ctx": 1, "kv": "f16", "threads": 1, "concurrency": 1,
     "tokens_per_pass": 1, "prefill": "chunked", "embedding": "resident", "expert_slots": [0],
     "streamed_layers": [], "stream_buffers": 0, "resident_fraction": 1, "hit_rate": 1,
     "hit_rate_source": "", "disk_bytes_per_token": 0, "advice": [],
-    "policies": {"placement": "a", "expert_cache": "b", "prediction": "c", "load_order": "d"},
+    "policies": {"placement": "a", "expert_cache": "b", "prediction": "c", "load_order": "d",
+    "scheduler": "e", "retention": "f"},
+    "scheduler": "", "scheduler_why": "",
     "bytes": {"runtime": 0, "dense_weights": 0, "expert_slots": 0, "kv": 0, "workspace": 0,
     "io_buffers": 0, "reserve": 0},
     "forecast": {"decode_tok_s": 1, "prefill_tok_s": 1, "ttft_s": 1, "load_s": 1, "prompt_tokens": 1,

@@ -72,7 +72,8 @@ def test_a_plan_keeps_to_its_budget_and_more_never_buys_less(
     ram = smallest + round(share * (wishes.resident_budget - smallest))
     less, greater = wishes.plan(ram), wishes.plan(ram + more)
     assert less.total_nbytes <= ram
-    assert less.ctx <= greater.ctx
+    # A shorter context may be the price of keeping everything in memory.
+    assert less.ctx <= greater.ctx or less.resident_fraction < greater.resident_fraction == 1
     less.require_suits([layer.num_experts for layer in shape.units.layers])
     if less.ctx == greater.ctx and less.embedding == greater.embedding:
         assert slots_of(less) <= slots_of(greater)

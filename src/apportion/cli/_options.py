@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -103,6 +103,8 @@ class BudgetOptions:
         from apportion.plan import PolicyNames
 
         policies = PolicyNames(self.placement, self.expert_cache, self.prediction, self.load_order)
+        if serving is not None:
+            policies = replace(policies, scheduler=serving.scheduler, retention=serving.retention)
         prefill: Literal["layer_major", "chunked"] = (
             "chunked" if self.prefill_order == "chunked" else "layer_major"
         )

@@ -78,14 +78,23 @@ def concurrency_option(default: int) -> Callable[[Any], Any]:
     )
 
 
+scheduler_option = click.option(
+    "--scheduler",
+    metavar="POLICY",
+    default="auto",
+    show_default=True,
+    help="What runs in a step; auto is what the plan finds best for how weights are kept.",
+)
+retention_option = click.option(
+    "--retention",
+    metavar="POLICY",
+    default="lru",
+    show_default=True,
+    help="Which keys and values of earlier requests go first when room is short.",
+)
+
 KEEPING_OPTIONS = compose(
-    click.option(
-        "--retention",
-        metavar="POLICY",
-        default="lru",
-        show_default=True,
-        help="Which keys and values of earlier requests go first when room is short.",
-    ),
+    retention_option,
     click.option(
         "--kv-disk",
         metavar="SIZE",
@@ -105,13 +114,7 @@ KEEPING_OPTIONS = compose(
 )
 
 STEP_OPTIONS = compose(
-    click.option(
-        "--scheduler",
-        metavar="POLICY",
-        default="auto",
-        show_default=True,
-        help="What runs in a step; auto suits how weights are kept.",
-    ),
+    scheduler_option,
     click.option(
         "--speculate",
         metavar="WAY",

@@ -20,6 +20,7 @@ from apportion.cli._options import (
 )
 from apportion.cli._output import note, print_object
 from apportion.cli._progress import byte_bar
+from apportion.cli._serving import retention_option, scheduler_option
 from apportion.core.errors import DoesNotFit, UsageError
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Wishes:
     expert_cache: str
     prediction: str
     load_order: str
+    scheduler: str
+    retention: str
     prefill_order: Literal["layer-major", "chunked"]
 
 
@@ -91,6 +94,8 @@ class Wishes:
     help="Keep the plan, as JSON or, named .toml, as TOML.",
 )
 @POLICY_OPTIONS
+@scheduler_option
+@retention_option
 @offline_option
 @json_option
 def command(
@@ -199,7 +204,14 @@ def policies_of(wishes: Wishes) -> PolicyNames:
     """
     from apportion.plan import PolicyNames
 
-    names = PolicyNames(wishes.placement, wishes.expert_cache, wishes.prediction, wishes.load_order)
+    names = PolicyNames(
+        wishes.placement,
+        wishes.expert_cache,
+        wishes.prediction,
+        wishes.load_order,
+        wishes.scheduler,
+        wishes.retention,
+    )
     names.require_known()
     return names
 
@@ -301,6 +313,7 @@ def choices(plan: Plan, planner: Planner) -> Iterator[tuple[str, str]]:
         yield "layers that stream", f"{len(plan.streamed_layers)} of {len(counts)}"
     if plan.embedding == "rows":
         yield "embedding", "read from disk by row"
+    yield "scheduler", f"{plan.scheduler}: {plan.scheduler_why}"
     yield "read from disk per token", format_bytes(plan.disk_bytes_per_token)
     for why in planner.units.why_not:
         yield "stays in memory", why

@@ -186,14 +186,10 @@ def open_store(serving: Serving, identity: bytes, block_nbytes: int) -> KvStore:
 
 
 def scheduler_for(loaded: LoadedModel, serving: Serving) -> str:
-    """The scheduler that was chosen, or the one that suits how weights are kept: where they come and go, the
-    fewer steps a prompt takes the fewer bytes are read.
-    """
+    """The scheduler that was asked for, or the plan's (`plan.scheduling` says why)."""
     if serving.scheduler != AUTO:
         return serving.scheduler
-    plan = None if loaded.apportioned is None else loaded.apportioned.plan
-    streams = loaded.model.residency is not None
-    return "layer_major" if streams and plan is not None and plan.prefill == "layer_major" else "chunked"
+    return "chunked" if loaded.apportioned is None else loaded.apportioned.plan.scheduler
 
 
 def step_tokens(loaded: LoadedModel, serving: Serving) -> int:

@@ -93,6 +93,8 @@ def plan_from_dict(told: object, what: str = "the plan") -> Plan:
         disk_bytes_per_token=table.size("disk_bytes_per_token"),
         advice=table.texts("advice"),
         policies=_policies(table.table("policies")),
+        scheduler=table.text("scheduler"),
+        scheduler_why=table.text("scheduler_why"),
         nbytes=_nbytes(table.table("bytes")),
         forecast=_forecast(table.table("forecast")),
     )
@@ -108,6 +110,8 @@ def _policies(table: CheckedTable) -> PolicyNames:
         expert_cache=table.text("expert_cache"),
         prediction=table.text("prediction"),
         load_order=table.text("load_order"),
+        scheduler=table.text("scheduler"),
+        retention=table.text("retention"),
     )
     table.require_empty()
     return names

@@ -12,9 +12,9 @@ from typing import Any, Literal, TypeAlias
 
 from apportion.core.claim import Kind
 from apportion.core.errors import UsageError
-from apportion.policies import EXPERT_CACHES, LOAD_ORDERS, PLACEMENTS, PREDICTIONS
+from apportion.policies import EXPERT_CACHES, LOAD_ORDERS, PLACEMENTS, PREDICTIONS, RETENTIONS, SCHEDULERS
 
-VERSION = 1
+VERSION = 2
 MIN_SLOTS = 2  # of a layer: one is read into while the other is computed with
 STREAM_BUFFERS = 2  # the same for layers that stream
 
@@ -64,6 +64,8 @@ class PolicyNames:
     expert_cache: str = EXPERT_CACHES.baseline
     prediction: str = PREDICTIONS.baseline
     load_order: str = LOAD_ORDERS.baseline
+    scheduler: str = "auto"
+    retention: str = RETENTIONS.baseline
 
     def require_known(self) -> None:
         """
@@ -75,6 +77,9 @@ class PolicyNames:
         EXPERT_CACHES.choose(self.expert_cache)
         PREDICTIONS.choose(self.prediction)
         LOAD_ORDERS.choose(self.load_order)
+        RETENTIONS.choose(self.retention)
+        if self.scheduler != "auto":
+            SCHEDULERS.choose(self.scheduler)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,7 @@ class Plan:
         hit_rate: share of routed experts that are found in their slots during decode.
         hit_rate_source: where that is known from.
         disk_bytes_per_token: that decode reads on average.
+        scheduler: that runs requests, and scheduler_why: what speaks for it.
         advice: what would make it faster, the most helpful first.
     """
 
@@ -118,6 +124,8 @@ class Plan:
     disk_bytes_per_token: int
     forecast: Forecast
     policies: PolicyNames = field(default_factory=PolicyNames)
+    scheduler: str = "chunked"
+    scheduler_why: str = ""
     advice: tuple[str, ...] = ()
 
     @property
@@ -196,7 +204,11 @@ class Plan:
                 "expert_cache": self.policies.expert_cache,
                 "prediction": self.policies.prediction,
                 "load_order": self.policies.load_order,
+                "scheduler": self.policies.scheduler,
+                "retention": self.policies.retention,
             },
+            "scheduler": self.scheduler,
+            "scheduler_why": self.scheduler_why,
             "bytes": {str(kind): self.nbytes.get(kind, 0) for kind in Kind},
             "forecast": {
                 **{name: figure.value for name, figure in figures.items()},

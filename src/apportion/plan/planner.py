@@ -24,6 +24,7 @@ from apportion.plan.estimate import workspace_of
 from apportion.plan.hit_rate import HitRates, expected
 from apportion.plan.machine import Machine, machine
 from apportion.plan.plan import Estimate, Forecast, Plan, PolicyNames, PrefillOrder
+from apportion.plan.scheduling import chosen_scheduler
 from apportion.policies import PLACEMENTS
 
 DEFAULT_CTX = 8192  # at most, unless asked for
@@ -118,6 +119,8 @@ class Planner:
 
     def told(self, found: Arrangement, ram: int) -> Plan:
         """An arrangement with all that follows from it."""
+        prompt = min(self.prompt_tokens, found.ctx)
+        scheduler = chosen_scheduler(self.cost, found, prompt, self.policies.scheduler)
         return Plan(
             model=self.model,
             ram=ram,
@@ -138,6 +141,8 @@ class Planner:
             disk_bytes_per_token=self.cost.disk_nbytes_per_token(found),
             forecast=self.forecast(found),
             policies=self.policies,
+            scheduler=scheduler.name,
+            scheduler_why=scheduler.why,
             advice=advice(self, found, ram) if self.advises else (),
         )
 

@@ -26,6 +26,7 @@ class RememberingStore:
     def __init__(self) -> None:
         self.payloads: dict[bytes, bytes] = {}
         self.puts: list[bytes] = []
+        self.looked_up: list[bytes] = []
         self.takes = True
 
     def put(
@@ -43,6 +44,9 @@ class RememberingStore:
         if self.takes:
             self.payloads[key] = payload.tobytes()
         return self.takes
+
+    def look_up(self, keys: Sequence[bytes]) -> None:
+        self.looked_up += keys
 
     def contains(self, key: bytes) -> bool:
         return key in self.payloads
@@ -226,6 +230,16 @@ def test_what_goes_is_demoted_first_with_its_content() -> None:
     assert house.num_kept(A) == 3
     assert house.index.match(keys).num_stored == 3
     assert house.index.counters.demotions == 3
+
+
+def test_a_match_asks_the_store_once_for_all_that_memory_lacks() -> None:
+    house = House(store=True)
+    assert house.store is not None
+    house.run(A)
+    house.store.looked_up.clear()
+    keys = chain_keys([*A, *B], ROOT, TOKENS)
+    house.index.match(keys)
+    assert house.store.looked_up == keys[3:]
 
 
 def test_a_clean_block_is_never_written_twice() -> None:

@@ -120,6 +120,8 @@ class PrefixIndex:
     def match(self, keys: Sequence[bytes]) -> Match:
         """The longest run of blocks, from the first on, that memory or the store has. Changes nothing."""
         blocks: list[int | None] = []
+        if self._store is not None:
+            self._store.look_up([key for key in keys if key not in self._nodes])
         for key in keys:
             node = self._nodes.get(key)
             if node is None and not (self._store is not None and self._store.contains(key)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,6 +45,9 @@ class BlockStore(Protocol):
         """Keep a copy, and wait that long for room for it; False when it will not. The payload is the
         caller's again at once.
         """
+
+    def look_up(self, keys: Sequence[bytes]) -> None:
+        """`contains` will be asked for these: find out about all of them at once."""
 
     def contains(self, key: bytes) -> bool:
         """Whether it is there, as far as is known."""

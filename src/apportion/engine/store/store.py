@@ -123,6 +123,9 @@ class KvStore:
         """Whether `put` has a chance."""
         return self._writer is not None and self._writer.why_off is None and not self._is_closed
 
+    def look_up(self, keys: Sequence[bytes]) -> None:
+        """What is on disk is known without asking."""
+
     def contains(self, key: bytes) -> bool:
         """Whether a read would find it, as far as is known; false while reads do not come back."""
         if self._is_closed or self._reader.is_blind:

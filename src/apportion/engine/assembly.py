@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apportion.core.clock import RealClock
-from apportion.core.errors import InUse, UsageError
-from apportion.core.settings import KV_DIR, get
+from apportion.core.errors import UsageError
 from apportion.core.units import parse_bytes
 from apportion.engine.engine import MAX_RUNNING, Engine
 from apportion.engine.kv.blocks import BlockPool
@@ -26,8 +24,8 @@ from apportion.engine.prefix.keys import fingerprint
 from apportion.engine.prefix.reads import ThreadedReads
 from apportion.engine.prefix.reuse import PrefixReuse
 from apportion.engine.speculation.ways import BASELINE, Guesses, choose_way
-from apportion.engine.store import KvStore, StoreConfig
 from apportion.engine.store.config import QUEUE_NBYTES
+from apportion.engine.stores import open_stores
 from apportion.kernels.kv import KvPool
 from apportion.kernels.kv_codec import BLOCK_TOKENS
 from apportion.kernels.kv_codecs import DEFAULT, layer_codecs
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
 
 PREFILL_CHUNK = 512  # tokens per pass; beyond it products gain little
 AUTO = "auto"
-LOG = logging.getLogger("apportion")
 DEFAULT_CTX = 8192  # a bound keeps a runaway answer affordable
 
 
@@ -86,7 +83,8 @@ class Serving:
         """Bytes of memory that serving takes beside the model, its keys and values and what steps need."""
         way, argument = choose_way(self.speculate)
         guesses = way.beside_nbytes(argument, self.ctx or None, self.concurrency)
-        return guesses + (QUEUE_NBYTES if self.kv_disk_nbytes else 0)
+        queues = bool(self.kv_disk_nbytes) + (self.kv_remote is not None)
+        return guesses + queues * QUEUE_NBYTES
 
     @property
     def kv_disk_nbytes(self) -> int:
@@ -137,9 +135,16 @@ def assemble(loaded: LoadedModel, serving: Serving) -> Assembled:
     identity = fingerprint_of(loaded, layer_codecs(serving.kv, model.config.num_layers))
     retention = RETENTIONS.choose(serving.retention).state()
     with ExitStack() as stack:
-        store = None
-        if serving.kv_disk_nbytes:
-            store = stack.enter_context(open_store(serving, identity, layouts.cold.block_nbytes))
+        store = open_stores(
+            identity,
+            layouts.cold.block_nbytes,
+            disk_nbytes=serving.kv_disk_nbytes,
+            folder=serving.kv_dir,
+            remote=serving.kv_remote,
+            retention=serving.retention,
+        )
+        if store is not None:
+            stack.callback(store.close)
         index = PrefixIndex(pool, retention, clock, cost, store, BLOCK_TOKENS)
         reads = None if store is None else ThreadedReads(store.read_into)
         reuse = PrefixReuse(index, pool, identity, clock, cost, retention, reads=reads)
@@ -164,25 +169,6 @@ def open_guesses(loaded: LoadedModel, serving: Serving) -> Guesses:
     """Guesses for a model's requests."""
     way, argument = choose_way(serving.speculate)
     return way.open(argument, loaded, serving.ctx, serving.concurrency)
-
-
-def open_store(serving: Serving, identity: bytes, block_nbytes: int) -> KvStore:
-    """The store on disk, in a folder of its own for this model, so that two models do not push each other
-    out. Where another process writes to it, what it holds is read.
-
-    Raises:
-        UsageError: the store is too small for a few blocks.
-        DiskFault: the folder cannot be used.
-    """
-    parent = get(KV_DIR) if serving.kv_dir is None else Path(serving.kv_dir)
-    config = StoreConfig(serving.kv_disk_nbytes, identity, block_nbytes)
-    retention = RETENTIONS.choose(serving.retention).state()
-    folder = parent / identity.hex()
-    try:
-        return KvStore(folder, config, retention=retention, say=LOG.warning)
-    except InUse as error:
-        LOG.warning("%s; what it stores is read, and nothing is added", error.what)
-        return KvStore(folder, config, retention=retention, read_only=True, say=LOG.warning)
 
 
 def scheduler_for(loaded: LoadedModel, serving: Serving) -> str:

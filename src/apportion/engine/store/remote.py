@@ -19,6 +19,7 @@ import numpy.typing as npt
 from apportion.core.clock import Clock, RealClock
 from apportion.core.errors import ApportionError, UsageError
 from apportion.engine.store.breaker import Breaker
+from apportion.engine.store.config import QUEUE_NBYTES
 from apportion.engine.store.record import HEADER_NBYTES, Record, checksum, decode
 from apportion.engine.store.staging import Bytes
 
@@ -50,7 +51,7 @@ class RemoteConfig:
     call_s: float = 0.5
     remember_s: float = 5.0
     expire_s: int = 7 * 86_400
-    queue_nbytes: int = 16 << 20
+    queue_nbytes: int = QUEUE_NBYTES
 
 
 @dataclass(slots=True)

@@ -1,10 +1,12 @@
 """What guessing ahead gains where experts come and go: bytes read and tokens a second by how far is guessed.
 
     python benchmarks/guessed_windows.py olmoe.packed.gguf --ram 2GiB
-    python benchmarks/guessed_windows.py olmoe.packed.gguf --ram 2GiB --right 0.7 --json
+    python benchmarks/guessed_windows.py olmoe.packed.gguf --ram 2GiB --routes local.routes --json
 
 Guesses are the answer itself, of which a share is spoilt, so that how often they are right is given and not
 measured: 0 guesses is one token at a time. Answers are drawn at temperature 1 from one seed and compared.
+Routes from a file stand in place of the router's, so that a model of random weights asks as a real one does;
+all guesses are then right, because a wrong one would shift them.
 """
 
 from __future__ import annotations
@@ -13,12 +15,15 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from apportion import LLM, SamplingParams
 from apportion.bench.kernel_table import aligned
+from apportion.bench.routes import replay_of
+from apportion.formats.routes import RoutesFile
 from apportion.models.units import model_units
 
 PROMPT_TOKENS = 64
@@ -56,6 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ram", help="what the whole process may take")
     parser.add_argument("--guesses", default="0,1,3,7", help="tokens guessed at a time [default: 0,1,3,7]")
     parser.add_argument("--right", type=float, default=1.0, help="share of right guesses [default: 1]")
+    parser.add_argument("--routes", type=Path, help="a routes file, as `apportion trace` makes them")
     parser.add_argument("--tokens", type=int, default=48, help="of the answer [default: 48]")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
@@ -65,11 +71,13 @@ def measure(wanted: argparse.Namespace) -> dict[str, Any]:
     lengths = [int(word) for word in wanted.guesses.split(",")]
     rows = []
     with LLM(wanted.model, ram=wanted.ram, ctx=512) as llm:
+        begin_routes(llm, wanted.routes)
         prompt = list(range(300, 300 + PROMPT_TOKENS))
         params = SamplingParams(temperature=1.0, seed=1, max_tokens=wanted.tokens, ignore_eos=True)
         answer = llm.generate(prompt, params).token_ids  # also brings the slots into use
         for length in lengths:
             print(f"{length} guesses", file=sys.stderr)
+            begin_routes(llm, wanted.routes)
             rows.append(run(llm, prompt, params, answer, length, wanted.right))
     from apportion.bench.provenance import provenance
 
@@ -77,9 +85,20 @@ def measure(wanted: argparse.Namespace) -> dict[str, Any]:
         "model": llm.name,
         "ram": wanted.ram,
         "right": wanted.right,
+        "routes": wanted.routes and wanted.routes.name,
         "rows": rows,
         "provenance": asdict(provenance()),
     }
+
+
+def begin_routes(llm: LLM, path: Path | None) -> None:
+    """From the first token of the file on."""
+    if path is None:
+        return
+    checkpoint, config = llm.loaded.checkpoint, llm.model.config
+    with RoutesFile(path) as routes:
+        units = model_units(config, checkpoint.tensors)
+        llm.model.residency.on_route = replay_of(routes, config, units, 4096)
 
 
 def run(
@@ -87,7 +106,7 @@ def run(
 ) -> dict[str, Any]:
     """Decode the answer once more with so many guesses at a time."""
     drafter = Known(answer, len(prompt), length, right)
-    request = llm.request(np.array(prompt, np.int32), params, drafter=drafter)
+    request = llm.request(np.array(prompt, np.int32), params, drafter=drafter, salt=str(length))
     stream = llm.submit(request)
     next(stream)  # the prompt is read
     steps, read = llm.engine.counters.steps, read_nbytes(llm)

@@ -117,6 +117,7 @@ class BudgetOptions:
             prefill=prefill,
             concurrency=1 if serving is None else serving.concurrency,
             beside=0 if serving is None else serving.beside_nbytes,
+            beside_per_token=0 if serving is None else serving.beside_per_token,
         )
 
 

@@ -28,14 +28,15 @@ class ServingOptions:
     scheduler: str = "auto"
     speculate: str = "none"
 
-    def serving(self) -> Serving:
-        """For the engine."""
+    def serving(self, structured: bool = False) -> Serving:
+        """For the engine; `structured` where answers will be held to forms."""
         from apportion.engine.assembly import Serving
 
         return Serving(
             concurrency=self.concurrency,
             scheduler=self.scheduler,
             speculate=self.speculate,
+            structured=structured,
             retention=self.retention,
             kv_disk=self.kv_disk,
             kv_dir=self.kv_dir,

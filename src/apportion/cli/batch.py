@@ -54,7 +54,7 @@ def command(
     IN.jsonl holds one request a line in OpenAI's batch format; OUT.jsonl gets one line for each, an answer or
     an error. Run again after Ctrl-C, a crash or a power cut, it answers only what is not answered yet.
     """
-    from apportion.engine.batch import run_batch
+    from apportion.engine.batch import has_forms, run_batch
 
     seen: list[BatchReport] = []
 
@@ -62,7 +62,12 @@ def command(
         seen[:] = [report]
         bars("batch", report.done, report.lines, f"{report.failed} failed" if report.failed else "")
 
-    with PhaseBars() as bars, load_llm(model, engine, budget, ctx, bars, serving.serving()) as llm:
+    with (
+        PhaseBars() as bars,
+        load_llm(
+            model, engine, budget, ctx, bars, serving.serving(budget.ram is not None and has_forms(source))
+        ) as llm,
+    ):
         try:
             report = run_batch(llm, source, target, on_progress=tell)
         except KeyboardInterrupt:

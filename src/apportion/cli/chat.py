@@ -69,7 +69,10 @@ def command(
     """
     from apportion.core.resident import peak_rss_bytes
 
-    with PhaseBars() as bars, load_llm(model, engine, budget, ctx, bars, serving.serving()) as llm:
+    with (
+        PhaseBars() as bars,
+        load_llm(model, engine, budget, ctx, bars, serving.serving(params.has_form)) as llm,
+    ):
         llm.require_template()
         chat = Chat(llm, Conversation(system), params, silent=as_json)
         chat.loop()

@@ -63,7 +63,10 @@ def command(
     if raw and system:
         raise UsageError("--system needs the chat template that --raw leaves out")
     text = read_prompt(prompt)
-    with PhaseBars() as bars, load_llm(model, engine, budget, ctx, bars, serving.serving()) as llm:
+    with (
+        PhaseBars() as bars,
+        load_llm(model, engine, budget, ctx, bars, serving.serving(params.has_form)) as llm,
+    ):
         asked: str | list[Message] = text
         if not raw and (llm.template is not None or system):
             asked = [{"role": "system", "content": system}] if system else []

@@ -13,6 +13,7 @@ from apportion.core.clock import RealClock
 from apportion.core.errors import UsageError
 from apportion.core.units import parse_bytes
 from apportion.engine.engine import MAX_RUNNING, Engine
+from apportion.engine.grammar.vocabulary import FORMS_NBYTES, NBYTES_PER_TOKEN
 from apportion.engine.kv.blocks import BlockPool
 from apportion.engine.kv.reuse import Reuse
 from apportion.engine.kv.space import KvSpace, blocks_for
@@ -55,6 +56,7 @@ class Serving:
         kv_disk: bytes of disk for keys and values of earlier requests; 0: none. They lie in `kv_dir`.
         kv_remote: address of a store that several machines share (`redis://host:port/0`); None for none.
         speculate: the way to guess tokens ahead (`engine.speculation.ways`).
+        structured: answers will be held to forms, and a budget has room for what that takes.
     """
 
     ctx: int = 0
@@ -67,6 +69,7 @@ class Serving:
     kv_dir: str | Path | None = None
     kv_remote: str | None = None
     speculate: str = BASELINE
+    structured: bool = False
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
@@ -83,8 +86,14 @@ class Serving:
         """Bytes of memory that serving takes beside the model, its keys and values and what steps need."""
         way, argument = choose_way(self.speculate)
         guesses = way.beside_nbytes(argument, self.ctx or None, self.concurrency)
+        forms = FORMS_NBYTES if self.structured else 0
         queues = bool(self.kv_disk_nbytes) + (self.kv_remote is not None)
-        return guesses + queues * QUEUE_NBYTES
+        return guesses + forms + queues * QUEUE_NBYTES
+
+    @property
+    def beside_per_token(self) -> int:
+        """Bytes of memory besides, for each token of the vocabulary."""
+        return NBYTES_PER_TOKEN if self.structured else 0
 
     @property
     def kv_disk_nbytes(self) -> int:

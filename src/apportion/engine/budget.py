@@ -42,7 +42,8 @@ class Budget:
         policies: that decide; the baselines unless chosen.
         prefill: all of a prompt's tokens pass a layer before the next, or chunk after chunk all layers.
         plan: carried out in place of one made here; the fields above then say nothing.
-        beside: bytes of `ram` that the caller takes beside the model.
+        beside: bytes of `ram` that the caller takes beside the model; beside_per_token for each token of the
+            vocabulary.
         tells_routes: in every layer some expert has no slot, so that the routes of all layers are told.
         faults: for tests: which reads of streamed weights go wrong.
         stuck_after_s: a read that takes longer fails.
@@ -56,6 +57,7 @@ class Budget:
     prefill: PrefillOrder = "layer_major"
     plan: Plan | None = None
     beside: int = 0
+    beside_per_token: int = 0
     tells_routes: bool = False
     faults: Sequence[ReadFault] = ()
     stuck_after_s: float = 30.0
@@ -95,6 +97,7 @@ def budget_of(
     prefill: PrefillOrder = "layer_major",
     concurrency: int = 1,
     beside: int = 0,
+    beside_per_token: int = 0,
 ) -> Budget | None:
     """The budget that is meant; None where neither a size nor a plan is given.
 
@@ -106,7 +109,7 @@ def budget_of(
         if ram is not None:
             raise UsageError("a plan and a budget exclude each other", "the plan states its own budget")
         known = plan if isinstance(plan, Plan) else read_plan(Path(plan))
-        return Budget(known.ram, plan=known, beside=beside)
+        return Budget(known.ram, plan=known, beside=beside, beside_per_token=beside_per_token)
     if ram is None:
         return None
     words = kv or DEFAULT
@@ -117,6 +120,7 @@ def budget_of(
         policies or PolicyNames(),
         prefill,
         beside=beside,
+        beside_per_token=beside_per_token,
         concurrency=concurrency,
     )
 
@@ -135,7 +139,8 @@ def refuse_too_small(
         DoesNotFit: the error names the smallest that would do.
     """
     if budget.plan is None:
-        runtime = max(rss_bytes(), estimated_runtime(config, checkpoint.metadata)) + budget.beside
+        runtime = max(rss_bytes(), estimated_runtime(config, checkpoint.metadata))
+        runtime += beside_nbytes(budget, config)
         planned(checkpoint, config, units, budget, runtime, 1, name)
 
 
@@ -155,7 +160,7 @@ def apportion(
     """
     runtime = rss_bytes()
     reserve = reserve_beside(runtime - estimated_runtime(config, checkpoint.metadata))
-    runtime += budget.beside
+    runtime += beside_nbytes(budget, config)
     plan = planned(checkpoint, config, units, budget, runtime, threads, name, reserve)
     if budget.tells_routes:
         plan = with_routes_told(plan, units)
@@ -175,6 +180,11 @@ def apportion(
         stuck_after_s=budget.stuck_after_s,
     )
     return Apportioned(plan, ledger, residency)
+
+
+def beside_nbytes(budget: Budget, config: ModelConfig) -> int:
+    """What the caller takes beside the model."""
+    return budget.beside + budget.beside_per_token * config.vocab_size
 
 
 def with_routes_told(plan: Plan, units: ModelUnits) -> Plan:

@@ -8,14 +8,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from apportion.core.claim import Tier
-from apportion.core.errors import UsageError
+from apportion.core.claim import Claim, Kind, Tier
+from apportion.core.errors import DoesNotFit, UsageError
 from apportion.core.settings import THREADS, get
 from apportion.engine.assembly import AUTO, Assembled, Serving, assemble
 from apportion.engine.budget import budget_of, ram_bytes
 from apportion.engine.completion import Completion
 from apportion.engine.context import Context
 from apportion.engine.grammar import Grammars, spec_of
+from apportion.engine.grammar.vocabulary import KEPT_NBYTES
 from apportion.engine.loading import LoadedModel, load
 from apportion.engine.params import SamplingParams
 from apportion.engine.prompts import Message, Prompt, Prompts, chat_ids, is_one_prompt, prompt_ids, required
@@ -74,6 +75,7 @@ class LLM:
         kv_remote: address of a store that several machines share, `redis://host:port/0`.
         speculate: guess tokens ahead and check them together, where that is quicker: `prompt_lookup`, or
             `draft:` and a smaller model. Answers stay the same.
+        structured: within `ram`, leave room for what holding answers to forms takes.
 
     Raises:
         DoesNotFit: the budget is too small; the error names the smallest that would do.
@@ -104,6 +106,7 @@ class LLM:
         kv_dir: str | Path | None = None,
         kv_remote: str | None = None,
         speculate: str = BASELINE,
+        structured: bool = False,
     ) -> None:
         if ops is None:
             ops = NativeOps(threads=get(THREADS) if threads is None else threads, exact=exact)
@@ -115,6 +118,7 @@ class LLM:
             kv_dir=kv_dir,
             kv_remote=kv_remote,
             speculate=speculate,
+            structured=structured,
         )
         budget = budget_of(
             ram,
@@ -125,6 +129,7 @@ class LLM:
             prefill=prefill,
             concurrency=concurrency,
             beside=serving.beside_nbytes,
+            beside_per_token=serving.beside_per_token,
         )
         loaded = load(model, ops, budget=budget, offline=offline, on_progress=on_progress)
         try:
@@ -160,7 +165,7 @@ class LLM:
         self._on_progress = on_progress
         self.ctx = assembled.serving.ctx
         self.engine = assembled.engine
-        self._grammars = Grammars(loaded.tokenizer)
+        self._grammars = grammars_for(loaded, assembled.serving)
 
     @property
     def name(self) -> str:
@@ -382,6 +387,28 @@ class LLM:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def grammars_for(loaded: LoadedModel, serving: Serving) -> Grammars:
+    """The grammars of a model. Within a budget that has no room set aside for them they pay for it."""
+    if loaded.apportioned is None:
+        return Grammars(loaded.tokenizer)
+    if serving.structured:
+        return Grammars(loaded.tokenizer, KEPT_NBYTES)
+    ledger = loaded.apportioned.ledger
+
+    def pay(nbytes: int) -> None:
+        try:
+            ledger.reserve(Claim(Kind.WORKSPACE, nbytes))
+        except DoesNotFit as error:
+            raise DoesNotFit(
+                "the budget has no room for holding answers to forms",
+                error.why,
+                "load the model with structured=True, which sets it aside",
+                **error.numbers,
+            ) from None
+
+    return Grammars(loaded.tokenizer, KEPT_NBYTES, pay)
 
 
 def numbered(params: SamplingParams | None, place: int) -> SamplingParams:

@@ -107,6 +107,12 @@ class SamplingParams:
     def greedy(self) -> bool:
         return self.temperature == 0
 
+    @property
+    def has_form(self) -> bool:
+        """Whether the answer must look like something."""
+        forms = (self.json_schema, self.regex, self.grammar)
+        return self.json_object or any(form is not None for form in forms)
+
     def completed(self, recommended: SamplingParams) -> SamplingParams:
         """These parameters, with what is None taken from `recommended`, and then from `DEFAULTS`."""
         values: dict[str, Any] = {}

@@ -151,6 +151,11 @@ def count(source: Path, journal: Journal) -> tuple[int, int]:
     return lines, answered
 
 
+def has_forms(source: Path) -> bool:
+    """Whether some answer of a batch must have a form."""
+    return any(isinstance(line.ask, Ask) and line.ask.params.has_form for line in read_lines(source))
+
+
 def check_model(journal: Journal, name: str) -> None:
     if journal.model not in (None, name):
         raise UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from apportion.engine.grammar.check import Check, refusal
 from apportion.engine.grammar.check_worker import limits
 from apportion.engine.grammar.matcher import Matcher
 from apportion.engine.grammar.spec import Spec
-from apportion.engine.grammar.vocabulary import guide_tokenizer
+from apportion.engine.grammar.vocabulary import FORMS_NBYTES, NBYTES_PER_TOKEN, guide_tokenizer
 
 if TYPE_CHECKING:
     from apportion.text.tokenizer import Tokenizer
@@ -28,11 +29,18 @@ class Grammars:
 
     Args:
         cache_nbytes: of compiled grammars that are kept for later answers; those used last stay.
+        pay: asked once, before anything is loaded, for the bytes that all of it will take.
     """
 
-    def __init__(self, tokenizer: Tokenizer, cache_nbytes: int = CACHE_NBYTES) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        cache_nbytes: int = CACHE_NBYTES,
+        pay: Callable[[int], None] = lambda nbytes: None,
+    ) -> None:
         self._tokenizer = tokenizer
         self._cache_nbytes = cache_nbytes
+        self._pay = pay
         self._check = Check()
         self._lock = Lock()
         self._kept: OrderedDict[Spec, tuple[Any, int]] = OrderedDict()
@@ -48,6 +56,7 @@ class Grammars:
         Raises:
             UsageError: the specification is not well-formed, or nothing satisfies it.
             LimitExceeded: compiling it takes too long or too much memory.
+            DoesNotFit: the budget has no room for what forms take.
         """
         with self._lock:
             found = self._kept.pop(spec, None) or self._compiled(spec)
@@ -68,14 +77,15 @@ class Grammars:
 
     def _compiled(self, spec: Spec) -> tuple[Any, int]:
         """A compiled grammar at its beginning, and what it takes."""
-        grammar = self._check.grammar(spec)
+        grammar, words = self._check.grammar(spec), self._words
         from llguidance import LLMatcher
 
-        state = LLMatcher(self._words, grammar, log_level=0, limits=limits())
+        state = LLMatcher(words, grammar, log_level=0, limits=limits())
         if state.is_error():
             raise refusal(spec, state.get_error())
         return state, LEAST_NBYTES + GROWTH * len(grammar)
 
     @cached_property
     def _words(self) -> Any:
+        self._pay(FORMS_NBYTES + NBYTES_PER_TOKEN * self._tokenizer.vocab_size)
         return guide_tokenizer(self._tokenizer)

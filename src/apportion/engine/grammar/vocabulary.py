@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from apportion.text.tokenizer import Tokenizer
 
 MARK = "\n"  # goes before text whose first token would carry a space that the text does not have
+FORMS_NBYTES = 8 << 20  # compiled grammars that are kept under a budget, and answers' own states
+KEPT_NBYTES = 4 << 20  # of them, the compiled grammars
 NBYTES_PER_TOKEN = 184  # measured: 7.4 MiB for 49k tokens, 46 MiB for 262k, the library among them
 
 

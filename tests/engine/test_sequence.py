@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from apportion.core.errors import NotFinite, UsageError
+from apportion.core.errors import LimitExceeded, NotFinite, UsageError
 from apportion.engine import SamplingParams
 
 pytest.importorskip("llguidance", reason="needs llguidance, one of the package's own dependencies")
@@ -91,3 +91,43 @@ def test_two_answers_under_one_form_do_not_disturb_each_other(make_llm) -> None:
         next(first), next(second)
     assert first.completion.text == make_llm().generate("one", params).text
     assert second.completion.text == make_llm().generate("two", params).text
+
+
+def test_a_grammar_that_becomes_too_complex_ends_its_own_answer_alone(make_llm, monkeypatch) -> None:
+    llm = make_llm()
+    params = SamplingParams(regex="[a-z]{9}", temperature=0)
+    broken, other = (
+        llm.request(np.frombuffer(text, np.uint8).astype(np.int32), params) for text in (b"x", b"yy")
+    )
+    masks, mask = [], broken.sequence.grammar.mask
+
+    def failing(logits: np.ndarray) -> np.ndarray:
+        masks.append(1)
+        if len(masks) == 3:
+            raise LimitExceeded("the answer's grammar is too complex here")
+        return mask(logits)
+
+    monkeypatch.setattr(broken.sequence.grammar, "mask", failing)
+    llm.engine.add(broken)
+    llm.engine.add(other)
+    llm.engine.finish(broken)
+    llm.engine.finish(other)
+    assert isinstance(broken.error, LimitExceeded)
+    assert len(broken.completion.text) == 2
+    assert other.completion.text == make_llm().generate("yy", params).text
+    assert llm.generate("x", params).output_tokens == 9
+
+
+def test_guesses_that_a_form_forbids_are_not_computed(make_llm) -> None:
+    class Wild:
+        def propose(self, ids: np.ndarray, most: int) -> np.ndarray:
+            return np.array([48, 120, 49][:most], np.int32)
+
+        def took(self, proposed: int, accepted: int, seconds: float) -> None:
+            assert proposed <= 1
+
+    llm, params = make_llm(), SamplingParams(regex="[0-9]{6}", temperature=0)
+    request = llm.request(np.array([120], np.int32), params, drafter=Wild())
+    llm.run([request])
+    assert request.completion.text == make_llm().generate("x", params).text
+    assert llm.engine.counters.drafted_tokens > 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from apportion.core.errors import UsageError
+from apportion.core.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from apportion.engine.assembly import Serving
@@ -200,7 +200,10 @@ class KvCodecs(click.ParamType[str]):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         from apportion.kernels.kv_codecs import checked
 
-        return checked(value)
+        try:
+            return checked(value)
+        except NotFound as error:
+            self.fail(f"{error.what}: {error.hint}", param, ctx)
 
 
 kv_option = click.option(

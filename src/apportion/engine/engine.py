@@ -351,7 +351,10 @@ class Engine:
         most = request.most_tokens - len(sequence.ids) - 1  # the last token that is chosen is never computed
         if request.drafter is None or most < 1 or not len(sequence.output):
             return NO_TOKENS
-        return request.drafter.propose(sequence.ids, most)[:most]
+        drafts = request.drafter.propose(sequence.ids, most)[:most]
+        if sequence.grammar is not None and len(drafts):  # what it forbids is not worth computing
+            drafts = drafts[: sequence.grammar.num_accepted(drafts)]
+        return drafts
 
     def _take_in(self, item: RunItem, logits: Floats | None, seconds: float) -> list[tuple[Request, Delta]]:
         request, num_tokens = self._inside.running[item.request], len(item.ids)

@@ -110,7 +110,6 @@ def test_sampling_flags_reach_the_sampler(apportion, tiny_path) -> None:
         (["--logit-bias", "999999=1"], "logit_bias"),
         (["--top-p", "7"], "top_p"),
         (["--threads", "0"], "--threads"),
-        (["--kv", "q7"], "--kv"),
         (["--ctx", "100000"], "ctx"),
     ],
 )
@@ -183,3 +182,10 @@ def test_an_answer_is_held_to_a_form(apportion, tiny_path, tmp_path) -> None:
     assert apportion("run", tiny_path, "x", "--json-object", "--regex", "a").status == 2
     assert apportion("run", tiny_path, "x", "--regex", "(").status == 2
     assert apportion("run", tiny_path, "x", "--json-schema", tmp_path / "none").status == 2
+
+
+def test_a_codec_that_there_is_not_is_named_with_those_that_there_are(apportion, tiny_path) -> None:
+    outcome = apportion("run", tiny_path, "x", "--kv", "q7")
+    assert outcome.status == 1
+    assert "unknown KV codec 'q7'" in outcome.err
+    assert "q8" in outcome.err

@@ -127,7 +127,7 @@ Places places_seen(const AttendTile& tile, size_t row, size_t first) {
 }
 
 // The part of a block's places that lies in one of its pages, counted from the page's first.
-Places of_page(Places places, size_t page) {
+[[gnu::always_inline]] inline Places of_page(Places places, size_t page) {
   const size_t first = page * kPageTokens;
   return {std::clamp(places.low, first, first + kPageTokens) - first,
           std::clamp(places.end, first, first + kPageTokens) - first};
@@ -198,8 +198,9 @@ size_t score_places(const float* const* q, const Rows& keys, size_t width, const
       for (size_t h = 0; h < Rows::kRun; h += 8)
         step([=](const float* x) { return F8::load(x + d + h); }, [=](auto x) { return Rows::load(x, d, h); });
     }
-    for (; d + 8 <= width; d += 8)
-      step([d](const float* x) { return F8::load(x + d); }, [d](auto x) { return Rows::load(x, d); });
+    if constexpr (Rows::kRun > 8)
+      for (; d + 8 <= width; d += 8)
+        step([d](const float* x) { return F8::load(x + d); }, [d](auto x) { return Rows::load(x, d); });
     if (const size_t rest = width - d)
       step([=](const float* x) { return load_some(x + d, rest); }, [=](auto x) { return Rows::load_few(x, d, rest); });
     store_sums(sums, scores + p);
@@ -256,7 +257,7 @@ void score_page(const AttendTile& tile, const float* const* q, const KvPage& pag
   constexpr int kWide = R == 1 ? 8 : R == 4 ? 2 : 4;
   const Rows keys(page.keys, tile.key_width);
   const size_t rest = score_places<R, kWide, Asks>(q, keys, tile.key_width, page.values, places, scores);
-  score_places<R, 1, false>(q, keys, tile.key_width, page.values, {rest, places.end}, scores);
+  if (rest < places.end) score_places<R, 1, false>(q, keys, tile.key_width, page.values, {rest, places.end}, scores);
 }
 
 void hide_dead(const KvPage* pages, Places seen, float* scores) {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,7 +71,8 @@ class Engine:
         item_tokens: as many tokens of one request may run in a step.
         step_tokens: as many tokens there is room for in a step; what is planned beyond it waits for the
             next one.
-        on_step: told of every step that was carried out, and how many seconds it took.
+        on_step: told of every step that was carried out: its items, when it began, and how many seconds it
+            took.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Engine:
         max_running: int = MAX_RUNNING,
         item_tokens: int = sys.maxsize,
         step_tokens: int = sys.maxsize,
-        on_step: Callable[[Step, float], None] | None = None,
+        on_step: Callable[[Sequence[RunItem], float, float], None] | None = None,
     ) -> None:
         self.space = space
         self.counters = Counters()
@@ -148,6 +149,11 @@ class Engine:
         return given_up
 
     @property
+    def step_tokens(self) -> int:
+        """As many tokens as there is room for in a step."""
+        return self._step_tokens
+
+    @property
     def num_running(self) -> int:
         return len(self._inside.running)
 
@@ -197,7 +203,7 @@ class Engine:
             seconds = self._clock.now() - begin
             self.counters.steps += 1
             if self.on_step:
-                self.on_step(step, seconds)
+                self.on_step(items, begin, seconds)
             return [
                 came
                 for item, logits in zip(items, rows, strict=True)

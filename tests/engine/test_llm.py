@@ -197,6 +197,20 @@ def test_the_same_prompt_again_computes_one_token_and_says_the_same(make_llm) ->
     assert llm.engine._executor.counts[0] == 1
 
 
+def test_a_prompt_of_whole_blocks_computes_its_last_token_only(make_llm) -> None:
+    llm = make_llm()
+    first = llm.generate("01234567", GREEDY)
+    llm.engine._executor.runs.clear()
+    again = llm.generate("01234567", GREEDY)
+    assert llm.engine._executor.counts[0] == 1
+    assert (again.text, again.cached_tokens) == (first.text, 7)
+    # What was found is as it was: the copy alone was written to.
+    assert (
+        llm.generate("01234567" + first.text, GREEDY).text
+        == make_llm().generate("01234567" + first.text, GREEDY).text
+    )
+
+
 def test_a_closed_stream_is_cancelled_and_the_llm_goes_on(make_llm) -> None:
     llm = make_llm()
     whole = llm.generate("hello", GREEDY)

@@ -141,7 +141,7 @@ def assemble(loaded: LoadedModel, serving: Serving) -> Assembled:
         hot = KvPool.of(layouts.hot, hot_each * serving.concurrency, smoothing)
     pool = BlockPool(pages.blocks)
     clock, cost = RealClock(), BlockCost()
-    identity = fingerprint_of(loaded, layer_codecs(serving.kv, model.config.num_layers))
+    identity = fingerprint_of(loaded, serving)
     retention = RETENTIONS.choose(serving.retention).state()
     with ExitStack() as stack:
         store = open_stores(
@@ -201,9 +201,12 @@ def tokens_per_pass(loaded: LoadedModel, ctx: int) -> int:
     return ctx if loaded.apportioned.plan.prefill == "layer_major" else PREFILL_CHUNK
 
 
-def fingerprint_of(loaded: LoadedModel, codecs: tuple[str, ...]) -> bytes:
-    """What keys and values depend on besides tokens."""
+def fingerprint_of(loaded: LoadedModel, serving: Serving) -> bytes:
+    """What keys and values depend on besides tokens; of no account where they never leave this process."""
+    if not serving.kv_disk_nbytes and serving.kv_remote is None:
+        return b"this process"
     checkpoint = loaded.checkpoint
+    codecs = layer_codecs(serving.kv, loaded.model.config.num_layers)
     return fingerprint(model_digest(checkpoint), tokenizer_digest(checkpoint), " ".join(codecs))
 
 

@@ -57,14 +57,23 @@ class Occupancy:
     def admit(self, request: Request) -> int:
         """Let a waiting request in; how many of its tokens need no computing, as far as memory holds them."""
         entered = Entered(()) if request.base is not None else self._reuse.enter(request)
-        room = self.space.grant(self.most_blocks(request) - len(entered.blocks))
+        shared, last = list(entered.blocks), None
+        if len(shared) * self._block_tokens == len(request.sequence.ids):
+            # All of it is there. Its last token is computed again, for its logits, in a copy of its block;
+            # that may be given up before, but nothing is written to it.
+            last = shared.pop()
+            self.space.pool.release(last)
+        room = self.space.grant(self.most_blocks(request) - len(shared))
         assert room is not None, "more was admitted than fits"
-        request.held = held = Held(room, self._executor.new_table())
+        request.held = held = Held(room, self._executor.new_table(), num_kept=len(shared))
         if request.base is not None:
             self._go_on_from(held, request.base)
-        self._add_blocks(held, entered.blocks)
-        held.num_kept = len(entered.blocks)
-        request.num_computed = len(entered.blocks) * self._block_tokens
+        self._add_blocks(held, shared)
+        if last is not None:
+            (copy,) = room.take()
+            self.space.pool.copy(last, copy)
+            self._add_blocks(held, [copy])
+        request.num_computed = self._num_ready(request, len(entered.blocks))
         request.state = State.RUNNING
         if entered.num_stored:
             request.state = State.LOADING
@@ -86,10 +95,15 @@ class Occupancy:
         self._add_blocks(held, blocks)
         release_all(self.space.pool, lost)
         held.room.take_back(len(lost))
-        request.num_computed += len(blocks) * self._block_tokens
+        num_before = request.num_computed
+        request.num_computed = self._num_ready(request, len(held.blocks))
         request.state = State.RUNNING
         self.keep(request)
-        return len(blocks) * self._block_tokens
+        return request.num_computed - num_before
+
+    def _num_ready(self, request: Request, num_blocks: int) -> int:
+        """Tokens that blocks of earlier requests spare: never the last one, whose logits are needed."""
+        return min(num_blocks * self._block_tokens, len(request.sequence.ids) - 1)
 
     def branch_off(self, request: Request) -> list[Request]:
         """The other answers to a prompt that was read to its end come in: each shares its full blocks, and

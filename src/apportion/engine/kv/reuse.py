@@ -35,7 +35,7 @@ class Reuse(Protocol):
         """What would be found now."""
 
     def enter(self, request: Request) -> Entered:
-        """Hold what is found. The last token of the request always remains to be computed."""
+        """Hold what is found: full blocks, all that the request has among them."""
 
     def load(self, request: Request, blocks: Sequence[int]) -> None:
         """Begin to bring what is stored into `blocks`; returns at once."""

@@ -80,9 +80,12 @@ class PrefixReuse:
         self._paused: dict[str, tuple[str, float]] = {}
 
     def find(self, request: Request) -> Found:
-        match = self._match(request)
-        in_use = sum(block is not None and self._pool.references(block) > 1 for block in match.blocks)
-        return Found(match.num_blocks * self._block_tokens, in_use)
+        match, num_tokens = self._match(request), len(request.sequence.ids)
+        ready = takewhile(
+            lambda block: block is not None, match.blocks[: (num_tokens - 1) // self._block_tokens]
+        )
+        in_use = sum(self._pool.references(block) > 1 for block in ready if block is not None)
+        return Found(min(match.num_blocks * self._block_tokens, num_tokens - 1), in_use)
 
     def enter(self, request: Request) -> Entered:
         self._release_late()
@@ -147,6 +150,7 @@ class PrefixReuse:
     def close(self) -> None:
         if self._reads is not None:
             self._reads.close()
+            self._release_late()
         self.index.save_all(CLOSE_S)
         self.index.clear()
 
@@ -179,9 +183,7 @@ class PrefixReuse:
         return known
 
     def _match(self, request: Request) -> Match:
-        # The last token is always computed: its logits are needed.
-        most = (len(request.sequence.ids) - 1) // self._block_tokens
-        return self.index.match(self._keys(request)[:most])
+        return self.index.match(self._keys(request)[: len(request.sequence.ids) // self._block_tokens])
 
     def _num_before(self, request: Request) -> int:
         """Blocks that the request has before those that are loaded."""

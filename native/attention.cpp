@@ -154,6 +154,12 @@ const float* query_of(const AttendTile& tile, size_t row) {
   return tile.q + row / tile.num_heads * tile.q_token_stride + row % tile.num_heads * tile.q_head_stride;
 }
 
+// Places, or vectors of values, that R rows compute side by side. Groups of nibbles take registers of their own.
+template <int R, class Rows>
+constexpr int kTogether = R == 1                                 ? 8
+                            : R == 4 || (R == 3 && Rows::kRun > 8) ? 2
+                                                                   : 4;
+
 // The sums of each vector's lanes, four vectors at a time -> scores [R][kBlock], C of each row.
 template <int R, int C>
 void store_sums(const F8 (&sums)[R][C], float* scores) {
@@ -254,7 +260,7 @@ F8 scale_shares(const KvPage& page, Places seen, float* shares) {
 // The scores of a page's places; its values are asked for.
 template <int R, bool Asks, class Rows>
 void score_page(const AttendTile& tile, const float* const* q, const KvPage& page, Places places, float* scores) {
-  constexpr int kWide = R == 1 ? 8 : R == 4 ? 2 : 4;
+  constexpr int kWide = kTogether<R, Rows>;
   const Rows keys(page.keys, tile.key_width);
   const size_t rest = score_places<R, kWide, Asks>(q, keys, tile.key_width, page.values, places, scores);
   if (rest < places.end) score_places<R, 1, false>(q, keys, tile.key_width, page.values, {rest, places.end}, scores);
@@ -349,16 +355,18 @@ void weigh_columns(const float* shares, const Places (&seen)[R], const Run& run,
 template <int R, bool Asks, class Rows>
 void weigh(const float* shares, const Places (&seen)[R], const Run& run, size_t value_width, float* values,
            size_t width) {
-  constexpr int kWide = R == 1 ? 8 : R == 4 ? 2 : 4;
+  constexpr int kWide = kTogether<R, Rows>;
   size_t d = 0;
   const auto whole = [&](const Rows& rows, size_t page, size_t p, int c) {
     if (c == 0)
       prefetch<Asks>(run.ahead[page].keys + Rows::nbytes(d * kPageTokens + p * 8 * kWide), Rows::nbytes(8 * kWide));
-    return Rows::load(rows.row(p), d + size_t(8 * c));
+    const size_t number = size_t(8 * c), run_start = number / Rows::kRun * Rows::kRun;
+    return Rows::load(rows.row(p), d + run_start, number - run_start);
   };
+  const auto one = [&](const Rows& rows, size_t, size_t p, int) { return Rows::load(rows.row(p), d); };
   for (; d + 8 * kWide <= value_width; d += 8 * kWide)
     weigh_columns<R, kWide, Rows>(shares, seen, run, whole, values + d, width);
-  for (; d + 8 <= value_width; d += 8) weigh_columns<R, 1, Rows>(shares, seen, run, whole, values + d, width);
+  for (; d + 8 <= value_width; d += 8) weigh_columns<R, 1, Rows>(shares, seen, run, one, values + d, width);
   if (const size_t rest = value_width - d)
     weigh_columns<R, 1, Rows>(
         shares, seen, run,

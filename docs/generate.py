@@ -28,6 +28,8 @@ from apportion.formats.block import BlockFormat
 from apportion.formats.blocks import FORMATS, load_as
 from apportion.formats.blocks.table import KINS
 from apportion.hardware.checks import CHECKS
+from apportion.kernels.kv_codec import BLOCK_TOKENS, HeadLayout
+from apportion.kernels.kv_codecs import CODECS
 from apportion.models.family import FAMILIES, Family
 from apportion.policies import FAMILIES as POLICY_FAMILIES
 from apportion.policies.family import Policy, PolicyFamily
@@ -244,6 +246,20 @@ def kernels() -> str:
     return markdown(json.loads((RESULTS / "kernels.json").read_text(encoding="utf-8")))
 
 
+def kv_codecs() -> str:
+    shapes = {"SmolLM2-135M": (30, 3, 64), "OLMoE-1B-7B": (16, 16, 128)}  # layers, KV heads, their size
+    rows = []
+    for name in sorted(CODECS, key=lambda name: -HeadLayout(CODECS.get(name), 64, 64).nbytes):
+        codec = CODECS.get(name)
+        sizes = (
+            layers * heads * HeadLayout(codec, size, size).nbytes // BLOCK_TOKENS
+            for layers, heads, size in shapes.values()
+        )
+        source = f" ([source]({codec.source}))" if codec.source else ""
+        rows.append([f"`{name}`", codec.summary + source, *(f"{size:,}" for size in sizes)])
+    return table(["codec", "stored as", *shapes], rows)
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "block-drawings": block_drawings,
     "block-formats": block_formats,
@@ -252,6 +268,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "cli": cli,
     "errors": error_tree,
     "kernels": kernels,
+    "kv-codecs": kv_codecs,
     "model-families": model_families,
     "origins": origins,
     "policies": policies,

@@ -157,8 +157,8 @@ const float* query_of(const AttendTile& tile, size_t row) {
 // Places, or vectors of values, that R rows compute side by side. Groups of nibbles take registers of their own.
 template <int R, class Rows>
 constexpr int kTogether = R == 1                                 ? 8
-                            : R == 4 || (R == 3 && Rows::kRun > 8) ? 2
-                                                                   : 4;
+                          : R == 4 || (R == 3 && Rows::kRun > 8) ? 2
+                                                                 : 4;
 
 // The sums of each vector's lanes, four vectors at a time -> scores [R][kBlock], C of each row.
 template <int R, int C>

@@ -80,6 +80,7 @@ class PrefixReuse:
         self._paused: dict[str, tuple[str, float]] = {}
 
     def find(self, request: Request) -> Found:
+        self._release_late()
         match, num_tokens = self._match(request), len(request.sequence.ids)
         ready = takewhile(
             lambda block: block is not None, match.blocks[: (num_tokens - 1) // self._block_tokens]
@@ -88,7 +89,6 @@ class PrefixReuse:
         return Found(min(match.num_blocks * self._block_tokens, num_tokens - 1), in_use)
 
     def enter(self, request: Request) -> Entered:
-        self._release_late()
         self._come_back(request)
         held = self.index.hold(self._match(request))
         blocks = [block for block in takewhile(lambda block: block is not None, held) if block is not None]

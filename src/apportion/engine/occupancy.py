@@ -111,6 +111,9 @@ class Occupancy:
         """
         branches, request.branches = request.branches, []
         held, num_shared = holdings(request), request.num_computed // self._block_tokens
+        if branches:
+            # While they are its own: a block that others share cannot be exchanged for one that is kept.
+            self.keep(request)
         for branch in branches:
             most = blocks_for(branch.most_tokens, self._block_tokens)
             branch.held = own = Held(held.room.split(most - num_shared), self._executor.new_table())

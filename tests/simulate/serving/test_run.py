@@ -29,6 +29,11 @@ def test_every_seed_keeps_every_rule(first: int) -> None:
         simulate(scenario_of(seed))
 
 
+@pytest.mark.parametrize("seed", [2059])
+def test_what_a_seed_once_showed_stays_mended(seed: int) -> None:
+    simulate(scenario_of(seed))
+
+
 def test_a_seed_happens_the_same_way_every_time() -> None:
     assert simulate(scenario_of(7)) == simulate(scenario_of(7))
     assert scenario_of(7) != scenario_of(8)

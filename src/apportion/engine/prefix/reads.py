@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Protocol, TypeAlias
 
 from apportion.formats.block import Bytes
@@ -11,7 +11,7 @@ from apportion.formats.block import Bytes
 ReadBlock: TypeAlias = Callable[[bytes, Bytes], bool]
 """Reads what is stored under a key into a block's memory; False where it cannot be had."""
 
-READERS = 4  # reads at once: enough for a disk, few enough to leave the processor to computing
+READERS = 8  # reads at once: what a disk likes; they wait more than they compute
 PATIENCE_S = 0.05  # between looks at requests that may have been cancelled meanwhile
 
 
@@ -22,7 +22,7 @@ class Reads(Protocol):
         """Begin to read what is stored under `key` into `memory`; False where it cannot be had."""
 
     def wait(self, reads: Collection[Future[bool]]) -> None:
-        """Return when one of them is over, or a moment later."""
+        """Return when all of them are over, or a moment later."""
 
     def close(self) -> None:
         """Nothing is read any more; returns when nothing writes to any memory."""
@@ -39,7 +39,7 @@ class ThreadedReads:
         return self._threads.submit(self._read, key, memory)
 
     def wait(self, reads: Collection[Future[bool]]) -> None:
-        wait(reads, PATIENCE_S, FIRST_COMPLETED)
+        wait(reads, PATIENCE_S)
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)

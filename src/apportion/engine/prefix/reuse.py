@@ -124,7 +124,9 @@ class PrefixReuse:
         return ()
 
     def wait(self, requests: Sequence[Request]) -> None:
-        reads = [read for request in requests for read in self._loading[request.id].reads if not read.done()]
+        # Of whoever comes first. Looking after every single read would take the reads' own time.
+        left = [[read for read in self._loading[request.id].reads if not read.done()] for request in requests]
+        reads = min(left, key=len)
         if reads and self._reads is not None:
             self._reads.wait(reads)
 

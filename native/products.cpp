@@ -14,6 +14,7 @@ namespace apportion::APPORTION_ISA {
 namespace {
 
 constexpr size_t kUnpackedNbytes = 16 << 10;
+constexpr size_t kFewTokens = 8;  // for as many, unpacking codes again and again is less work than storing them
 
 // Calls f<0>() .. f<N - 1>().
 template <int N, class F>
@@ -117,6 +118,30 @@ void multiply_directly(size_t first, size_t num_cols, const Pass* passes, size_t
                         passes[i].sums);
 }
 
+// A tile of tokens, straight from the panel.
+template <class R, int T>
+void multiply_tile_directly(const Run& run, const Token* tokens, float* out) {
+  using C = typename R::C;
+  Tile<C, T> tile(tokens, run.first / kGroup, out);
+  const uint8_t* block = run.panel;
+  for (size_t g = 0; g < run.count / kGroup; g += R::kGroups, block += R::kBlockNbytes)
+    unrolled<int(R::kGroups)>([&]<int G>() APPORTION_LAMBDA_INLINE {
+      GroupScales<C> s;
+      R::template scales<G>(block, s);
+      tile.add(g + G, s,
+               [&]<int J>() APPORTION_LAMBDA_INLINE { return C::Sum::prepare(R::template codes<G, J>(block)); });
+    });
+  tile.store(out);
+}
+
+// Tiles of T tokens while there are so many, smaller ones for the rest. The panel comes from memory for the first one.
+template <class R, int T>
+void multiply_few(const Run& run, const Token* tokens, size_t num_tokens, float* out) {
+  for (; num_tokens >= T; num_tokens -= T, tokens += T, out += T * kPanelRows)
+    multiply_tile_directly<R, T>(run, tokens, out);
+  if constexpr (T > 1) multiply_few<R, T - 1>(run, tokens, num_tokens, out);
+}
+
 // A stretch of a panel in the L1 cache.
 template <class C>
 struct Unpacked {
@@ -182,6 +207,8 @@ void multiply_codes(const Run& run, const Token* tokens, size_t num_tokens, floa
     if (num_tokens == 1) {
       const Pass pass{run.panel, tokens, out};
       return multiply_directly<R>(run.first, run.count, &pass, 1);
+    } else if (num_tokens <= kFewTokens) {
+      return multiply_few<R, std::min(kCodesTile, 4)>(run, tokens, num_tokens, out);
     }
   multiply_many<R>(run, tokens, num_tokens, out);
 }

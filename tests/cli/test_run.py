@@ -186,6 +186,6 @@ def test_an_answer_is_held_to_a_form(apportion, tiny_path, tmp_path) -> None:
 
 def test_a_codec_that_there_is_not_is_named_with_those_that_there_are(apportion, tiny_path) -> None:
     outcome = apportion("run", tiny_path, "x", "--kv", "q7")
-    assert outcome.status == 1
+    assert outcome.status == 2
     assert "unknown KV codec 'q7'" in outcome.err
     assert "q8" in outcome.err

@@ -1,4 +1,4 @@
-"""Replay a trace of requests, or seeds full of faults, on the engine's own classes without a model."""
+"""Replay a trace of requests, or seeds full of faults, on the engine without a model."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Replay a trace of requests, or seeds full of faults, on the engine's own classes without a model.
+    """Replay a trace of requests, or seeds full of faults, on the engine without a model.
 
     TRACE is a .csv of the Azure traces of 2023, a .jsonl of Mooncake's (both may end in .gz), or the folder
     of a ServeGen model. Requests come when they came, whatever becomes of those before. How long a step takes

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.models.tiny import tiny_gguf
 
-from apportion.core.errors import ContextOverflow, Unsupported, UsageError
+from apportion.core.errors import ContextOverflow, DoesNotFit, Unsupported, UsageError
 from apportion.engine import LLM, SamplingParams
 from apportion.engine.context import generate_together
 from apportion.engine.prompts import prompt_ids
@@ -107,6 +107,15 @@ def test_a_context_cannot_outgrow_the_models(llm: LLM) -> None:
         with pytest.raises(ContextOverflow):
             context.generate(SamplingParams(max_tokens=200))
         assert context.generate(GREEDY).output_tokens == 9
+
+
+def test_a_request_for_which_contexts_leave_no_room_fails_and_does_not_wait_for_ever(path: Path) -> None:
+    llm = LLM(path, threads=1, ctx=96)
+    with llm.context(list(range(70))) as context:
+        context.fork([])
+        with pytest.raises(DoesNotFit, match="no room"):
+            llm.generate([1, 2], SamplingParams(max_tokens=60))
+    assert llm.generate([1, 2], GREEDY).output_tokens == 9
 
 
 def test_what_cannot_be_joined_is_refused(llm: LLM, tmp_path: Path) -> None:

@@ -245,10 +245,28 @@ class Engine:
             if loading := self._inside.loading():
                 self._reuse.wait(loading)
                 return step
-            idle = [request for request in self._inside.running.values() if not is_wanted(request)]
-            if not idle or not any(map(is_wanted, self._inside.waiting.values())):
+            waiting = [request for request in self._inside.waiting.values() if is_wanted(request)]
+            if not waiting:
                 return step
-            self._make_yield(idle[-1].id, "swap")
+            idle = [request for request in self._inside.running.values() if not is_wanted(request)]
+            if idle:
+                self._make_yield(idle[-1].id, "swap")
+            elif not self._inside.running:
+                self._refuse(waiting[0])
+            else:
+                return step
+
+    def _refuse(self, request: Request) -> None:
+        """Nobody runs whose end it could wait for, and still there is no room: let it fail."""
+        request.error = DoesNotFit(
+            "there is no room for the request's keys and values",
+            "contexts that are open hold it, and nothing runs that would give any back",
+            "close contexts, lower max_tokens, or give the KV cache more room",
+            need_blocks=self._inside.most_blocks(request),
+            available_blocks=self.space.available,
+        )
+        self.counters.failed += 1
+        self._finish(request)
 
     def _view(self) -> EngineView:
         ready = [request for request in self._inside.running.values() if request.state is State.RUNNING]

@@ -251,7 +251,7 @@ class Engine:
             idle = [request for request in self._inside.running.values() if not is_wanted(request)]
             if idle:
                 self._make_yield(idle[-1].id, "swap")
-            elif not self._inside.running:
+            elif not self._inside.running and not self._reuse.num_reading:
                 self._refuse(waiting[0])
             else:
                 return step

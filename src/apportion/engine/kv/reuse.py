@@ -31,6 +31,10 @@ class Entered(NamedTuple):
 class Reuse(Protocol):
     """Keeps full blocks of requests, and finds them for others that begin with the same tokens."""
 
+    @property
+    def num_reading(self) -> int:
+        """Blocks that something is read into, for requests that were broken off among others."""
+
     def find(self, request: Request) -> Found:
         """What would be found now."""
 
@@ -66,6 +70,8 @@ class Reuse(Protocol):
 
 class NoReuse:
     """`Reuse` that finds and keeps nothing."""
+
+    num_reading = 0
 
     def find(self, request: Request) -> Found:
         return Found(0, 0)

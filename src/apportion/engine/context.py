@@ -18,18 +18,17 @@ import numpy as np
 
 from apportion.core.errors import DoesNotFit, Unsupported, UsageError
 from apportion.engine.completion import Completion
-from apportion.engine.engine import BLOCK_TOKENS
-from apportion.engine.executor import ALL_LIVE
+from apportion.engine.engine import NO_TOKENS
 from apportion.engine.kv.space import release_all
 from apportion.engine.params import SamplingParams
 from apportion.engine.prompts import Prompt, prompt_ids
 from apportion.engine.request import Base, Request
+from apportion.kernels.kv import ALL_LIVE
+from apportion.kernels.kv_codec import BLOCK_TOKENS
 from apportion.kernels.ops import Ints
 
 if TYPE_CHECKING:
     from apportion.engine.llm import LLM
-
-NO_TOKENS: Ints = np.empty(0, np.int32)
 
 
 class Context:

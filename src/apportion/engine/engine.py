@@ -23,6 +23,7 @@ from apportion.engine.kv.space import KvSpace
 from apportion.engine.occupancy import Occupancy, holdings
 from apportion.engine.request import Request, State
 from apportion.engine.speculation.verify import verify
+from apportion.kernels.kv_codec import BLOCK_TOKENS
 from apportion.kernels.ops import Ints
 from apportion.policies.scheduler import EngineView, Step, StepItem
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from apportion.formats.block import Floats
     from apportion.policies.scheduler import SchedulerState, Yield
 
-BLOCK_TOKENS = 32
 MAX_RUNNING = 64
 RUN_AHEAD = 4  # deltas of an answer that is read slowly, while others are waited for
 NO_TOKENS: Ints = np.empty(0, np.int32)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from apportion.formats.block import Floats
+from apportion.kernels.kv import ALL_LIVE
 from apportion.kernels.ops import Ints
-
-ALL_LIVE = 0xFFFFFFFF
 
 
 class Table(Protocol):

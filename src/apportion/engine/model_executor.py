@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from apportion.engine.executor import ALL_LIVE, RunItem, Table
+from apportion.engine.executor import RunItem, Table
 from apportion.formats.block import Floats
-from apportion.kernels.kv import KvPool, KvTable, Segment
+from apportion.kernels.kv import ALL_LIVE, KvPool, KvTable, Segment
 from apportion.kernels.ops import Ints
 from apportion.models import Model
 from apportion.models.hot_window import HotPool, HotWindow

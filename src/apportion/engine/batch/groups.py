@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from apportion.kernels.kv_codec import BLOCK_TOKENS
 from apportion.kernels.ops import Ints
-
-BLOCK_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from apportion.engine.prefix.reuse import PrefixReuse
 from apportion.engine.request import Request
 from apportion.engine.sequence import Sequence as Tokens
 from apportion.engine.step_log import LoggedItem, LoggedStep, StepLog
+from apportion.kernels.kv_codec import BLOCK_TOKENS
 from apportion.policies import RETENTIONS, SCHEDULERS
 from apportion.simulate.serving.report import Served
 from apportion.simulate.serving.scripted import Numbers
@@ -27,7 +28,6 @@ from apportion.simulate.serving.timed import Seconds, TimedExecutor
 from apportion.simulate.serving.traces import TracedRequest, prompt_ids
 
 VOCAB = 1 << 30
-BLOCK_TOKENS = 32
 TOKENIZER = Numbers(2, ends=False)
 
 

@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from apportion.engine.executor import ALL_LIVE, RunItem, Table
+from apportion.engine.executor import RunItem, Table
 from apportion.engine.kv import BlockPool
 from apportion.formats.block import Floats
+from apportion.kernels.kv import ALL_LIVE
 from apportion.kernels.ops import Ints
 from apportion.text.tokenizer import Tokenizer
 

@@ -26,7 +26,7 @@ from apportion.engine.prefix.reads import ThreadedReads
 from apportion.engine.prefix.reuse import PrefixReuse
 from apportion.engine.speculation.ways import BASELINE, Guesses, choose_way
 from apportion.engine.store.config import QUEUE_NBYTES
-from apportion.engine.stores import open_stores
+from apportion.engine.stores import AnyStore, open_stores
 from apportion.kernels.kv import KvPool
 from apportion.kernels.kv_codec import BLOCK_TOKENS
 from apportion.kernels.kv_codecs import DEFAULT, layer_codecs
@@ -115,13 +115,19 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """An engine and what belongs to it."""
+    """An engine and what belongs to it.
+
+    Attributes:
+        index, store: where keys and values of earlier requests are kept; None where they are not.
+    """
 
     serving: Serving
     engine: Engine
     reuse: Reuse
     guesses: Guesses
     close: Callable[[], None]
+    index: PrefixIndex | None = None
+    store: AnyStore | None = None
 
 
 def assemble(loaded: LoadedModel, serving: Serving) -> Assembled:
@@ -171,7 +177,7 @@ def assemble(loaded: LoadedModel, serving: Serving) -> Assembled:
         )
         guesses = open_guesses(loaded, serving)
         stack.callback(guesses.close)
-        return Assembled(serving, engine, reuse, guesses, stack.pop_all().close)
+        return Assembled(serving, engine, reuse, guesses, stack.pop_all().close, index, store)
 
 
 def open_guesses(loaded: LoadedModel, serving: Serving) -> Guesses:

@@ -44,6 +44,7 @@ class Counters:
     Attributes:
         computed_tokens: passed all layers; drafted_tokens of them were guesses, accepted_tokens right ones.
         reused_tokens: needed no computing when their request entered.
+        store_wait_s: seconds in which nothing ran because stored keys and values were not there yet.
     """
 
     requests: int = 0
@@ -56,6 +57,7 @@ class Counters:
     yields: int = 0
     cancelled: int = 0
     failed: int = 0
+    store_wait_s: float = 0.0
 
 
 class Engine:
@@ -243,7 +245,9 @@ class Engine:
             if step.items or step.admit or step.preempt:
                 return step
             if loading := self._inside.loading():
+                began = self._clock.now()
                 self._reuse.wait(loading)
+                self.counters.store_wait_s += self._clock.now() - began
                 return step
             waiting = [request for request in self._inside.waiting.values() if is_wanted(request)]
             if not waiting:
@@ -315,6 +319,7 @@ class Engine:
             self.counters.reused_tokens += num_tokens
             if request.num_cached is None:
                 request.num_cached = num_tokens
+                request.spent.admitted_s = self._clock.now()
 
     def _welcome_loaded(self) -> None:
         for request in self._inside.loading():

@@ -30,6 +30,9 @@ from apportion.policies.retention import RETENTIONS
 
 if TYPE_CHECKING:
     from apportion.engine.batch import BatchReport
+    from apportion.engine.prefix.index import PrefixIndex
+    from apportion.engine.residency import Residency
+    from apportion.engine.stores import AnyStore
     from apportion.kernels import Ops
     from apportion.memory import Ledger
     from apportion.models import Model
@@ -195,6 +198,21 @@ class LLM:
     @property
     def loaded(self) -> LoadedModel:
         return self._loaded
+
+    @property
+    def prefixes(self) -> PrefixIndex | None:
+        """Blocks of keys and values that are kept in memory for later requests."""
+        return self._assembled.index
+
+    @property
+    def store(self) -> AnyStore | None:
+        """Where such blocks go beyond memory; None where they do not."""
+        return self._assembled.store
+
+    @property
+    def residency(self) -> Residency | None:
+        """Weights that come and go; None where all of them stay in memory."""
+        return None if self._loaded.apportioned is None else self._loaded.apportioned.residency
 
     @property
     def plan(self) -> Plan | None:

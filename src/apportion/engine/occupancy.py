@@ -126,6 +126,7 @@ class Occupancy:
                 self._add_blocks(own, copies)
             own.num_kept = num_shared
             branch.num_computed = branch.num_cached = request.num_computed
+            branch.spent.admitted_s = request.spent.admitted_s
             branch.state = State.RUNNING
             self.running[branch.id] = branch
         return branches

@@ -74,6 +74,7 @@ class Spent:
     """Where a request's time went, in seconds by the engine's clock, and how often it had to yield."""
 
     added_s: float = 0.0
+    admitted_s: float | None = None  # for the first time; a branch comes in with its stem
     first_token_s: float | None = None
     finished_s: float | None = None
     prefill_s: float = 0.0

@@ -11,7 +11,7 @@ import numpy as np
 
 from apportion._native import INTERLEAVED, ExpertTable
 from apportion.core.errors import ApportionError
-from apportion.engine.residency.counters import Counters
+from apportion.engine.residency.counters import Counters, ExpertUses
 from apportion.kernels.ops import Ints
 from apportion.memory import Part, Priority, Slot, Slots, Ticket, parts_in_a_row
 from apportion.models.units import LayerUnits, Unit
@@ -27,7 +27,8 @@ class ExpertSlots:
     """Room for some of a layer's experts. An expert has a slot from when its read begins until it is given
     up; `table` says where it is from when its read is complete.
 
-    One thread at a time. After an error it can be used again: what failed is read anew.
+    One thread at a time. After an error it can be used again: what failed is read anew. `uses` counts what
+    was asked for, expert by expert.
 
     Args:
         num_slots: at least 2, within what the tier has for this layer.
@@ -49,6 +50,7 @@ class ExpertSlots:
         self.num_slots = num_slots
         self.table = _table(units, threads)
         self.tier = tier
+        self.uses = ExpertUses(units.num_experts)
         self._state = cache.state(units.num_experts, num_slots)
         self._load_order = load_order
         self._counters = counters
@@ -57,6 +59,7 @@ class ExpertSlots:
         self._num_read_slots = read_slots(num_slots, units.slot_nbytes)
         self._slots: dict[int, Slot] = {}
         self._arriving: dict[int, Ticket] = {}
+        self._asked_s: dict[int, float] = {}  # when reads began that somebody waits for
         self._stuck: list[tuple[Ticket, Slot]] = []
 
     def acquire(self, ids: Ints, following: ExpertSlots | None = None) -> Iterator[Sequence[int]]:
@@ -72,6 +75,9 @@ class ExpertSlots:
             self._state.touch(chosen)
             if not self._arriving and self._slots.keys() >= set(chosen):
                 self._counters.hits += len(chosen)
+                hits = self.uses.hits
+                for expert in chosen:
+                    hits[expert] += 1
                 return iter((chosen,))
             return self._as_they_come(chosen)
         uses = np.bincount(ids.reshape(-1))
@@ -102,19 +108,20 @@ class ExpertSlots:
                 self._state.forget(expert)
                 del self._slots[expert]
         self._arriving.clear()
+        self._asked_s.clear()
         self._stuck.clear()
         return self._slots.values()
 
     def resident(self) -> tuple[int, ...]:
-        """Experts in memory now."""
-        return tuple(expert for expert in self._slots if expert not in self._arriving)
+        """Experts in memory now. Another thread may ask while this one works."""
+        return tuple(expert for expert in list(self._slots) if expert not in self._arriving)
 
     def _as_they_come(self, chosen: Sequence[int]) -> Iterator[Sequence[int]]:
         slots, arriving = self._slots, self._arriving
         self._take_in()
         hits = [expert for expert in chosen if expert in slots and expert not in arriving]
         missing = deque(self._in_load_order([expert for expert in chosen if expert not in slots]))
-        self._counters.count(1, len(hits), len(chosen) - len(hits))
+        self._count(1, chosen, hits)
         needed = set(chosen)
         self._promote(needed)
         self._start_some(missing, needed)
@@ -137,8 +144,8 @@ class ExpertSlots:
         self._make_way(chosen)
         missing = deque(expert for expert in chosen if expert not in self._slots)
         needed, coming = set(chosen), deque(chosen)
-        reads = len(missing) + len(needed & self._arriving.keys())
-        self._counters.count(num_tokens, len(chosen) - reads, reads)
+        hits = [expert for expert in chosen if expert in self._slots and expert not in self._arriving]
+        self._count(num_tokens, chosen, hits)
         self._promote(needed)
         while coming:
             self._start_some(missing, needed)
@@ -152,6 +159,15 @@ class ExpertSlots:
             part = self._next_part(coming)
             yield part
             needed.difference_update(part)
+
+    def _count(self, num_tokens: int, chosen: Sequence[int], hits: Sequence[int]) -> None:
+        """Experts that so many tokens chose, and those of them that are there."""
+        self._counters.count(num_tokens, len(hits), len(chosen) - len(hits))
+        for expert in chosen:
+            self.uses.misses[expert] += 1
+        for expert in hits:
+            self.uses.misses[expert] -= 1
+            self.uses.hits[expert] += 1
 
     def _take_in(self) -> None:
         """What was read ahead and has come is an expert like any other from here on."""
@@ -203,6 +219,8 @@ class ExpertSlots:
             return False
         self._slots[expert] = slot
         priority: Priority = "prefetch" if is_prefetch else "demand"
+        if not is_prefetch:
+            self._asked_s[expert] = time.perf_counter()
         self._arriving[expert] = self.tier.fetch(slot, self._parts[expert], priority)
         return True
 
@@ -230,7 +248,7 @@ class ExpertSlots:
         waiting = {self._arriving[expert]: expert for expert in experts}
         began = time.perf_counter()
         arrived = [self._wait(waiting)]
-        self._counters.stall_s += time.perf_counter() - began
+        self._counters.expert_stall_s += time.perf_counter() - began
         arrived += [
             self._wait({ticket: expert}) for ticket, expert in waiting.items() if self._is_ready(ticket)
         ]
@@ -251,11 +269,15 @@ class ExpertSlots:
         expert = waiting[ticket]
         self.table.put(expert, self.tier.view(self._slots[expert]), *self._starts[expert])
         del self._arriving[expert]
+        asked_s = self._asked_s.pop(expert, None)
+        if asked_s is not None:
+            self._counters.load_s.add(time.perf_counter() - asked_s)
         return expert
 
     def _lose(self, expert: int) -> None:
         """Its read failed. A read that is stuck may still write to the slot."""
         ticket, slot = self._arriving.pop(expert), self._slots.pop(expert)
+        self._asked_s.pop(expert, None)
         self._state.forget(expert)
         self._stuck.append((ticket, slot))
         self._settle()

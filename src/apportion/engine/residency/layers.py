@@ -88,7 +88,7 @@ class LayerRing:
         if self._inside[buffer] != number:
             began = time.perf_counter()
             self._wait(buffer)
-            self._counters.stall_s += time.perf_counter() - began
+            self._counters.layer_stall_s += time.perf_counter() - began
             self._arrange(number)
 
     def recover(self) -> None:

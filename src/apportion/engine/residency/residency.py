@@ -12,7 +12,7 @@ from typing import Self, TypeAlias
 from apportion._native import ExpertTable
 from apportion.core.claim import Kind
 from apportion.core.errors import DiskStuck
-from apportion.engine.residency.counters import Counters
+from apportion.engine.residency.counters import Counters, ExpertUses
 from apportion.engine.residency.experts import ExpertSlots
 from apportion.engine.residency.layers import LayerRing
 from apportion.engine.residency.rows import EmbeddingRows
@@ -146,7 +146,7 @@ class Residency:
             return None
         assert units.embedding is not None
         file = files[units.embedding.stretches[0].file]
-        rows = EmbeddingRows(units.embedding, file, config.embedding_scale, make_slots)
+        rows = EmbeddingRows(units.embedding, file, config.embedding_scale, make_slots, self.counters)
         stack.callback(rows.close)
         return rows
 
@@ -212,6 +212,15 @@ class Residency:
     def resident_experts(self) -> dict[int, tuple[int, ...]]:
         """By layer, the experts that are in their slots now; of layers whose experts come and go."""
         return {layer: slots.resident() for layer, slots in self._experts.items()}
+
+    def expert_uses(self) -> dict[int, ExpertUses]:
+        """By layer, how often each expert was found and how often it was read; of the same layers."""
+        return {layer: slots.uses for layer, slots in self._experts.items()}
+
+    @property
+    def num_slots(self) -> int:
+        """Experts that there is room for, of all those layers."""
+        return sum(slots.num_slots for slots in self._experts.values())
 
     def give_back(self, demand: Demand) -> None:
         """Give up expert slots until so many bytes are free, each layer in turn; 2 of each layer stay. For a

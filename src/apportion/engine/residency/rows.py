@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from apportion import _native
 from apportion.core.claim import Kind
+from apportion.engine.residency.counters import Counters
 from apportion.formats.block import Floats
 from apportion.kernels.ops import Ints
 from apportion.memory import MakeSlots, Part, room_for
@@ -24,8 +27,11 @@ class EmbeddingRows:
         make_slots: makes the buffer.
     """
 
-    def __init__(self, unit: Unit, file: int, scale: float, make_slots: MakeSlots) -> None:
+    def __init__(
+        self, unit: Unit, file: int, scale: float, make_slots: MakeSlots, counters: Counters
+    ) -> None:
         (table,) = unit.members
+        self._counters = counters
         assert not table.interleaved
         self._format = table.format
         self._width = table.shape[1]
@@ -61,7 +67,9 @@ class EmbeddingRows:
                 break
             parts.append(part)
             place += part.room
+        began = time.perf_counter()
         self._tier.wait(self._tier.fetch(self._slot, parts))
+        self._counters.row_stall_s += time.perf_counter() - began
         view = self._tier.view(self._slot)
         stored = np.stack([view[part.first : part.first + self._row_nbytes] for part in parts])
         decoded = np.empty((len(parts), self._width), np.float32)

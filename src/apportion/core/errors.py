@@ -149,6 +149,28 @@ class InUse(ApportionError):
     code = "in_use"
 
 
+class Overloaded(ApportionError):
+    """More is waiting than there is room for; the same request may do later.
+
+    Args:
+        retry_after_s: when it is worth another try.
+    """
+
+    code = "overloaded"
+
+    def __init__(
+        self, what: str, why: str = "", hint: str = "", *, retry_after_s: int, **numbers: object
+    ) -> None:
+        super().__init__(what, why, hint, retry_after_s=retry_after_s, **numbers)
+        self.retry_after_s = retry_after_s
+
+
+class Refused(ApportionError):
+    """Whoever asks may not have it."""
+
+    code = "refused"
+
+
 class FileChanged(DiskFault):
     """Somebody wrote to a file while it was in use; nothing that was read after that was used."""
 

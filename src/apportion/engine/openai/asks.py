@@ -6,7 +6,7 @@ Every field is checked; one that is not known is an error, so that a misspelt on
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from apportion.core.errors import Unsupported, UsageError, unknown
@@ -70,6 +70,10 @@ class Ask:
     Attributes:
         chat: the messages; None where `prompts` are continued.
         num_choices: answers to each prompt, whose seeds follow each other where one is given.
+        model: who should answer; None for whoever does by default.
+        stream: the answer is wanted as it comes.
+        include_usage: a stream ends with counts of tokens; include_timings: with where the time went.
+        cache_salt: keys and values are shared with requests of the same salt alone.
     """
 
     endpoint: Endpoint
@@ -77,6 +81,30 @@ class Ask:
     prompts: Sequence[Prompt]
     params: SamplingParams
     num_choices: int = 1
+    model: str | None = None
+    stream: bool = False
+    include_usage: bool = False
+    include_timings: bool = False
+    priority: int = 0
+    cache_salt: str = ""
+
+
+def read_served(url: str, body: Mapping[str, Any]) -> Ask:
+    """A body that a server got: streams, and fields that no batch has, are welcome.
+
+    Raises what `read_ask` raises.
+    """
+    rest = dict(body)
+    options = rest.pop("stream_options", None) or {}
+    served: dict[str, Any] = {
+        "model": rest.get("model"),
+        "stream": bool(rest.pop("stream", None)),
+        "include_usage": bool(options.get("include_usage")),
+        "include_timings": bool(rest.pop("x_apportion", None)),
+        "priority": rest.pop("priority", None) or 0,
+        "cache_salt": rest.pop("cache_salt", None) or "",
+    }
+    return replace(read_ask(url, rest), **served)
 
 
 def read_ask(url: str, body: object) -> Ask:

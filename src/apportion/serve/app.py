@@ -1,0 +1,73 @@
+"""The application: routes, gates and errors, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from apportion import __version__
+from apportion.core.errors import ApportionError
+from apportion.serve.config import ServeConfig
+from apportion.serve.errors import on_apportion_error, on_http_error, on_invalid, on_unexpected
+from apportion.serve.gate import Gate
+from apportion.serve.models import Models
+from apportion.serve.pump import Pump
+from apportion.serve.routes import chat, completions, health, models
+from apportion.serve.site import Site
+
+logger = logging.getLogger("apportion.serve")
+FAMILIES = (chat, completions, models, health)
+
+
+def create_app(config: ServeConfig) -> FastAPI:
+    """The server as an ASGI application; it begins to load the first model when it starts."""
+    app = FastAPI(
+        title="apportion",
+        version=__version__,
+        summary="Language models inside a memory budget",
+        lifespan=lifespan,
+        docs_url=None,  # these pages would load scripts from elsewhere
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    site = Site(config, Models(config), Pump(config.limits.queue, config.ping_s))
+    app.state.site = site
+    for family in FAMILIES:
+        app.router.routes.extend(family.router.routes)  # flat, so that the gate sees every route
+    app.add_exception_handler(ApportionError, on_apportion_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(Exception, on_unexpected)
+    app.add_middleware(Gate, config=config, router=app.router)
+    return app
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    site: Site = app.state.site
+    site.pump.start()
+    first = asyncio.create_task(load_first(site))
+    try:
+        yield
+    finally:
+        site.draining = True
+        first.cancel()
+        with suppress(asyncio.CancelledError):
+            await first
+        await site.pump.stop()
+        await site.models.close()
+        site.readers.shutdown(wait=False, cancel_futures=True)
+
+
+async def load_first(site: Site) -> None:
+    """Load the default model, so that the first request need not wait for it."""
+    try:
+        await site.models.load(site.models.default_name)
+    except ApportionError as error:
+        logger.error("%s", error)

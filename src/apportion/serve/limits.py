@@ -1,0 +1,50 @@
+"""What a server takes at most of anything that a client can make large. All of it can be set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from apportion.core.units import KiB, MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of what clients send, hold and wait for.
+
+    Attributes:
+        body_nbytes: of a request's body.
+        header_nbytes, num_headers: of a request's head.
+        receive_s: seconds from a connection's first byte of a request to the last of its body.
+        write_s: seconds that a client may leave an answer unread.
+        idle_s: seconds that a connection may wait for its next request.
+        connections, connections_per_ip: open at once.
+        queue: requests that wait for their turn; more are told to come again.
+        num_messages, num_tools, num_choices, num_prompts, num_inputs: items of one request.
+        num_stop, stop_nbytes: stop strings, and the length of each.
+        top_logprobs, logit_bias: entries of one request.
+        schema_nbytes, schema_depth, regex_nbytes: of the forms that answers are held to.
+        model_name_nbytes: of a model's name.
+    """
+
+    body_nbytes: int = 32 * MiB
+    header_nbytes: int = 16 * KiB
+    num_headers: int = 100
+    receive_s: float = 30.0
+    write_s: float = 30.0
+    idle_s: float = 75.0
+    connections: int = 256
+    connections_per_ip: int = 32
+    queue: int = 256
+    num_messages: int = 2048
+    num_tools: int = 128
+    num_choices: int = 8
+    num_prompts: int = 256
+    num_inputs: int = 2048
+    num_stop: int = 16
+    stop_nbytes: int = 256
+    top_logprobs: int = 20
+    logit_bias: int = 1024
+    schema_nbytes: int = 64 * KiB
+    schema_depth: int = 32
+    regex_nbytes: int = 4 * KiB
+    model_name_nbytes: int = 256

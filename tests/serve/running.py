@@ -1,0 +1,85 @@
+"""Servers for tests: a tiny model with random weights behind the real application, on a real socket or in
+process.
+
+    with running(config_for(folder)) as server:
+        httpx.get(f"{server.url}/ready")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+from tests.models.tiny import tiny_gguf
+
+from apportion.serve import ModelSpec, ServeConfig
+from apportion.serve.app import create_app
+from apportion.serve.site import Site
+
+READY_S = 20.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that listens at `url`; `loop` is the event loop that it runs on."""
+
+    url: str
+    app: FastAPI
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def site(self) -> Site:
+        site = self.app.state.site
+        assert isinstance(site, Site)
+        return site
+
+
+def config_for(folder: Path, family: str = "llama", **changes: Any) -> ServeConfig:
+    """A server of one tiny model, called `tiny`, that computes on one thread."""
+    path = tiny_gguf(family, folder)
+    return replace(ServeConfig((ModelSpec("tiny", str(path)),), port=0, offline=True, threads=1), **changes)
+
+
+@contextmanager
+def running(config: ServeConfig) -> Iterator[Running]:
+    """The application behind a socket of its own, its model loaded."""
+    app = create_app(config)
+    server = uvicorn.Server(
+        uvicorn.Config(app, host=config.host, port=config.port, log_config=None, access_log=False)
+    )
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def serve() -> None:
+        loops.append(asyncio.get_running_loop())
+        await server.serve()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread.start()
+    try:
+        yield Running(url_of(server), app, loops[0])
+    finally:
+        server.should_exit = True
+        thread.join(READY_S)
+        assert not thread.is_alive(), "the server did not stop"
+
+
+def url_of(server: uvicorn.Server) -> str:
+    """Its address, once its first model is loaded."""
+    give_up = time.monotonic() + READY_S
+    while time.monotonic() < give_up:
+        if server.started and server.servers:
+            host, port = server.servers[0].sockets[0].getsockname()[:2]
+            url = f"http://{host}:{port}"
+            if httpx.get(f"{url}/ready").status_code == 200:
+                return url
+        time.sleep(0.01)
+    raise AssertionError("the server did not become ready")

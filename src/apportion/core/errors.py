@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class ApportionError(Exception):
@@ -19,6 +19,9 @@ class ApportionError(Exception):
         why: the reason, as far as it is known.
         hint: what the user can do about it.
         numbers: the figures behind it (bytes, counts, offsets, names), shown after the reason.
+
+    Attributes:
+        param: the field of a request that is to blame, `messages.0.content` for instance; None for none.
     """
 
     code: ClassVar[str] = "error"
@@ -30,6 +33,12 @@ class ApportionError(Exception):
         self.why = why
         self.hint = hint
         self.numbers = numbers
+        self.param: str | None = None
+
+    def about(self, param: str) -> Self:
+        """This error, naming the field of a request that is to blame; the first name stays."""
+        self.param = self.param or param
+        return self
 
     def __str__(self) -> str:
         text = f"{self.what}: {self.why}" if self.why else self.what

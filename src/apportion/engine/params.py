@@ -11,6 +11,7 @@ from typing import Any
 from apportion.core.errors import UsageError
 from apportion.engine.grammar.spec import check_length, schema_text
 
+LARGEST = 2**64 - 1
 MAX_LOGPROBS = 100  # alternatives per token; each costs a place in every streamed event
 
 
@@ -136,8 +137,10 @@ def check(
     if value is None:
         return
     number = isinstance(value, int) if whole else isinstance(value, (int, float))
-    if not number or isinstance(value, bool) or math.isnan(value):
-        raise UsageError(f"{name} must be a {'whole ' if whole else ''}number", value=repr(value))
+    if not number or isinstance(value, bool) or value != value:
+        raise UsageError(f"{name} must be a {'whole ' if whole else ''}number", value=repr(value)[:64])
+    if abs(value) > LARGEST and abs(value) != math.inf:  # no float, or no 64-bit number, could hold it
+        raise UsageError(f"{name} is out of range", f"no number beyond {LARGEST} is read")
     if value < low or value > high or (above_low and value == low) or (below_high and value == high):
         bounds = []
         if low > -math.inf:

@@ -73,7 +73,7 @@ def error_data(error: Exception, path: str, param: str | None = None) -> dict[st
     status = status_of(error)
     if isinstance(error, ApportionError) and status < 500:
         code = CODES.get(error.code, error.code)
-        return error_body(status, str(error), code, path, param, error.to_dict())
+        return error_body(status, str(error), code, path, param or error.param, error.to_dict())
     return error_body(status, "the server failed to answer this request", "internal_error", path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from apportion.core.units import KiB, MiB
+from apportion.engine.openai import AskLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +49,21 @@ class Limits:
     schema_depth: int = 32
     regex_nbytes: int = 4 * KiB
     model_name_nbytes: int = 256
+
+    @property
+    def asks(self) -> AskLimits:
+        """Those of what one body may ask for."""
+        return AskLimits(
+            num_messages=self.num_messages,
+            num_prompts=self.num_prompts,
+            num_choices=self.num_choices,
+            num_stop=self.num_stop,
+            stop_nbytes=self.stop_nbytes,
+            num_tools=self.num_tools,
+            schema_nbytes=self.schema_nbytes,
+            schema_depth=self.schema_depth,
+            regex_nbytes=self.regex_nbytes,
+            top_logprobs=self.top_logprobs,
+            logit_bias=self.logit_bias,
+            text_nbytes=self.model_name_nbytes,
+        )

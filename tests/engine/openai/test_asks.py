@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apportion.core.errors import ApportionError, Unsupported, UsageError
+from apportion.core.errors import ApportionError, LimitExceeded, Unsupported, UsageError
 from apportion.engine import SamplingParams
 from apportion.engine.openai import read_ask
 
@@ -89,7 +89,7 @@ def test_null_is_absent_and_what_says_nothing_is_allowed() -> None:
         ({"logit_bias": {"x": 1}}, UsageError),
         ({"logit_bias": [1]}, UsageError),
         ({"logprobs": 3}, UsageError),
-        ({"logprobs": True, "top_logprobs": 1000}, UsageError),
+        ({"logprobs": True, "top_logprobs": 1000}, LimitExceeded),
         ({"response_format": {"type": "xml"}}, UsageError),
         ({"response_format": {"type": "json_schema"}}, UsageError),
         ({"response_format": "json_object"}, UsageError),

@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from apportion.core.errors import ApportionError, LimitExceeded, UsageError
+from apportion.core.errors import (
+    ApportionError,
+    ContextOverflow,
+    LimitExceeded,
+    TemplateError,
+    Unsupported,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from apportion.engine.completion import Completion, TokenLogprobs
     from apportion.engine.openai.asks import Endpoint
     from apportion.text.tokenizer import Tokenizer
 
+CALLERS = (
+    UsageError,
+    LimitExceeded,
+    ContextOverflow,
+    TemplateError,
+    Unsupported,
+)  # errors that a caller makes
 OBJECTS: dict[str, str] = {"/v1/chat/completions": "chat.completion", "/v1/completions": "text_completion"}
 
 
@@ -105,6 +119,12 @@ def usage(answers: Sequence[Completion], num_prompts: int) -> dict[str, Any]:
 
 def error_body(error: ApportionError) -> dict[str, Any]:
     """The error as `message`, `type` and `code`, and what is behind it."""
-    blame = "invalid_request_error" if isinstance(error, UsageError | LimitExceeded) else "server_error"
+    blame = "invalid_request_error" if isinstance(error, CALLERS) else "server_error"
     details = error.to_dict()
-    return {"message": str(error), "type": blame, "param": None, "code": details["code"], "details": details}
+    return {
+        "message": str(error),
+        "type": blame,
+        "param": error.param,
+        "code": details["code"],
+        "details": details,
+    }

@@ -20,5 +20,5 @@ router = APIRouter()
 @for_users
 async def chat_completions(body: dict[str, Any], site: SiteHere, caller: CallerHere) -> Response:
     """Answer a conversation."""
-    ask = read_served("/v1/chat/completions", body)
+    ask = read_served("/v1/chat/completions", body, site.config.limits.asks)
     return await answered(site, caller, ask, ChatWriter, "chatcmpl-")

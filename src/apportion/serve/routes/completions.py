@@ -20,4 +20,6 @@ router = APIRouter()
 @for_users
 async def completions(body: dict[str, Any], site: SiteHere, caller: CallerHere) -> Response:
     """Continue texts."""
-    return await answered(site, caller, read_served("/v1/completions", body), TextWriter, "cmpl-")
+    return await answered(
+        site, caller, read_served("/v1/completions", body, site.config.limits.asks), TextWriter, "cmpl-"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,6 +19,21 @@ Batch: TypeAlias = list[tuple[int, Delta]]
 """Deltas, each with the number of the choice that it belongs to."""
 
 
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Which answer it is.
+
+    Attributes:
+        id: as its client knows it.
+        model: by the name that the server gives it.
+        owner: who asked, as `Caller.name`.
+    """
+
+    id: str = ""
+    model: str = ""
+    owner: str = ""
+
+
 class Answer(AsyncIterator[Batch]):
     """What requests answer, batch by batch; an empty batch says that they are still alive.
 
@@ -28,8 +44,15 @@ class Answer(AsyncIterator[Batch]):
         num_given, num_taken: deltas that were handed over, and read.
     """
 
-    def __init__(self, llm: LLM, requests: Sequence[Request], on_cancel: Callable[[Answer], None]) -> None:
+    def __init__(
+        self,
+        llm: LLM,
+        requests: Sequence[Request],
+        on_cancel: Callable[[Answer], None],
+        label: Label | None = None,
+    ) -> None:
         self.llm = llm
+        self.label = label or Label()
         self.requests = requests
         self.num_given = self.num_taken = 0
         self.error: Exception | None = None

@@ -18,7 +18,7 @@ from apportion.engine.llm import numbered
 from apportion.engine.openai import Ask
 from apportion.engine.prompts import prompt_ids
 from apportion.serve.access import Caller
-from apportion.serve.answer import Answer
+from apportion.serve.answer import Answer, Label
 from apportion.serve.dialects import Writer
 from apportion.serve.dialects.writer import Frame
 from apportion.serve.errors import error_event, error_response, json_response
@@ -51,12 +51,14 @@ async def answered(site: Site, caller: Caller, ask: Ask, make_writer: MakeWriter
         llm = await stack.enter_async_context(site.models.use(ask.model))
         loop = asyncio.get_running_loop()
         requests = await loop.run_in_executor(site.readers, requests_of, llm, ask, caller)
-        answer = site.pump.submit(llm, requests)
+        model = ask.model or site.models.default_name
+        label = Label(f"{prefix}{uuid4().hex}", model, caller.name)
+        answer = site.pump.submit(llm, requests, label)
         stack.callback(answer.cancel)
         await answer.accepted()
         frame = Frame(
-            f"{prefix}{uuid4().hex}",
-            ask.model or site.models.default_name,
+            label.id,
+            model,
             int(time()),
             llm.tokenizer,
             max(1, len(ask.prompts)),

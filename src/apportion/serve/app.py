@@ -16,6 +16,7 @@ from apportion.core.errors import ApportionError
 from apportion.serve.config import ServeConfig
 from apportion.serve.errors import on_apportion_error, on_http_error, on_invalid, on_unexpected
 from apportion.serve.gate import Gate
+from apportion.serve.meters import Meters
 from apportion.serve.models import Models
 from apportion.serve.pump import Pump
 from apportion.serve.routes import chat, completions, health, models
@@ -36,7 +37,9 @@ def create_app(config: ServeConfig) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
     )
-    site = Site(config, Models(config), Pump(config.limits.queue, config.ping_s))
+    meters = Meters(model.name for model in config.models)
+    pump = Pump(config.limits.queue, config.ping_s, on_begin=meters.began, on_end=meters.ended)
+    site = Site(config, Models(config), pump, meters)
     app.state.site = site
     for family in FAMILIES:
         app.router.routes.extend(family.router.routes)  # flat, so that the gate sees every route

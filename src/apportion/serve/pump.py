@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from apportion.core.errors import ApportionError, Overloaded
-from apportion.serve.answer import Answer, Batch
+from apportion.serve.answer import Answer, Batch, Label
 
 if TYPE_CHECKING:
     from apportion.engine import LLM
@@ -36,17 +36,19 @@ class Pump:
     Args:
         max_waiting: requests that may wait for their turn.
         ping_s: seconds of silence after which an answer is told that it is still alive.
-        on_end: told of every answer that is over, on the event loop.
+        on_begin, on_end: told of every answer that was asked for, and that is over, on the event loop.
     """
 
     def __init__(
         self,
         max_waiting: int,
         ping_s: float,
+        on_begin: Callable[[Answer], None] | None = None,
         on_end: Callable[[Answer], None] | None = None,
     ) -> None:
         self.max_waiting = max_waiting
         self.ping_s = ping_s
+        self.on_begin = on_begin
         self.on_end = on_end
         self._jobs: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
@@ -77,7 +79,7 @@ class Pump:
             self._wake.notify()
         await asyncio.to_thread(self._thread.join)
 
-    def submit(self, llm: LLM, requests: Sequence[Request]) -> Answer:
+    def submit(self, llm: LLM, requests: Sequence[Request], label: Label | None = None) -> Answer:
         """Let requests run; those that are branches of others among them come with these.
 
         Raises:
@@ -92,7 +94,9 @@ class Pump:
                 waiting=waiting,
                 limit=self.max_waiting,
             )
-        answer = Answer(llm, requests, self._cancel)
+        answer = Answer(llm, requests, self._cancel, label)
+        if self.on_begin is not None:
+            self.on_begin(answer)
         self._post(lambda: self._add(llm.engine, answer))
         return answer
 

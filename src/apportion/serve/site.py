@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from apportion.serve.config import ServeConfig
+from apportion.serve.meters import Meters
 from apportion.serve.models import Models
 from apportion.serve.pump import Pump
 
@@ -26,6 +27,7 @@ class Site:
     config: ServeConfig
     models: Models
     pump: Pump
+    meters: Meters
     readers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="apportion-read")
     )

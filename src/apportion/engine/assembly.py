@@ -18,6 +18,7 @@ from apportion.engine.kv.blocks import BlockPool
 from apportion.engine.kv.reuse import Reuse
 from apportion.engine.kv.space import KvSpace, blocks_for
 from apportion.engine.model_executor import ModelExecutor
+from apportion.engine.observers import OBSERVING_NBYTES, states_at_once
 from apportion.engine.prefix.cost import BlockCost
 from apportion.engine.prefix.identity import model_digest, tokenizer_digest
 from apportion.engine.prefix.index import PrefixIndex
@@ -57,6 +58,7 @@ class Serving:
         kv_remote: address of a store that several machines share (`redis://host:port/0`); None for none.
         speculate: the way to guess tokens ahead (`engine.speculation.ways`).
         structured: answers will be held to forms, and a budget has room for what that takes.
+        observing: the same for log-probabilities of prompts, and embeddings.
     """
 
     ctx: int = 0
@@ -70,6 +72,7 @@ class Serving:
     kv_remote: str | None = None
     speculate: str = BASELINE
     structured: bool = False
+    observing: bool = False
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
@@ -87,8 +90,9 @@ class Serving:
         way, argument = choose_way(self.speculate)
         guesses = way.beside_nbytes(argument, self.ctx or None, self.concurrency)
         forms = FORMS_NBYTES if self.structured else 0
+        states = OBSERVING_NBYTES if self.observing else 0
         queues = bool(self.kv_disk_nbytes) + (self.kv_remote is not None)
-        return guesses + forms + queues * QUEUE_NBYTES
+        return guesses + forms + states + queues * QUEUE_NBYTES
 
     @property
     def beside_per_token(self) -> int:
@@ -174,6 +178,7 @@ def assemble(loaded: LoadedModel, serving: Serving) -> Assembled:
             max_running=MAX_RUNNING if hot is None else serving.concurrency,
             item_tokens=sys.maxsize if hot is None or model.residency is not None else AT_ONCE,
             step_tokens=serving.step_tokens or step_tokens(loaded, serving),
+            observed_tokens=states_at_once(model.config.hidden_size),
         )
         guesses = open_guesses(loaded, serving)
         stack.callback(guesses.close)

@@ -18,7 +18,7 @@ class Logprob:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:
-    """One output token's log-probability, and the likeliest tokens' at its place, best first."""
+    """One token's log-probability, and the likeliest tokens' at its place, best first."""
 
     chosen: Logprob
     top: tuple[Logprob, ...]
@@ -72,6 +72,7 @@ class Completion:
         prompt_tokens: tokens of the prompt, `cached_tokens` of which were still in the KV cache.
         seed: what the draws came from; the same seed and prompt repeat the answer.
         logprobs: one entry for each of `token_ids`, if asked for.
+        prompt_logprobs: one entry for each token of the prompt, if asked for; the first is None.
     """
 
     text: str
@@ -82,6 +83,7 @@ class Completion:
     seed: int
     timings: Timings
     logprobs: tuple[TokenLogprobs, ...] | None = None
+    prompt_logprobs: tuple[TokenLogprobs | None, ...] | None = None
 
     @property
     def output_tokens(self) -> int:

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,6 +74,7 @@ class Engine:
         item_tokens: as many tokens of one request may run in a step.
         step_tokens: as many tokens there is room for in a step; what is planned beyond it waits for the
             next one.
+        observed_tokens: the same for a step in which somebody looks at hidden states.
         on_step: told of every step that was carried out: its items, when it began, and how many seconds it
             took.
     """
@@ -89,6 +91,7 @@ class Engine:
         max_running: int = MAX_RUNNING,
         item_tokens: int = sys.maxsize,
         step_tokens: int = sys.maxsize,
+        observed_tokens: int = sys.maxsize,
         on_step: Callable[[Sequence[RunItem], float, float], None] | None = None,
     ) -> None:
         self.space = space
@@ -101,6 +104,7 @@ class Engine:
         self._max_running = max_running
         self._item_tokens = item_tokens
         self._step_tokens = step_tokens
+        self._observed_tokens = observed_tokens
         self._block_tokens = block_tokens
         self._inside = Occupancy(executor, space, self._reuse, block_tokens)
         self._next_id = 0
@@ -145,8 +149,7 @@ class Engine:
                 try:
                     self._check_fits(request)
                 except DoesNotFit as error:
-                    request.error = error
-                    self.counters.failed += 1
+                    self._fail(request, error)
                     self._finish(request)
         return given_up
 
@@ -292,6 +295,8 @@ class Engine:
     def _within_limits(self, step: Step) -> Iterator[StepItem]:
         """The step's items that are ready, with as many of their tokens as there is room for."""
         left = self._step_tokens
+        if any(request.observes for request in self._inside.running.values()):
+            left = min(left, self._observed_tokens)
         for item in step.items:
             request = self._inside.running.get(item.request)
             if request is None or request.state is not State.RUNNING:  # it waits, or has to be loaded first
@@ -357,8 +362,11 @@ class Engine:
         request = self._inside.running[item.request]
         sequence, start = request.sequence, request.num_computed
         ids = sequence.ids[start : start + item.num_tokens]
-        num_logits = 0
-        if item.end_layer == self._executor.num_layers and start + len(ids) == len(sequence.ids):
+        num_logits, observe = 0, None
+        ends = item.end_layer == self._executor.num_layers
+        if ends and request.observes and request.observer is not None:
+            observe = partial(request.observer.take_in, start)
+        if ends and start + len(ids) == len(sequence.ids) and sequence.max_output:
             drafts = self._drafts(request) if len(ids) == 1 and not item.first_layer else NO_TOKENS
             ids, num_logits = np.concatenate([ids, drafts]) if len(drafts) else ids, 1 + len(drafts)
         place = request.first_place + start
@@ -372,6 +380,7 @@ class Engine:
             item.end_layer,
             num_logits,
             None if request.base is None else request.base.position + start,
+            observe,
         )
 
     def _drafts(self, request: Request) -> Ints:
@@ -396,23 +405,40 @@ class Engine:
         request.num_computed += num_tokens - len(drafts)
         self.counters.computed_tokens += num_tokens
         if logits is None:
-            self._inside.keep(request)
-            return []
+            return self._go_on(request)
         family = [request, *self._inside.branch_off(request)]
         return [(one, delta) for one in family for delta in self._choose(one, drafts, logits, seconds)]
+
+    def _go_on(self, request: Request) -> list[tuple[Request, Delta]]:
+        """Its prompt goes on in the next step, or, where no answer is wanted, ends here."""
+        if request.num_computed < len(request.sequence.ids):
+            self._inside.keep(request)
+            return []
+        delta = request.sequence.end_unanswered()
+        try:
+            request.check_observed()
+        except ApportionError as error:
+            self._fail(request, error)
+        request.take_in([delta], self._clock.now())
+        self._finish(request)
+        return [(request, delta)]
+
+    def _fail(self, request: Request, error: ApportionError) -> None:
+        request.error = error
+        self.counters.failed += 1
 
     def _choose(self, request: Request, drafts: Ints, logits: Floats, seconds: float) -> list[Delta]:
         """Take up the tokens that follow, by logits [1 + drafts, V]."""
         deltas: list[Delta] = []
         try:
+            request.check_observed()
             deltas, num_accepted = verify(request.sequence, drafts, logits)
             request.num_computed += num_accepted
             self._learn(request, len(drafts), num_accepted, seconds)
         except (
             ApportionError
         ) as error:  # of this request alone: there is no number to choose by, for instance
-            request.error = error
-            self.counters.failed += 1
+            self._fail(request, error)
         request.take_in(deltas, self._clock.now())
         self.counters.output_tokens += sum(delta.token_id is not None for delta in deltas)
         if request.error is not None or request.sequence.finish_reason is not None:

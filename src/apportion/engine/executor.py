@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +29,8 @@ class RunItem:
         ids: the tokens [n] int32; they enter places `start`.. of the table.
         num_logits: how many of the last of them need logits; 0 before the last layer.
         position: of the first token; None: its place.
+        observe: told the tokens' hidden states [n, H] once they are through the last layer, from a run that
+            did not fail. They hold for the call alone.
     """
 
     request: int
@@ -39,6 +41,7 @@ class RunItem:
     end_layer: int
     num_logits: int
     position: int | None = None
+    observe: Callable[[Floats], None] | None = None
 
 
 class Executor(Protocol):

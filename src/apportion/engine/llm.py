@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, cast, get_args, overload
+
+import numpy as np
 
 from apportion.core.claim import Claim, Kind, Tier
-from apportion.core.errors import DoesNotFit, UsageError
+from apportion.core.errors import DoesNotFit, UsageError, unknown
 from apportion.core.settings import THREADS, get
 from apportion.engine.assembly import AUTO, Assembled, Serving, assemble
 from apportion.engine.budget import budget_of, ram_bytes
@@ -18,12 +21,14 @@ from apportion.engine.context import Context
 from apportion.engine.grammar import Grammars, spec_of
 from apportion.engine.grammar.vocabulary import KEPT_NBYTES
 from apportion.engine.loading import LoadedModel, load
+from apportion.engine.observers import OBSERVING_NBYTES, Embedding, Pooling, PromptLogprobs
 from apportion.engine.params import SamplingParams
 from apportion.engine.prompts import Message, Prompt, Prompts, chat_ids, is_one_prompt, prompt_ids, required
 from apportion.engine.request import Request
 from apportion.engine.sequence import Sequence as TokenSequence
 from apportion.engine.speculation.ways import BASELINE
 from apportion.engine.stream import Progress, Stream
+from apportion.formats.block import Floats
 from apportion.kernels import NativeOps
 from apportion.kernels.ops import Ints
 from apportion.policies.retention import RETENTIONS
@@ -40,6 +45,9 @@ if TYPE_CHECKING:
     from apportion.plan.plan import PrefillOrder
     from apportion.text.chat_template import ChatTemplate
     from apportion.text.tokenizer import Tokenizer
+
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+UNANSWERED = SamplingParams(temperature=0, max_tokens=0, prompt_logprobs=0)  # of what is only read
 
 
 class LLM:
@@ -79,6 +87,8 @@ class LLM:
         speculate: guess tokens ahead and check them together, where that is quicker: `prompt_lookup`, or
             `draft:` and a smaller model. Answers stay the same.
         structured: within `ram`, leave room for what holding answers to forms takes.
+        observing: the same for log-probabilities of prompts, and embeddings; without it what is left over
+            must do.
 
     Raises:
         DoesNotFit: the budget is too small; the error names the smallest that would do.
@@ -110,6 +120,7 @@ class LLM:
         kv_remote: str | None = None,
         speculate: str = BASELINE,
         structured: bool = False,
+        observing: bool = False,
     ) -> None:
         if ops is None:
             ops = NativeOps(threads=get(THREADS) if threads is None else threads, exact=exact)
@@ -122,6 +133,7 @@ class LLM:
             kv_remote=kv_remote,
             speculate=speculate,
             structured=structured,
+            observing=observing,
         )
         budget = budget_of(
             ram,
@@ -169,6 +181,7 @@ class LLM:
         self.ctx = assembled.serving.ctx
         self.engine = assembled.engine
         self._grammars = grammars_for(loaded, assembled.serving)
+        self._pay_for_states = states_payer(loaded, assembled.serving)
 
     @property
     def name(self) -> str:
@@ -311,7 +324,44 @@ class LLM:
             ids, completed, self.tokenizer, self.ctx - num_before, continues=continues, grammar=grammar
         )
         terms.setdefault("drafter", self._assembled.guesses.drafter())
+        if completed.prompt_logprobs is not None and "observer" not in terms:
+            terms["observer"] = PromptLogprobs(
+                sequence.prompt, completed.prompt_logprobs, self.model.head, self.tokenizer.vocab_size
+            )
+        if terms.get("observer") is not None:
+            self._pay_for_states()
         return Request(sequence, **terms)
+
+    def embedding_request(self, text: Prompt, pooling: Pooling = "mean", **terms: Any) -> Request:
+        """A request that reads a text or token ids and answers nothing; when it is over, `vector` of its
+        observer is the embedding.
+
+        Raises what `embed` raises.
+        """
+        if pooling not in POOLINGS:
+            raise unknown("pooling", str(pooling)[:64], POOLINGS, UsageError)
+        ids = prompt_ids(text, self.tokenizer)
+        return self.request(ids, UNANSWERED, observer=Embedding(len(ids), pooling, self.model.norm), **terms)
+
+    def embed(self, inputs: Prompt | Prompts, pooling: Pooling = "mean", normalize: bool = True) -> Floats:
+        """What the model makes of texts, as vectors [n, d] float32: hidden states after the last norm.
+
+        Args:
+            inputs: text or token ids, or a list of such; tokenized as prompts are.
+            pooling: the mean of all tokens' states, or the last token's, which has seen all others.
+            normalize: make each vector's length 1, so that products of two are their cosine.
+
+        Raises:
+            ContextOverflow: a text is longer than the context.
+            DoesNotFit: it is longer than the memory for keys and values, or the budget has no room for
+                hidden states.
+            UsageError: a text is empty, or an id is outside the vocabulary.
+        """
+        texts = [inputs] if is_one_prompt(inputs) else cast("list[Prompt]", inputs)
+        requests = [self.embedding_request(text, pooling) for text in texts]
+        self.run(requests)
+        found = [cast("Embedding", request.observer).vector(normalize) for request in requests]
+        return np.array(found, np.float32).reshape(len(found), self.model.config.hidden_size)
 
     def context(self, prompt: Prompt = "") -> Context:
         """Text whose keys and values stay, to be gone on with, forked and joined.
@@ -427,6 +477,31 @@ def grammars_for(loaded: LoadedModel, serving: Serving) -> Grammars:
             ) from None
 
     return Grammars(loaded.tokenizer, KEPT_NBYTES, pay)
+
+
+def states_payer(loaded: LoadedModel, serving: Serving) -> Callable[[], None]:
+    """Pays, once, for hidden states that somebody looks at, within a budget that set nothing aside."""
+    if loaded.apportioned is None or serving.observing:
+        return lambda: None
+    ledger, paying, paid = loaded.apportioned.ledger, Lock(), False
+
+    def pay() -> None:
+        nonlocal paid
+        with paying:
+            if paid:
+                return
+            try:
+                ledger.reserve(Claim(Kind.WORKSPACE, OBSERVING_NBYTES))
+            except DoesNotFit as error:
+                raise DoesNotFit(
+                    "the budget has no room for log-probabilities of prompts and for embeddings",
+                    error.why,
+                    "load the model with observing=True, which sets it aside",
+                    **error.numbers,
+                ) from None
+            paid = True
+
+    return pay
 
 
 def numbered(params: SamplingParams | None, place: int) -> SamplingParams:

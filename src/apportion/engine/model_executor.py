@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -105,6 +105,7 @@ class ModelExecutor:
             if some:
                 self._pass_layers(some, begin, end, hidden)
         rows = [self._head(item, hidden[item.request]) for item in items]
+        observe(items, hidden)
         for item in items:
             if item.end_layer == last:
                 del hidden[item.request]
@@ -116,14 +117,13 @@ class ModelExecutor:
             self._hidden.pop(request, None)
 
     def _run_whole(self, items: Sequence[RunItem]) -> list[Floats | None]:
-        ends = np.cumsum([len(item.ids) for item in items])
-        wanted = [
-            np.arange(end - item.num_logits, end, dtype=np.int32)
-            for item, end in zip(items, ends, strict=True)
-            if item.num_logits
-        ]
-        want: Ints = np.concatenate(wanted) if wanted else np.empty(0, np.int32)
-        logits = self._model.run(joined_ids(items), segments(items), want=want if len(want) else "hidden")
+        want = wanted_rows(items)
+        if any(item.observe is not None for item in items):
+            x = self._model.run(joined_ids(items), segments(items), want="hidden")
+            logits = self._model.head(x[want]) if len(want) else x
+            observe(items, split(x, items))
+        else:
+            logits = self._model.run(joined_ids(items), segments(items), want=want if len(want) else "hidden")
         return dealt(logits, items)
 
     def _pass_layers(self, items: Sequence[RunItem], begin: int, end: int, hidden: dict[int, Floats]) -> None:
@@ -154,6 +154,24 @@ def split(x: Floats, items: Sequence[RunItem]) -> dict[int, Floats]:
     """Rows of several items, by request."""
     parts = np.split(x, np.cumsum([len(item.ids) for item in items])[:-1])
     return {item.request: part for item, part in zip(items, parts, strict=True)}
+
+
+def wanted_rows(items: Sequence[RunItem]) -> Ints:
+    """The numbers of the tokens whose logits are wanted, among all items' tokens."""
+    ends = np.cumsum([len(item.ids) for item in items])
+    wanted = [
+        np.arange(end - item.num_logits, end, dtype=np.int32)
+        for item, end in zip(items, ends, strict=True)
+        if item.num_logits
+    ]
+    return np.concatenate(wanted) if wanted else np.empty(0, np.int32)
+
+
+def observe(items: Sequence[RunItem], hidden: Mapping[int, Floats]) -> None:
+    """Show the states after the last layer to whom they are for."""
+    for item in items:
+        if item.observe is not None:
+            item.observe(hidden[item.request])
 
 
 def dealt(logits: Floats, items: Sequence[RunItem]) -> list[Floats | None]:

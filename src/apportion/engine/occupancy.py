@@ -46,7 +46,7 @@ class Occupancy:
         return request.view(found.num_tokens, self.most_blocks(request) - found.num_in_use)
 
     def _found(self, request: Request) -> Found:
-        return Found(0, 0) if request.base is not None else self._reuse.find(request)
+        return Found(0, 0) if request.computes_all else self._reuse.find(request)
 
     # --- coming ---
 
@@ -56,7 +56,7 @@ class Occupancy:
 
     def admit(self, request: Request) -> int:
         """Let a waiting request in; how many of its tokens need no computing, as far as memory holds them."""
-        entered = Entered(()) if request.base is not None else self._reuse.enter(request)
+        entered = Entered(()) if request.computes_all else self._reuse.enter(request)
         shared, last = list(entered.blocks), None
         if len(shared) * self._block_tokens == len(request.sequence.ids):
             # All of it is there. Its last token is computed again, for its logits, in a copy of its block;
@@ -126,6 +126,7 @@ class Occupancy:
                 self._add_blocks(own, copies)
             own.num_kept = num_shared
             branch.num_computed = branch.num_cached = request.num_computed
+            branch.observer = request.observer
             branch.spent.admitted_s = request.spent.admitted_s
             branch.state = State.RUNNING
             self.running[branch.id] = branch

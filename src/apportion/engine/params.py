@@ -13,6 +13,7 @@ from apportion.engine.grammar.spec import check_length, schema_text
 
 LARGEST = 2**64 - 1
 MAX_LOGPROBS = 100  # alternatives per token; each costs a place in every streamed event
+MAX_PROMPT_LOGPROBS = 20  # prompts are long, and all of it is told at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,12 @@ class SamplingParams:
         penalty_window: how many of the last tokens the penalties look at; None is all.
         logit_bias: token id -> number added to its logit; -inf forbids it.
         seed: makes the draws repeatable; None draws a seed, which the completion reports.
-        max_tokens: the most output tokens; None is until the model ends or the context is full.
+        max_tokens: the most output tokens; None is until the model ends or the context is full. 0, for the
+            prompt's log-probabilities alone.
         stop: strings that end the answer; they are not part of it.
         logprobs: report each token's log-probability and this many alternatives; None reports nothing. They
             come from the model's own logits, before everything above.
+        prompt_logprobs: the same for the prompt's tokens; all of it is computed, whatever is kept of it.
         ignore_eos: forbid the end-of-generation tokens, so that exactly `max_tokens` come.
         json_schema: the answer is JSON of this schema, given as an object or as text. At most one of this and
             the next three; an answer that `max_tokens` or a stop string cuts short is not whole.
@@ -63,6 +66,7 @@ class SamplingParams:
     max_tokens: int | None = None
     stop: Sequence[str] = ()
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     ignore_eos: bool = False
     json_schema: Mapping[str, Any] | bool | str | None = None
     json_object: bool = False
@@ -80,8 +84,10 @@ class SamplingParams:
         check("frequency_penalty", self.frequency_penalty, -math.inf, math.inf, True, True)
         check("penalty_window", self.penalty_window, 0, math.inf, whole=True)
         check("seed", self.seed, 0, 2**64 - 1, whole=True)
-        check("max_tokens", self.max_tokens, 1, math.inf, whole=True)
+        least = 1 if self.prompt_logprobs is None else 0
+        check("max_tokens", self.max_tokens, least, math.inf, whole=True)
         check("logprobs", self.logprobs, 0, MAX_LOGPROBS, whole=True)
+        check("prompt_logprobs", self.prompt_logprobs, 0, MAX_PROMPT_LOGPROBS, whole=True)
         object.__setattr__(self, "stop", stop_strings(self.stop))
         for token_id, bias in (self.logit_bias or {}).items():
             check("a token id of logit_bias", token_id, 0, math.inf, whole=True)

@@ -18,6 +18,7 @@ from apportion.policies.scheduler import RequestView
 if TYPE_CHECKING:
     from apportion.engine.executor import Table
     from apportion.engine.kv import Room
+    from apportion.engine.observers import Observer
 
 
 class State(StrEnum):
@@ -96,6 +97,7 @@ class Request:
         tool: the tool call that the answer ends in, where a caller knows that it will be continued.
         base: what the sequence goes on from; its blocks pass to the request.
         on_leave: takes the blocks that it held when it ends, and how many places of them are filled.
+        observer: looks at the hidden states of its prompt's tokens; branches share it.
 
     Attributes:
         num_computed: its first tokens whose keys and values are in memory.
@@ -120,6 +122,7 @@ class Request:
         tool: str = "",
         base: Base | None = None,
         on_leave: Callable[[list[int], int], None] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.sequence = sequence
         self.priority = priority
@@ -132,6 +135,7 @@ class Request:
         self.tool = tool
         self.base = base
         self.on_leave = on_leave
+        self.observer = observer
         self.id = -1
         self.state = State.WAITING
         self.spent = Spent()
@@ -154,6 +158,25 @@ class Request:
     def has_read_prompt(self) -> bool:
         """Whether what it read of its prompt can be found by others, or never will."""
         return self.is_over or self.spent.first_token_s is not None
+
+    @property
+    def observes(self) -> bool:
+        """Whether hidden states of its prompt are needed still."""
+        return self.observer is not None and not self.observer.is_done
+
+    @property
+    def computes_all(self) -> bool:
+        """Whether nothing that others computed can stand for its tokens; the last one's is never taken."""
+        needs = self.observer is not None and self.observer.needs_from < self.sequence.num_prompt - 1
+        return self.base is not None or needs
+
+    def check_observed(self) -> None:
+        """
+        Raises:
+            NotFinite: a hidden state of its prompt is no number, before it answers anything.
+        """
+        if self.observer is not None and not len(self.sequence.output):
+            self.observer.check()
 
     @property
     def most_tokens(self) -> int:
@@ -215,6 +238,7 @@ class Request:
             seed=sequence.sampler.seed,
             timings=self._timings(),
             logprobs=tuple(sequence.logprobs) if sequence.sampler.params.logprobs is not None else None,
+            prompt_logprobs=None if self.observer is None else self.observer.logprobs(),
         )
 
     def _timings(self) -> Timings:

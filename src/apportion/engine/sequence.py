@@ -103,6 +103,10 @@ class Sequence:
             return self._finish("length", text, token_id, details)
         return self._delta(text, token_id, details)
 
+    def end_unanswered(self) -> Delta:
+        """The prompt was read, and no more is wanted."""
+        return self._finish("length", "")
+
     def cancel(self) -> None:
         """End here; text that was held back as a possible stop string becomes part of the answer."""
         if self.finish_reason is None:
@@ -147,7 +151,7 @@ def max_output(num_prompt: int, max_tokens: int | None, capacity: int) -> int:
     """How many tokens the answer may have."""
     if num_prompt == 0:
         raise UsageError("the prompt is empty", "a model needs at least one token to continue")
-    wanted = max_tokens or 1
+    wanted = 1 if max_tokens is None else max_tokens
     if num_prompt + wanted > capacity:
         raise ContextOverflow(
             "the context is too short",
@@ -157,4 +161,4 @@ def max_output(num_prompt: int, max_tokens: int | None, capacity: int) -> int:
             max_tokens=wanted,
             ctx=capacity,
         )
-    return max_tokens or capacity - num_prompt
+    return capacity - num_prompt if max_tokens is None else max_tokens

@@ -186,6 +186,10 @@ class Model:
         """Hidden states [T, H] -> logits [T, V]."""
         return self._program().run(x, None, self.config.num_layers, None, "all")
 
+    def norm(self, x: Floats) -> Floats:
+        """Hidden states [T, H] after the last layer -> what the last norm makes of them, [T, H]."""
+        return self.ops.rms_norm(x, self.weights.output_norm, self.config.norm_eps)
+
     def experts_of(self, layer: int) -> ExpertWeights:
         """The experts of a layer: the one place where the forward pass asks for them."""
         feed_forward = self.weights.layers[layer].feed_forward

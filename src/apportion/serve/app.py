@@ -18,6 +18,7 @@ from apportion.serve.errors import on_apportion_error, on_http_error, on_invalid
 from apportion.serve.gate import Gate
 from apportion.serve.meters import Meters
 from apportion.serve.models import Models
+from apportion.serve.openapi import describe
 from apportion.serve.pump import Pump
 from apportion.serve.routes import chat, completions, health, models
 from apportion.serve.site import Site
@@ -47,6 +48,7 @@ def create_app(config: ServeConfig) -> FastAPI:
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(Exception, on_unexpected)
+    describe(app, config)
     app.add_middleware(Gate, config=config, router=app.router)
     return app
 

@@ -23,6 +23,7 @@ from apportion.core.errors import (
     Unsupported,
     UsageError,
 )
+from apportion.serve.bodies import faults
 from apportion.serve.sse import Event
 
 logger = logging.getLogger("apportion.serve")
@@ -55,6 +56,7 @@ KINDS = {
 }
 SERVER_ERROR = "server_error"
 CODES = {"not_found": "model_not_found", "context_overflow": "context_length_exceeded"}
+HTTP_CODES = {404: "unknown_route", 405: "method_not_allowed", 415: "unsupported_media_type"}
 MESSAGES = "/v1/messages"
 
 
@@ -122,16 +124,14 @@ async def on_apportion_error(request: Request, error: Exception) -> Response:
 async def on_invalid(request: Request, error: Exception) -> Response:
     """A body or parameter of the wrong shape: which, and what is wrong with it, but not what it was."""
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if part != "body")[:128]
-    message = f"{place}: {first['msg']}" if place else str(first["msg"])
-    return json_response(error_body(400, message, "invalid_value", request.url.path, place or None), 400)
+    message, param = faults(error)
+    return json_response(error_body(400, message, "invalid_value", request.url.path, param), 400)
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
     """There is no such route, or not with this method."""
     assert isinstance(error, HTTPException)
-    code = {404: "unknown_route", 405: "method_not_allowed"}.get(error.status_code, "refused")
+    code = HTTP_CODES.get(error.status_code, "refused")
     body = error_body(error.status_code, str(error.detail), code, request.url.path)
     return json_response(body, error.status_code, dict(error.headers or {}))
 

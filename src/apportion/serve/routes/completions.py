@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from apportion.engine.openai import read_served
 from apportion.serve.access import CallerHere, for_users
 from apportion.serve.answering import answered
+from apportion.serve.bodies import BodyRoute
 from apportion.serve.dialects.completions import TextWriter
+from apportion.serve.schemas.completions import CompletionRequest, TextChunk, TextCompletion
+from apportion.serve.schemas.told import told
 from apportion.serve.site import SiteHere
 
-router = APIRouter()
+router = APIRouter(route_class=BodyRoute)
 
 
-@router.post("/v1/completions")
+@router.post("/v1/completions", response_model=None, responses=told(TextCompletion, TextChunk))
 @for_users
-async def completions(body: dict[str, Any], site: SiteHere, caller: CallerHere) -> Response:
+async def completions(body: CompletionRequest, site: SiteHere, caller: CallerHere) -> Response:
     """Continue texts."""
     return await answered(
-        site, caller, read_served("/v1/completions", body, site.config.limits.asks), TextWriter, "cmpl-"
+        site,
+        caller,
+        read_served("/v1/completions", body.given(), site.config.limits.asks),
+        TextWriter,
+        "cmpl-",
     )

@@ -1,0 +1,65 @@
+"""Texts as tokens, tokens as text, and conversations as prompts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from apportion.serve.schemas.base import Asked, Told, within
+from apportion.serve.schemas.chat import ChatMessage, Tool
+
+
+class TemplateRequest(Asked):
+    """A conversation to be written as the model reads it."""
+
+    model: str | None = None
+    messages: list[ChatMessage]
+    tools: list[Tool] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    add_generation_prompt: bool | None = within(
+        about="end with the beginning of the answer; true unless told"
+    )
+    chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+
+
+class TemplateAnswer(Told):
+    """The conversation as text."""
+
+    prompt: str
+
+
+class TokenizeRequest(Asked):
+    """A prompt, or a conversation, to be told in tokens."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[ChatMessage] | None = None
+    tools: list[Tool] | None = None
+    add_special_tokens: bool | None = within(about="begin a prompt as a completion would; true unless told")
+    add_generation_prompt: bool | None = None
+    return_token_strs: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+class TokenizeAnswer(Told):
+    """The tokens."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: list[str] | None = None
+
+
+class DetokenizeRequest(Asked):
+    """Tokens to be told as text."""
+
+    model: str | None = None
+    tokens: list[int] = Field(description="token ids")
+
+
+class DetokenizeAnswer(Told):
+    """The text."""
+
+    prompt: str

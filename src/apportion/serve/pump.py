@@ -52,7 +52,8 @@ class Pump:
         self.on_end = on_end
         self._jobs: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
-        self._answers: dict[Engine, list[Answer]] = {}
+        self._open: set[Answer] = set()  # not over; for the event loop
+        self._answers: dict[Engine, list[Answer]] = {}  # for the thread
         self._failures: dict[Engine, int] = {}
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -109,7 +110,7 @@ class Pump:
 
     def answers(self) -> list[Answer]:
         """Those that are not over."""
-        return [answer for answers in [*self._answers.values()] for answer in [*answers]]
+        return [*self._open]
 
     def retry_after_s(self, waiting: int) -> int:
         """Seconds until a place is likely free: as long as those who wait have waited, within a minute."""
@@ -228,17 +229,21 @@ class Pump:
     def _deliver(self, came: list[tuple[Answer, Batch, bool]]) -> None:
         for answer, batch, is_over in came:
             answer.put(batch, is_over)
-            if is_over and self.on_end is not None:
-                self.on_end(answer)
+            if is_over:
+                self._ended(answer)
 
     def _fail(self, answers: Sequence[Answer], error: Exception) -> None:
         def tell() -> None:
             for answer in answers:
                 answer.fail(error)
-                if self.on_end is not None:
-                    self.on_end(answer)
+                self._ended(answer)
 
         self._soon(tell)
+
+    def _ended(self, answer: Answer) -> None:
+        self._open.discard(answer)
+        if self.on_end is not None:
+            self.on_end(answer)
 
     def _answer_call(self, function: Callable[[], T], future: asyncio.Future[T]) -> None:
         try:

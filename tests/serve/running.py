@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from fastapi import FastAPI
 from tests.models.tiny import tiny_gguf
 
 from apportion.serve import ModelSpec, ServeConfig
 from apportion.serve.app import create_app
+from apportion.serve.listening import listen, url_of
+from apportion.serve.run import Process
 from apportion.serve.site import Site
 
 READY_S = 20.0
@@ -53,33 +54,31 @@ def config_for(folder: Path, family: str = "llama", **changes: Any) -> ServeConf
 def running(config: ServeConfig) -> Iterator[Running]:
     """The application behind a socket of its own, its model loaded."""
     app = create_app(config)
-    server = uvicorn.Server(
-        uvicorn.Config(app, host=config.host, port=config.port, log_config=None, access_log=False)
-    )
+    sockets = listen(config.host, config.port)
+    server = Process(app)
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def serve() -> None:
         loops.append(asyncio.get_running_loop())
-        await server.serve()
+        await server.serve(sockets)
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
     try:
-        yield Running(url_of(server), app, loops[0])
+        url = url_of(sockets)
+        wait_ready(url)
+        yield Running(url, app, loops[0])
     finally:
         server.should_exit = True
         thread.join(READY_S)
         assert not thread.is_alive(), "the server did not stop"
 
 
-def url_of(server: uvicorn.Server) -> str:
-    """Its address, once its first model is loaded."""
+def wait_ready(url: str) -> None:
+    """Until its first model is loaded."""
     give_up = time.monotonic() + READY_S
     while time.monotonic() < give_up:
-        if server.started and server.servers:
-            host, port = server.servers[0].sockets[0].getsockname()[:2]
-            url = f"http://{host}:{port}"
-            if httpx.get(f"{url}/ready").status_code == 200:
-                return url
+        if httpx.get(f"{url}/ready", timeout=READY_S).status_code == 200:
+            return
         time.sleep(0.01)
     raise AssertionError("the server did not become ready")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from apportion.engine.completion import Completion, Delta
 from apportion.engine.request import Request, State
+from apportion.serve.request_log import Record, current_record
 
 if TYPE_CHECKING:
     from apportion.engine import LLM
@@ -54,6 +55,7 @@ class Answer(AsyncIterator[Batch]):
         self.llm = llm
         self.label = label or Label()
         self.requests = requests
+        self.record: Record | None = current_record()
         self.num_given = self.num_taken = 0
         self.error: Exception | None = None
         self.began_s = monotonic()

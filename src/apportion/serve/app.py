@@ -6,24 +6,32 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from apportion import __version__
 from apportion.core.errors import ApportionError
+from apportion.serve.access import for_users
+from apportion.serve.browsers import Browsers
 from apportion.serve.config import ServeConfig
+from apportion.serve.drain import Draining
 from apportion.serve.errors import on_apportion_error, on_http_error, on_invalid, on_unexpected
 from apportion.serve.gate import Gate
+from apportion.serve.intake import Bodies
 from apportion.serve.meters import Meters
 from apportion.serve.models import Models
 from apportion.serve.openapi import describe
 from apportion.serve.pump import Pump
+from apportion.serve.request_log import RequestLog
 from apportion.serve.routes import chat, completions, health, models
 from apportion.serve.site import Site
 
 logger = logging.getLogger("apportion.serve")
+OPENAPI = "/openapi.json"
 FAMILIES = (chat, completions, models, health)
 
 
@@ -36,7 +44,7 @@ def create_app(config: ServeConfig) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # these pages would load scripts from elsewhere
         redoc_url=None,
-        openapi_url="/openapi.json",
+        openapi_url=OPENAPI,
     )
     meters = Meters(model.name for model in config.models)
     pump = Pump(config.limits.queue, config.ping_s, on_begin=meters.began, on_end=meters.ended)
@@ -49,8 +57,23 @@ def create_app(config: ServeConfig) -> FastAPI:
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(Exception, on_unexpected)
     describe(app, config)
-    app.add_middleware(Gate, config=config, router=app.router)
+    for_users(endpoint_of(app, OPENAPI))
+    guard(app, site)
     return app
+
+
+def guard(app: FastAPI, site: Site) -> None:
+    """Put the guards before the application; a request passes them from the last to the first."""
+    app.add_middleware(Bodies, body_nbytes=lambda: site.config.limits.body_nbytes, room=site.room)
+    app.add_middleware(Draining, is_draining=lambda: site.draining, work=site.work)
+    app.add_middleware(Gate, keys=lambda: site.keys, routes=lambda: app.routes)
+    app.add_middleware(Browsers, names=lambda: site.names, origins=site.config.cors_origins)
+    app.add_middleware(RequestLog)
+
+
+def endpoint_of(app: FastAPI, path: str) -> Any:
+    """What answers at a path."""
+    return next(route.endpoint for route in app.routes if isinstance(route, Route) and route.path == path)
 
 
 @asynccontextmanager

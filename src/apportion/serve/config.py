@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from apportion.engine.assembly import Serving
 from apportion.serve.limits import Limits
+from apportion.serve.logs import LogFormat
 
 if TYPE_CHECKING:
     from apportion.plan import PolicyNames
@@ -57,6 +58,8 @@ class ServeConfig:
         keep_alive_s: an idle model is unloaded after so many seconds; None: never.
         ping_s: seconds of silence after which a stream gets a comment.
         drain_s: seconds that running requests get when the server is told to stop.
+        log_format, log_level: of the log on stderr.
+        watch_s: seconds after which something that runs is taken to hang, and is named in the log.
         metrics_compat: other names that metrics come under besides, `vllm`.
     """
 
@@ -79,5 +82,8 @@ class ServeConfig:
     keep_alive_s: float | None = None
     ping_s: float = 15.0
     drain_s: float = 30.0
+    log_format: LogFormat = "text"
+    log_level: str = "info"
+    watch_s: float = 60.0
     metrics_compat: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)

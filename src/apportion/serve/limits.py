@@ -14,6 +14,7 @@ class Limits:
 
     Attributes:
         body_nbytes: of a request's body.
+        bodies_nbytes: of all bodies that are being received at once.
         header_nbytes, num_headers: of a request's head.
         receive_s: seconds from a connection's first byte of a request to the last of its body.
         write_s: seconds that a client may leave an answer unread.
@@ -28,6 +29,7 @@ class Limits:
     """
 
     body_nbytes: int = 32 * MiB
+    bodies_nbytes: int = 64 * MiB
     header_nbytes: int = 16 * KiB
     num_headers: int = 100
     receive_s: float = 30.0

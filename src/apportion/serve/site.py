@@ -9,7 +9,12 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from apportion.serve.access import Keys, check_exposed
+from apportion.serve.browsers import HostNames
 from apportion.serve.config import ServeConfig
+from apportion.serve.crowd import Crowd
+from apportion.serve.drain import Work
+from apportion.serve.intake import Room
 from apportion.serve.meters import Meters
 from apportion.serve.models import Models
 from apportion.serve.pump import Pump
@@ -20,6 +25,8 @@ class Site:
     """A server that runs.
 
     Attributes:
+        keys, names: of whom it answers, and of what it goes by.
+        crowd, room, work: what comes in: connections, bodies, requests.
         readers: threads that turn bodies into requests: templates, tokens, grammars.
         draining: it was told to stop and takes nothing new.
     """
@@ -33,6 +40,29 @@ class Site:
     )
     started_s: float = field(default_factory=monotonic)
     draining: bool = False
+    keys: Keys = field(init=False)
+    names: HostNames = field(init=False)
+    crowd: Crowd = field(init=False)
+    room: Room = field(init=False)
+    work: Work = field(default_factory=Work)
+
+    def __post_init__(self) -> None:
+        self.crowd = Crowd(self.config.limits)
+        self.room = Room(self.config.limits.bodies_nbytes)
+        self.take_up(self.config)
+
+    def take_up(self, config: ServeConfig) -> None:
+        """Let another configuration's keys, names and limits hold from here on.
+
+        Raises:
+            UsageError: one of its keys cannot be used; all stays as it was.
+        """
+        keys = Keys(config.api_keys, config.admin_key)
+        check_exposed(config.host, keys)
+        self.config, self.keys = config, keys
+        self.names = HostNames(config.host, config.allowed_hosts)
+        self.crowd.limits = config.limits
+        self.room.limit_nbytes = config.limits.bodies_nbytes
 
     @property
     def is_ready(self) -> bool:

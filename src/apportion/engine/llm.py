@@ -16,6 +16,7 @@ from apportion.core.errors import DoesNotFit, UsageError, unknown
 from apportion.core.settings import THREADS, get
 from apportion.engine.assembly import AUTO, Assembled, Serving, assemble
 from apportion.engine.budget import budget_of, ram_bytes
+from apportion.engine.chat_turn import PLAIN, ChatTurn, Frame, chat_turn
 from apportion.engine.completion import Completion
 from apportion.engine.context import Context
 from apportion.engine.grammar import Grammars, spec_of
@@ -23,7 +24,7 @@ from apportion.engine.grammar.vocabulary import KEPT_NBYTES
 from apportion.engine.loading import LoadedModel, load
 from apportion.engine.observers import OBSERVING_NBYTES, Embedding, Pooling, PromptLogprobs
 from apportion.engine.params import SamplingParams
-from apportion.engine.prompts import Message, Prompt, Prompts, chat_ids, is_one_prompt, prompt_ids, required
+from apportion.engine.prompts import Message, Prompt, Prompts, is_one_prompt, prompt_ids, required
 from apportion.engine.request import Request
 from apportion.engine.sequence import Sequence as TokenSequence
 from apportion.engine.speculation.ways import BASELINE
@@ -305,6 +306,7 @@ class LLM:
         *,
         continues: bool = True,
         num_before: int = 0,
+        frame: Frame = PLAIN,
         **terms: Any,
     ) -> Request:
         """A request that no one has added yet.
@@ -313,15 +315,22 @@ class LLM:
             ids: token ids [n] int32 of the prompt.
             continues: the answer goes on in the prompt's text, so that a space at its beginning counts.
             num_before: positions of the context that are taken already.
+            frame: what stands around the answer's text; see `chat_turn`.
             terms: priority, tenant and others, as in `engine.request.Request`.
 
         Raises what `generate` raises.
         """
         completed = (params or SamplingParams()).completed(self._loaded.recommended)
-        spec = spec_of(completed)
+        spec = spec_of(completed, frame.before)
         grammar = None if spec is None else self._grammars.matcher(spec)
         sequence = TokenSequence(
-            ids, completed, self.tokenizer, self.ctx - num_before, continues=continues, grammar=grammar
+            ids,
+            completed,
+            self.tokenizer,
+            self.ctx - num_before,
+            continues=continues,
+            grammar=grammar,
+            shown=frame.shown,
         )
         terms.setdefault("drafter", self._assembled.guesses.drafter())
         if completed.prompt_logprobs is not None and "observer" not in terms:
@@ -409,22 +418,45 @@ class LLM:
         """Continue a prompt, delta by delta; as `generate` otherwise."""
         return self.submit(self.request(prompt_ids(prompt, self.tokenizer), params))
 
-    def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Completion:
+    def chat(
+        self, messages: Sequence[Message], params: SamplingParams | None = None, **asked: Any
+    ) -> Completion:
         """Answer a conversation.
 
         Args:
             messages: mappings with `role` (system, user, assistant) and `content`, oldest first.
+            asked: tools and how they may be called, and what the template reads besides, as in
+                `engine.chat_turn.chat_turn`. The text of the answer then has the model's own marks of
+                calls and reasoning in it, which `ChatTurn.parts` reads.
 
         Raises:
             Unsupported: the model has no chat template.
             TemplateError: the template refuses the messages.
             ContextOverflow: the conversation and `max_tokens` are longer than the context.
         """
-        return self.chat_stream(messages, params).run()
+        return self.chat_stream(messages, params, **asked).run()
 
-    def chat_stream(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Stream:
+    def chat_stream(
+        self, messages: Sequence[Message], params: SamplingParams | None = None, **asked: Any
+    ) -> Stream:
         """Answer a conversation, delta by delta; as `chat` otherwise."""
-        return self.submit(self.request(self.chat_ids(messages), params, continues=False))
+        turn = self.chat_turn(messages, **asked)
+        frame = turn.frame if asked else PLAIN
+        return self.submit(self.request(turn.ids, turn.held(params), continues=False, frame=frame))
+
+    def chat_turn(self, messages: Sequence[Message], **asked: Any) -> ChatTurn:
+        """A conversation as a prompt, and how the answer to it is read.
+
+            turn = llm.chat_turn(messages, tools=tools, tool_choice="required")
+            request = llm.request(turn.ids, turn.held(params), continues=False, frame=turn.frame)
+            parts = turn.parts()
+
+        Args:
+            asked: as in `chat`.
+
+        Raises what `engine.chat_turn.chat_turn` raises.
+        """
+        return chat_turn(messages, self.tokenizer, self.template, self.name, **asked)
 
     def batch(
         self, source: str | Path, target: str | Path, on_progress: Callable[[BatchReport], None] | None = None
@@ -434,11 +466,9 @@ class LLM:
 
         return run_batch(self, source, target, on_progress=on_progress)
 
-    def chat_ids(self, messages: Sequence[Message]) -> Ints:
-        """The token ids [n] of a conversation as the model's chat template writes it; raises what `chat`
-        raises.
-        """
-        return chat_ids(messages, self.tokenizer, self.template, self.name)
+    def chat_ids(self, messages: Sequence[Message], **asked: Any) -> Ints:
+        """The token ids [n] of a conversation as the model's chat template writes it; as `chat` otherwise."""
+        return self.chat_turn(messages, **asked).ids
 
     def close(self) -> None:
         """Store what is kept on disk, where there is a store, and close the checkpoint's files; the memory

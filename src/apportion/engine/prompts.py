@@ -41,19 +41,6 @@ def prompt_ids(prompt: Prompt, tokenizer: Tokenizer) -> Ints:
     return ids.astype(np.int32)
 
 
-def chat_ids(
-    messages: Sequence[Message], tokenizer: Tokenizer, template: ChatTemplate | None, name: str
-) -> Ints:
-    """The messages as the model's chat template writes them, and the start of the answer behind them.
-
-    Raises:
-        Unsupported: the model has no chat template.
-        TemplateError: the template refuses the messages.
-    """
-    text = required(template, name).render([dict(message) for message in checked(messages)])
-    return with_bos(tokenizer.encode(text, add_special=False, parse_special=True), tokenizer)
-
-
 def required(template: ChatTemplate | None, name: str) -> ChatTemplate:
     """The template, or the error that says that there is none."""
     if template is None:

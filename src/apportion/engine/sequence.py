@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,7 @@ class Sequence:
         capacity: positions of the context; prompt and answer share them.
         continues: the answer goes on in the prompt's text, so that a space at its beginning counts.
         grammar: what the answer must look like, of `params`; nobody else's.
+        shown: control tokens whose text is part of the answer's.
 
     Raises:
         ContextOverflow: the prompt, or the prompt and `max_tokens`, are longer than the context.
@@ -44,6 +46,7 @@ class Sequence:
         *,
         continues: bool = True,
         grammar: Matcher | None = None,
+        shown: Collection[int] = (),
     ) -> None:
         self.num_prompt = len(prompt)
         self.max_output = max_output(len(prompt), params.max_tokens, capacity)
@@ -56,7 +59,7 @@ class Sequence:
         self.grammar = grammar
         # Whether a space at the beginning may be there is for the grammar to say.
         continues = continues or grammar is not None
-        self._detokenizer = Detokenizer(tokenizer, skip_special=True, continues=continues)
+        self._detokenizer = Detokenizer(tokenizer, skip_special=True, continues=continues, shown=shown)
         self._vocab_size = tokenizer.vocab_size
         self._stop = StopStrings(list(params.stop))
         self._ids = np.empty(len(prompt) + self.max_output, dtype=np.int32)

@@ -116,9 +116,13 @@ class ChatTemplate:
         if tools:
             given["tools"] = list(tools)
         _check_plain(given)
-        source = self.tool_use if tools and self.tool_use is not None else self.source
+        source = self.source_for(bool(tools))
         now = datetime.datetime.fromtimestamp(self._clock.wall())
         return self._process.render(source, given, list(now.timetuple()[:6]))
+
+    def source_for(self, has_tools: bool) -> str:
+        """The template for a chat with tools, or without."""
+        return self.tool_use if has_tools and self.tool_use is not None else self.source
 
     def close(self) -> None:
         """End the process that renders; the next rendering starts a new one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Collection
 
 from apportion.text.tokenizer import Tokenizer
 
@@ -14,11 +15,20 @@ class Detokenizer:
     Args:
         skip_special: leave out control tokens.
         continues: the ids go on after earlier text, so the first token's leading space stays.
+        shown: control tokens that are not left out.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = False, continues: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        skip_special: bool = False,
+        continues: bool = False,
+        shown: Collection[int] = (),
+    ) -> None:
         self._tokenizer = tokenizer
         self._skip_special = skip_special
+        self._shown = shown
         self._at_start = tokenizer.space_prefix and not continues
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -28,7 +38,7 @@ class Detokenizer:
         Raises:
             UsageError: the id is outside the vocabulary.
         """
-        if self._skip_special and self._tokenizer.is_special(token):
+        if self._skip_special and token not in self._shown and self._tokenizer.is_special(token):
             return ""
         data = self._tokenizer.token_bytes(token)
         if self._at_start and data:

@@ -32,7 +32,7 @@ class Check:
             UsageError: it is not well-formed, says what is not supported, or nothing satisfies it.
             LimitExceeded: compiling it takes too long or too much memory.
         """
-        request = json.dumps({"kind": spec.kind, "text": spec.text}).encode()
+        request = json.dumps({"kind": spec.kind, "text": spec.text, "before": spec.before}).encode()
         try:
             reply = json.loads(self._child.ask(request))
         except ChildBroken as broken:

@@ -8,6 +8,7 @@ own process compiles afterwards it compiles within the same `limits`.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import Any, cast
 
@@ -48,6 +49,20 @@ def grammar_of(kind: str, text: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def behind(before: str, grammar: str) -> str:
+    """A grammar, in llguidance's own words, behind what rules in Lark call `before`."""
+    inner = json.loads(grammar)["grammars"] if grammar.startswith("{") else [{"lark_grammar": grammar}]
+    outer = {"lark_grammar": f"start: before @form\n{before}"}
+    return json.dumps({"grammars": [outer, {**inner[0], "name": "form"}, *inner[1:]]})
+
+
+def with_own_tokens(grammar: str) -> str:
+    """The same grammar for a vocabulary in which nothing but its end is no text: what stands for the numbers
+    of tokens beyond it is that.
+    """
+    return re.sub(r"<\[(\d+)\]>", lambda found: f"<[{min(int(found[1]), EOS)}]>", grammar)
+
+
 class Bytes:
     """A vocabulary of the 256 bytes and an end, as llguidance wants it."""
 
@@ -67,9 +82,11 @@ def answer(vocabulary: Any, request: dict[str, str]) -> dict[str, str]:
 
     try:
         grammar = grammar_of(request["kind"], request["text"])
+        if before := request.get("before"):
+            grammar = behind(before, grammar)
     except (ValueError, RecursionError) as error:
         return {"error": str(error)}
-    matcher = LLMatcher(vocabulary, grammar, log_level=0, limits=limits())
+    matcher = LLMatcher(vocabulary, with_own_tokens(grammar), log_level=0, limits=limits())
     if not matcher.is_error():
         matcher.compute_bitmask()  # fails where nothing can begin
     if matcher.is_error():

@@ -36,25 +36,27 @@ class Spec:
     Attributes:
         text: a JSON schema as JSON; a regular expression in the syntax of Rust's `regex` crate; a grammar as
             Lark or GBNF.
+        before: Lark rules of what stands before it, all of it in the rule `before`; empty for nothing.
     """
 
     kind: Kind
     text: str
+    before: str = ""
 
     def __str__(self) -> str:
         return NAMES[self.kind]
 
 
-def spec_of(params: SamplingParams) -> Spec | None:
-    """What a request's answer must look like; None for free text."""
+def spec_of(params: SamplingParams, before: str = "") -> Spec | None:
+    """What a request's answer must look like, with what may stand before it; None for free text."""
     if params.json_schema is not None:
         assert isinstance(params.json_schema, str)
-        return Spec("json_schema", params.json_schema)
+        return Spec("json_schema", params.json_schema, before)
     if params.regex is not None:
-        return Spec("regex", params.regex)
+        return Spec("regex", params.regex, before)
     if params.grammar is not None:
-        return Spec("grammar", params.grammar)
-    return Spec("json_schema", ANY_OBJECT) if params.json_object else None
+        return Spec("grammar", params.grammar, before)
+    return Spec("json_schema", ANY_OBJECT, before) if params.json_object else None
 
 
 def schema_text(schema: Mapping[str, Any] | bool | str) -> str:

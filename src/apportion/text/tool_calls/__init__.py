@@ -7,20 +7,18 @@ arrives, and writes the grammar that holds an answer to calls.
 from __future__ import annotations
 
 import inspect
-import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from apportion.core.registry import Registry
 
 if TYPE_CHECKING:
     from apportion.text.answer_text import AnswerText, Reading
+    from apportion.text.lark_rules import Written
     from apportion.text.tools import Tool
 
 Tools: TypeAlias = Mapping[str, "Tool"]
-Written: TypeAlias = Callable[[str], str]
-"""A mark in the words of a grammar: text, or the number of a token that is no text."""
 
 
 class ToolFormat:
@@ -56,6 +54,10 @@ class ToolFormat:
         """Lark rules; `calls` is one call or, where they may be parallel, several."""
         raise NotImplementedError
 
+    def before(self, written: Written) -> str:
+        """Lark rules; `before` is what stands before an answer that must have a form. Empty for nothing."""
+        return ""
+
     def new_call_id(self) -> str:
         """A name for a call, unlike any other."""
         return f"call_{secrets.token_hex(12)}"
@@ -71,26 +73,3 @@ def format_of(template: str) -> ToolFormat:
         if name != BASELINE and TOOL_FORMATS.get(name).matches(template):
             return TOOL_FORMATS.get(name)
     return TOOL_FORMATS.get(BASELINE)
-
-
-def quoted(text: str) -> str:
-    """A text in the words of a grammar."""
-    return json.dumps(text, ensure_ascii=False)
-
-
-def object_rule(tools: Sequence[Tool], before: str = "", arguments: str = "arguments") -> str:
-    """JSON objects with a tool's name and arguments in the words of a grammar, one for each tool."""
-    found = []
-    for tool in tools:
-        head = f'{before}{{"name": {quoted(tool.name)}, {quoted(arguments)}: '
-        found.append(f"{quoted(head)} {arguments_rule(tool)}")
-    return f'({" | ".join(found)}) "}}"'
-
-
-def arguments_rule(tool: Tool) -> str:
-    """The arguments of a tool in the words of a grammar: JSON of its schema."""
-    schema = dict(tool.parameters)
-    if not schema.get("properties") and "additionalProperties" not in schema and "$ref" not in schema:
-        schema["additionalProperties"] = False
-    schema["x-guidance"] = {"whitespace_pattern": "[ \\n\\t]{0,16}", "lenient": not tool.strict}
-    return f"%json {json.dumps(schema, ensure_ascii=False)}"

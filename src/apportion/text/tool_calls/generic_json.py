@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from apportion.text.answer_text import AnswerText, NotACall, Reading
-from apportion.text.tool_calls import ToolFormat, Tools, Written, object_rule
+from apportion.text.lark_rules import Written, object_rule
+from apportion.text.tool_calls import ToolFormat, Tools
 from apportion.text.tool_calls._objects import CallObject, read_end, read_list
 from apportion.text.tools import Tool
 

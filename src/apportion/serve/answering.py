@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from apportion.core.errors import ApportionError
+from apportion.engine.chat_turn import PLAIN, ChatTurn
 from apportion.engine.llm import numbered
 from apportion.engine.openai import Ask
 from apportion.engine.prompts import prompt_ids
@@ -50,7 +51,7 @@ async def answered(site: Site, caller: Caller, ask: Ask, make_writer: MakeWriter
     async with AsyncExitStack() as stack:
         llm = await stack.enter_async_context(site.models.use(ask.model))
         loop = asyncio.get_running_loop()
-        requests = await loop.run_in_executor(site.readers, requests_of, llm, ask, caller)
+        requests, turn = await loop.run_in_executor(site.readers, requests_of, llm, ask, caller)
         model = ask.model or site.models.default_name
         label = Label(f"{prefix}{uuid4().hex}", model, caller.name)
         answer = site.pump.submit(llm, requests, label)
@@ -65,24 +66,26 @@ async def answered(site: Site, caller: Caller, ask: Ask, make_writer: MakeWriter
             ask.include_usage,
             ask.include_timings,
         )
-        reading = Reading(answer, make_writer(frame, len(requests)), [parts_of(llm, ask) for _ in requests])
+        reading = Reading(answer, make_writer(frame, len(requests)), [parts_of(turn) for _ in requests])
         reading.keep(stack.pop_all())
     return EventResponse(reading) if ask.stream else WholeResponse(reading)
 
 
-def requests_of(llm: LLM, ask: Ask, caller: Caller) -> list[Request]:
-    """The engine's requests for an ask: for each prompt in turn as many as there are choices."""
-    continues = ask.chat is None
-    prompts = (
-        [prompt_ids(prompt, llm.tokenizer) for prompt in ask.prompts] if continues else [chat_ids(llm, ask)]
-    )
+def requests_of(llm: LLM, ask: Ask, caller: Caller) -> tuple[list[Request], ChatTurn | None]:
+    """The engine's requests for an ask, for each prompt in turn as many as there are choices; and how answers
+    are read, where it is a chat.
+    """
+    turn = None if ask.chat is None else turn_of(llm, ask)
+    prompts = [turn.ids] if turn else [prompt_ids(prompt, llm.tokenizer) for prompt in ask.prompts]
+    params = turn.held(ask.params) if turn else ask.params
     requests = []
     for ids in prompts:
         first, *others = [
             llm.request(
                 ids,
-                numbered(ask.params, place),
-                continues=continues,
+                numbered(params, place),
+                continues=turn is None,
+                frame=turn.frame if turn else PLAIN,
                 priority=ask.priority,
                 tenant=caller.name,
                 salt=caller.salt + ask.cache_salt,
@@ -91,18 +94,26 @@ def requests_of(llm: LLM, ask: Ask, caller: Caller) -> list[Request]:
         ]
         first.branches = others
         requests += [first, *others]
-    return requests
+    return requests, turn
 
 
-def chat_ids(llm: LLM, ask: Ask) -> Any:
-    """The conversation's token ids."""
+def turn_of(llm: LLM, ask: Ask) -> ChatTurn:
+    """The conversation as a prompt."""
     assert ask.chat is not None
-    return llm.chat_ids(ask.chat)
+    tools = ask.tools
+    return llm.chat_turn(
+        ask.chat,
+        tools=tools.offered,
+        tool_choice=tools.choice,
+        names=tools.names,
+        parallel=tools.parallel,
+        template_kwargs=ask.variables,
+    )
 
 
-def parts_of(llm: LLM, ask: Ask) -> AnswerParts:
+def parts_of(turn: ChatTurn | None) -> AnswerParts:
     """Who tells what an answer's text means."""
-    return AnswerParts()
+    return AnswerParts() if turn is None else turn.parts()
 
 
 class Reading:

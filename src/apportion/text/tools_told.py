@@ -62,7 +62,7 @@ def _with_introduction(
 
 
 def _joined(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Results of several calls and what the user says behind them as one message: many templates want turns."""
+    """Results of several calls, and what the user says next, as one message: many templates want turns."""
     found: list[dict[str, Any]] = []
     for message in messages:
         if found and message.get("role") == "user" == found[-1].get("role"):

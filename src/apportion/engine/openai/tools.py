@@ -22,8 +22,7 @@ class Tools:
     """The functions that a model may call.
 
     Attributes:
-        offered: `{"type": "function", "function": {"name", "description", "parameters"}}` each, as chat
-            templates take them.
+        offered: `{"type": "function", "function": {"name", "description", "parameters", "strict"}}` each.
         choice: `required` holds the answer to calls; `none` says nothing of tools to the model.
         names: of those that may be called; None for all.
         parallel: whether one answer may hold several calls.
@@ -104,10 +103,11 @@ def offer(tool: Any, where: str, limits: AskLimits) -> Mapping[str, Any]:
             f"{where}.function.parameters"
         )
     check_size(parameters, f"{where}.function.parameters", limits)
-    return {
-        "type": "function",
-        "function": {"name": name, "description": about or "", "parameters": parameters},
-    }
+    strict = function.get("strict")
+    if strict is not None and not isinstance(strict, bool):
+        raise UsageError("strict is true or false", tool=name).about(f"{where}.function.strict")
+    told = {"name": name, "description": about or "", "parameters": parameters}
+    return {"type": "function", "function": {**told, "strict": strict or False}}
 
 
 def check_size(schema: Mapping[str, Any], where: str, limits: AskLimits) -> None:

@@ -1,0 +1,131 @@
+import type { DiskTier, Plan, RamTier, Status } from "../../api/types";
+import { Card } from "../../parts/card";
+import { Division, lit, type Mark } from "../../parts/division";
+import { Meter } from "../../parts/meter";
+import { bytes, byteParts, percent, UNKNOWN } from "../../format";
+import { KIND_MEANINGS, KIND_NAMES, KINDS } from "../../words";
+
+/** Where the memory went: the centre of the page. */
+export function Memory({ status }: { status: Status }) {
+  const { ram, disk } = status.budget;
+  const loaded = status.models.filter((model) => model.state === "loaded" && model.plan);
+  return (
+    <Card title="Where the memory went" class="memory">
+      <Headline ram={ram} />
+      <Division shares={ram.kinds} limit={ram.limit_bytes} marks={marksOf(ram)} label="Memory" />
+      <Kinds ram={ram} plan={loaded.length === 1 ? loaded[0]!.plan : null} />
+      {disk && <Disk disk={disk} />}
+    </Card>
+  );
+}
+
+function marksOf(ram: RamTier): Mark[] {
+  const marks: Mark[] = [];
+  if (ram.peak_rss_bytes) marks.push({ words: "Peak", at: ram.peak_rss_bytes, tone: "peak" });
+  if (ram.rss_bytes) marks.push({ words: "In use now", at: ram.rss_bytes, tone: "rss" });
+  return marks;
+}
+
+function Headline({ ram }: { ram: RamTier }) {
+  const [number, unit] = byteParts(ram.leased_bytes);
+  const over = (ram.peak_rss_bytes ?? 0) > ram.limit_bytes;
+  return (
+    <div class="headline">
+      <p class="headline-main">
+        <b>{number}</b> {unit} <span>{`of ${bytes(ram.limit_bytes)} apportioned`}</span>
+      </p>
+      <dl class="headline-facts">
+        <div>
+          <dt>
+            <i class="key-rss" aria-hidden="true" />
+            In use now
+          </dt>
+          <dd>{bytes(ram.rss_bytes)}</dd>
+        </div>
+        <div>
+          <dt>
+            <i class="key-peak" aria-hidden="true" />
+            Peak
+          </dt>
+          <dd class={over ? "is-bad" : ""}>{bytes(ram.peak_rss_bytes)}</dd>
+        </div>
+        <div>
+          <dt>
+            <i class="key-limit" aria-hidden="true" />
+            Limit
+          </dt>
+          <dd>{bytes(ram.limit_bytes)}</dd>
+        </div>
+      </dl>
+    </div>
+  );
+}
+
+function Kinds({ ram, plan }: { ram: RamTier; plan: Plan | null }) {
+  const free = ram.limit_bytes - KINDS.reduce((sum, kind) => sum + (ram.kinds[kind] ?? 0), 0);
+  const shown = KINDS.filter((kind) => ram.kinds[kind] || plan?.bytes[kind]);
+  return (
+    <table class="kinds">
+      <caption class="hidden">Memory by kind</caption>
+      <thead>
+        <tr>
+          <th scope="col">Kind</th>
+          <th scope="col" class="meaning">
+            What it is for
+          </th>
+          {plan && (
+            <th scope="col" class="right planned">
+              Planned
+            </th>
+          )}
+          <th scope="col" class="right">
+            Now
+          </th>
+          <th scope="col" class="right">
+            Share
+          </th>
+        </tr>
+      </thead>
+      <tbody>
+        {shown.map((kind) => (
+          <tr
+            key={kind}
+            class={lit.value === kind ? "is-lit" : ""}
+            onPointerEnter={() => (lit.value = kind)}
+            onPointerLeave={() => (lit.value = null)}
+          >
+            <th scope="row">
+              <i class={`swatch k-${kind}`} aria-hidden="true" />
+              {KIND_NAMES[kind]}
+            </th>
+            <td class="meaning">{KIND_MEANINGS[kind]}</td>
+            {plan && <td class="right number planned">{plan.bytes[kind] ? bytes(plan.bytes[kind]) : UNKNOWN}</td>}
+            <td class="right number strong">{bytes(ram.kinds[kind] ?? 0)}</td>
+            <td class="right number">{percent((ram.kinds[kind] ?? 0) / ram.limit_bytes, 1)}</td>
+          </tr>
+        ))}
+        <tr class="is-free">
+          <th scope="row">
+            <i class="swatch k-free" aria-hidden="true" />
+            Not spoken for
+          </th>
+          <td class="meaning">left of the limit for more context or more experts</td>
+          {plan && <td class="planned" />}
+          <td class="right number strong">{bytes(Math.max(0, free))}</td>
+          <td class="right number">{percent(Math.max(0, free) / ram.limit_bytes, 1)}</td>
+        </tr>
+      </tbody>
+    </table>
+  );
+}
+
+function Disk({ disk }: { disk: DiskTier }) {
+  const words = disk.limit_bytes ? `${bytes(disk.used_bytes)} of ${bytes(disk.limit_bytes)}` : bytes(disk.used_bytes);
+  return (
+    <div class="disk">
+      <h3>Kept on disk</h3>
+      {disk.limit_bytes ? <Meter label="Kept on disk" share={disk.used_bytes / disk.limit_bytes} tone="k-kv-tone" words={words} /> : null}
+      <p class="number">{words}</p>
+    </div>
+  );
+}

@@ -24,7 +24,7 @@ DOCS_STAMP   := $(VENV)/.stamp-docs
 FUZZ_STAMP   := $(VENV)/.stamp-fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-isas model check format build docs docs-generate docs-serve fuzz bench bench-limits coverage clean
+.PHONY: help demo test test-isas model check format build docs docs-generate docs-serve fuzz bench bench-limits coverage web web-test screenshots clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -117,6 +117,25 @@ docs: docs-generate $(DOCS_STAMP) ## Build the documentation site into site/
 
 docs-serve: docs-generate $(DOCS_STAMP) ## Serve the documentation and rebuild it on change
 	mkdocs serve
+
+# --- the dashboard ----------------------------------------------------------------------------------------
+
+# Built files are committed, so that nobody needs node who does not change the page. The lock file names no
+# registry: whichever is configured serves.
+WEB_STAMP := web/node_modules/.stamp
+
+$(WEB_STAMP): web/package.json web/package-lock.json
+	cd web && npm ci --no-audit --no-fund --omit-lockfile-registry-resolved
+	@touch $@
+
+web: $(WEB_STAMP) ## Build the dashboard into the package (needs node 20.19 or newer)
+	cd web && npm run check && npm run build
+
+web-test: $(WEB_STAMP) ## Test the dashboard's pure parts
+	cd web && npm test
+
+screenshots: $(BUILD_STAMP) $(TEST_STAMP) ## Take the documentation's pictures of the dashboard (needs Chromium)
+	SCREENSHOTS=1 pytest tests/serve/browser/test_screenshots.py
 
 clean: ## Remove what was built (not the virtual environment, not the models)
 	rm -rf build dist site .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

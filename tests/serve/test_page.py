@@ -20,7 +20,9 @@ MOST = 150 * 1024  # bytes of scripts and styles as they travel
 
 def digest_of_sources() -> str:
     """As `web/digest.ts` reckons it."""
-    inside = [path for path in (WEB / "src").rglob("*") if path.is_file() and not path.name.endswith(".test.ts")]
+    inside = [
+        path for path in (WEB / "src").rglob("*") if path.is_file() and not path.name.endswith(".test.ts")
+    ]
     names = sorted([*OUTSIDE, *(path.relative_to(WEB).as_posix() for path in inside)])
     whole = hashlib.sha256()
     for name in names:
@@ -62,4 +64,4 @@ def test_every_file_that_the_page_names_is_there() -> None:
 def test_the_lock_file_names_no_host() -> None:
     if not WEB.is_dir():
         pytest.skip("needs the sources of the page, which a source distribution may lack")
-    assert "://" not in re.sub(r'"(url|funding)": "[^"]*"', "", (WEB / "package-lock.json").read_text())
+    assert '"resolved"' not in (WEB / "package-lock.json").read_text(encoding="utf-8")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Reading: TypeAlias = Generator[None, None, T]
 SPACE = " \t\n\r"
+MAX_WORD = 256
 
 
 class NotACall(Exception):
@@ -101,9 +102,9 @@ class AnswerText:
                 continue
             return max((mark for mark in marks if self.rest.startswith(mark)), key=len, default="")
 
-    def until(self, marks: Sequence[str], passed: Callable[[str], None]) -> Reading[str]:
-        """Read up to and with the first of the marks and return it; empty where none comes. What stands
-        before it is passed on as it comes, never with half of a mark.
+    def up_to(self, marks: Sequence[str], passed: Callable[[str], None]) -> Reading[str]:
+        """Read up to the first of the marks and return it; empty where none comes. What stands before it is
+        passed on as it comes, never with half of a mark.
         """
         while True:
             found = min(
@@ -112,13 +113,49 @@ class AnswerText:
             )
             if found is not None:
                 passed(self.take(found[0]))
-                self.take(len(found[2]))
                 return found[2]
             keep = 0 if self.is_ended else open_suffix(self.rest, marks)
             passed(self.take(len(self.rest) - keep))
             if self.is_ended:
                 return ""
             yield
+
+    def until(self, marks: Sequence[str], passed: Callable[[str], None]) -> Reading[str]:
+        """As `up_to`; the mark is read, too."""
+        found = yield from self.up_to(marks, passed)
+        self.take(len(found))
+        return found
+
+    def word(self, ends: Sequence[str], what: str) -> Reading[str]:
+        """A short text up to one of the marks behind it.
+
+        Raises:
+            NotACall: none comes, or only after more than 256 characters.
+        """
+        word = ""
+
+        def passed(text: str) -> None:
+            nonlocal word
+            word += text
+            if len(word) > MAX_WORD:
+                raise NotACall(f"{what} does not end")
+
+        if not (yield from self.up_to(ends, passed)):
+            raise NotACall(f"it is cut off behind {what}" if word else "it is cut off")
+        return word
+
+    def through(self, *marks: str) -> Reading[str]:
+        """Read one of the marks, which must come behind white space, or end the answer.
+
+        Raises:
+            NotACall: something else comes.
+        """
+        yield from self.skip_space()
+        mark = yield from self.sees(*marks)
+        if not mark and not self.is_over:
+            raise NotACall(f"something else than {' or '.join(marks)} follows")
+        self.take(len(mark))
+        return mark
 
     def json(self, passed: Callable[[str], None]) -> Reading[None]:
         """Read one JSON value, passed on as it comes.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from apportion.text.tools import Tool
@@ -34,8 +34,14 @@ def arguments_rule(tool: Tool) -> str:
     schema = dict(tool.parameters)
     if not schema.get("properties") and schema.keys() <= {"type", "properties"}:
         schema["additionalProperties"] = False
-    schema["x-guidance"] = {"whitespace_pattern": JSON_SPACE, "lenient": not tool.strict}
-    return f"%json {json.dumps(schema, ensure_ascii=False)}"
+    return value_rule(tool, schema)
+
+
+def value_rule(tool: Tool, schema: Mapping[str, Any]) -> str:
+    """JSON of a schema, the tool's own or one of its parts: what a part refers to stands in the whole."""
+    shared = {name: tool.parameters[name] for name in ("$defs", "definitions") if name in tool.parameters}
+    guidance = {"whitespace_pattern": JSON_SPACE, "lenient": not tool.strict}
+    return f"%json {json.dumps({**shared, **schema, 'x-guidance': guidance}, ensure_ascii=False)}"
 
 
 def text_up_to(rule: str, mark: str, written: Written) -> str:

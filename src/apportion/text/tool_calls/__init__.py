@@ -29,14 +29,12 @@ class ToolFormat:
         example: an answer with one call.
         marks: in answers, those that may be control tokens of the vocabulary: their text has to be seen.
         frames_answers: marks stand around all answers, with or without calls, and around reasoning.
-        marks_calls: calls stand behind a mark, so that text cannot be taken for one.
     """
 
     models: ClassVar[str]
     example: ClassVar[str]
     marks: ClassVar[tuple[str, ...]] = ()
     frames_answers: ClassVar[bool] = False
-    marks_calls: ClassVar[bool] = True
 
     @classmethod
     def sentence(cls) -> str:

@@ -17,12 +17,18 @@ OTHERS = ("type", "function", "id")
 class CallObject:
     """Reads one such object. The call begins as soon as its name is known, and its arguments are passed on
     while they are written.
+
+    Args:
+        is_marked: a mark before it tells that it is a call; without one, an object may be text.
     """
 
-    def __init__(self, answer: AnswerText, tools: Tools, tool_format: ToolFormat) -> None:
+    def __init__(
+        self, answer: AnswerText, tools: Tools, tool_format: ToolFormat, is_marked: bool = True
+    ) -> None:
         self._answer = answer
         self._tools = tools
         self._format = tool_format
+        self._is_marked = is_marked
         self._name = ""
         self._call_id = ""
         self._held: str | None = None  # arguments that stand before the name
@@ -62,7 +68,7 @@ class CallObject:
         answer = self._answer
         if key == "name" or (key == "function" and (yield from answer.sees('"'))):
             self._name = yield from self._string("its name")
-            if self._format.marks_calls:
+            if self._is_marked:
                 self._check_name()
         elif key in ARGUMENTS:
             yield from self._arguments()
@@ -70,7 +76,7 @@ class CallObject:
             yield from self._members()
         elif key == "id" and (yield from answer.sees('"')):
             self._call_id = yield from self._string("its id")
-        elif key in OTHERS or self._format.marks_calls:
+        elif key in OTHERS or self._is_marked:
             yield from answer.json(_ignore)
         else:
             raise NotACall("")
@@ -122,7 +128,7 @@ class CallObject:
 
     def _refusal(self, why: str) -> NotACall:
         """An object without a mark before it and a name in it is no call that failed, but text."""
-        return NotACall(why if self._format.marks_calls or self._name else "")
+        return NotACall(why if self._is_marked or self._name else "")
 
 
 def read_list(
@@ -141,21 +147,36 @@ def read_list(
         answer.take(len(separator))
 
 
-def read_end(answer: AnswerText, *ends: str) -> Reading[None]:
-    """What must stand behind a call, unless the answer ends there."""
-    yield from answer.skip_space()
-    end = yield from answer.sees(*ends)
-    if not end and not answer.is_over:
-        raise NotACall(f"something else than {' or '.join(ends)} stands behind it")
-    answer.take(len(end))
-
-
 def object_text(text: str) -> str:
     """JSON of an object that stood in a text of its own."""
     value = JsonText()
     if value.feed(text) < len(text.rstrip()) or not value.is_done or not text.lstrip().startswith("{"):
         raise NotACall("its arguments are a text that is no JSON object")
     return text.strip()
+
+
+def begin_named(answer: AnswerText, name: str, tools: Tools, call_id: str) -> None:
+    """A call whose name stands before its arguments.
+
+    Raises:
+        NotACall: no tool has the name.
+    """
+    if name not in tools:
+        raise no_such_tool(name)
+    answer.begin_call(name, call_id)
+
+
+def read_arguments(answer: AnswerText) -> Reading[None]:
+    """The arguments of a call that has begun.
+
+    Raises:
+        NotACall: they are no JSON object.
+    """
+    yield from answer.skip_space()
+    if not (yield from answer.sees("{")):
+        raise NotACall("it is cut off" if answer.is_over else "its arguments are no object")
+    yield from answer.json(answer.arguments)
+    answer.mark()  # what was read before has gone out
 
 
 def no_such_tool(name: str) -> NotACall:

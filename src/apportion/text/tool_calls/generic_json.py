@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from apportion.text.answer_text import AnswerText, NotACall, Reading
 from apportion.text.lark_rules import Written, object_rule
 from apportion.text.tool_calls import ToolFormat, Tools
-from apportion.text.tool_calls._objects import CallObject, read_end, read_list
+from apportion.text.tool_calls._objects import CallObject, read_list
 from apportion.text.tools import Tool
 
 FENCES = ("```json", "```")
@@ -20,7 +20,6 @@ class GenericJson(ToolFormat):
 
     models = "all others; where the chat template knows no tools, a system message tells of them"
     example = '{"name": "weather", "arguments": {"city": "Oslo"}}'
-    marks_calls = False
 
     def matches(self, template: str) -> bool:
         return True
@@ -34,7 +33,7 @@ class GenericJson(ToolFormat):
             yield from answer.skip_space()
             yield from self._calls(answer, tools)
             if fence:
-                yield from read_end(answer, FENCES[-1])
+                yield from answer.through(FENCES[-1])
         except NotACall as error:
             answer.give_up(error)
         else:
@@ -43,7 +42,7 @@ class GenericJson(ToolFormat):
 
     def _calls(self, answer: AnswerText, tools: Tools) -> Reading[None]:
         def read() -> Reading[None]:
-            return CallObject(answer, tools, self).read()
+            return CallObject(answer, tools, self, is_marked=False).read()
 
         if (yield from answer.sees("[")):
             answer.take(1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from apportion.text.answer_text import AnswerText, NotACall, Reading
 from apportion.text.lark_rules import Written, object_rule
 from apportion.text.tool_calls import ToolFormat, Tools
-from apportion.text.tool_calls._objects import CallObject, read_end
+from apportion.text.tool_calls._objects import CallObject
 from apportion.text.tools import Tool
 
 BEGIN, END = "<tool_call>", "</tool_call>"
@@ -29,7 +29,7 @@ class Hermes(ToolFormat):
             try:
                 yield from answer.skip_space()
                 yield from CallObject(answer, tools, self).read()
-                yield from read_end(answer, END)
+                yield from answer.through(END)
             except NotACall as error:
                 answer.give_up(error)
             else:

@@ -131,6 +131,28 @@ def chat_turn(
     )
 
 
+def chat_text(
+    messages: Sequence[Message],
+    template: ChatTemplate | None,
+    name: str,
+    *,
+    tools: Sequence[Mapping[str, Any] | Tool] = (),
+    template_kwargs: Mapping[str, Any] | None = None,
+    add_generation_prompt: bool = True,
+) -> str:
+    """The messages as text, as the model's chat template writes them.
+
+    Args:
+        add_generation_prompt: end with the beginning of the answer.
+
+    The other arguments, and what it raises, are those of `chat_turn`.
+    """
+    template = required(template, name)
+    offered = checked_tools(tools)
+    variables = {**(template_kwargs or {}), "add_generation_prompt": add_generation_prompt}
+    return prompt_text(messages, template, template.source_for(bool(offered)), offered, variables)
+
+
 @dataclass(frozen=True, slots=True)
 class Style:
     """How a model marks what is not plain text in its answers to one prompt."""
@@ -186,10 +208,17 @@ def prompt_text(
     variables: Mapping[str, Any],
 ) -> str:
     """The rendered prompt. Templates that know no tools get them as text."""
-    plain = checked_messages(checked(messages))
+    plain = [as_known(message, source) for message in checked_messages(checked(messages))]
     if knows_tools(source) or not (tools or any(speaks_of_tools(message) for message in plain)):
         return template.render(plain, tools=[tool.told() for tool in tools] or None, **variables)
     return template.render(told(plain, tools, source), **variables)
+
+
+def as_known(message: dict[str, Any], source: str) -> dict[str, Any]:
+    """A developer's message is the system's for templates that know no developers."""
+    if message["role"] == "developer" and "developer" not in source:
+        return {**message, "role": "system"}
+    return message
 
 
 def speaks_of_tools(message: Message) -> bool:

@@ -16,7 +16,7 @@ from apportion.core.errors import DoesNotFit, UsageError, unknown
 from apportion.core.settings import THREADS, get
 from apportion.engine.assembly import AUTO, Assembled, Serving, assemble
 from apportion.engine.budget import budget_of, ram_bytes
-from apportion.engine.chat_turn import PLAIN, ChatTurn, Frame, chat_turn
+from apportion.engine.chat_turn import PLAIN, ChatTurn, Frame, chat_text, chat_turn
 from apportion.engine.completion import Completion
 from apportion.engine.context import Context
 from apportion.engine.grammar import Grammars, spec_of
@@ -457,6 +457,10 @@ class LLM:
         Raises what `engine.chat_turn.chat_turn` raises.
         """
         return chat_turn(messages, self.tokenizer, self.template, self.name, **asked)
+
+    def chat_text(self, messages: Sequence[Message], **asked: Any) -> str:
+        """A conversation as text, as the model's chat template writes it; as `chat_turn.chat_text`."""
+        return chat_text(messages, self.template, self.name, **asked)
 
     def batch(
         self, source: str | Path, target: str | Path, on_progress: Callable[[BatchReport], None] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from time import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from apportion.engine.request import Request
 
 logger = logging.getLogger("apportion.serve")
+MAX_WARNINGS = 8  # that a header tells
 
 
 class MakeWriter(Protocol):
@@ -65,10 +66,12 @@ async def answered(site: Site, caller: Caller, ask: Ask, make_writer: MakeWriter
             max(1, len(ask.prompts)),
             ask.include_usage,
             ask.include_timings,
+            sum(request.sequence.num_prompt for request in requests[:: ask.num_choices]),
         )
         reading = Reading(answer, make_writer(frame, len(requests)), [parts_of(turn) for _ in requests])
         reading.keep(stack.pop_all())
-    return EventResponse(reading) if ask.stream else WholeResponse(reading)
+    headers = {"X-Apportion-Warnings": "; ".join(ask.warnings[:MAX_WARNINGS])} if ask.warnings else {}
+    return EventResponse(reading, headers) if ask.stream else WholeResponse(reading, headers)
 
 
 def requests_of(llm: LLM, ask: Ask, caller: Caller) -> tuple[list[Request], ChatTurn | None]:
@@ -168,8 +171,8 @@ class EventResponse(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, reading: Reading) -> None:
-        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+    def __init__(self, reading: Reading, headers: Mapping[str, str]) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", **headers})
         del self.headers["content-length"]
         self._reading = reading
 
@@ -193,15 +196,16 @@ class EventResponse(Response):
 class WholeResponse(Response):
     """An answer in one piece; whoever leaves cancels it."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, headers: Mapping[str, str]) -> None:
         super().__init__()
         self._reading = reading
+        self._more = dict(headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         watch = asyncio.create_task(left(receive, self._reading.answer.cancel))
         try:
             try:
-                response = json_response(await self._reading.body())
+                response = json_response(await self._reading.body(), headers=self._more)
             except Exception as error:
                 log(error)
                 response = error_response(error, scope["path"])

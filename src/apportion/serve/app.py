@@ -27,12 +27,32 @@ from apportion.serve.models import Models
 from apportion.serve.openapi import describe
 from apportion.serve.pump import Pump
 from apportion.serve.request_log import RequestLog
-from apportion.serve.routes import chat, completions, health, models, page
+from apportion.serve.routes import (
+    chat,
+    completions,
+    embeddings,
+    health,
+    messages,
+    models,
+    page,
+    responses,
+    tokens,
+)
 from apportion.serve.site import Site
 
 logger = logging.getLogger("apportion.serve")
 OPENAPI = "/openapi.json"
-FAMILIES = (chat, completions, models, health, page)
+FAMILIES = (
+    chat,
+    completions,
+    responses,
+    messages,
+    embeddings,
+    tokens,
+    models,
+    health,
+    page,
+)
 
 
 def create_app(config: ServeConfig) -> FastAPI:

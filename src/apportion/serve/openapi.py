@@ -15,9 +15,11 @@ from apportion.serve.config import ServeConfig
 from apportion.serve.schemas.chat import ChatChunk
 from apportion.serve.schemas.completions import TextChunk
 from apportion.serve.schemas.errors import Failure
+from apportion.serve.schemas.messages import MessagesEvent
+from apportion.serve.schemas.responses import ResponseEvent
 from apportion.serve.schemas.told import STATUSES
 
-EVENTS: tuple[type[BaseModel], ...] = (ChatChunk, TextChunk)
+EVENTS: tuple[type[BaseModel], ...] = (ChatChunk, TextChunk, ResponseEvent, MessagesEvent)
 """What the events of streams hold; no route returns them by themselves."""
 REF = "#/components/schemas/{model}"
 METHODS = ("get", "put", "post", "delete", "patch")

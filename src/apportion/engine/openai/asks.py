@@ -108,7 +108,7 @@ def chat_ask(body: Mapping[str, Any], lenient: bool, limits: AskLimits) -> Ask:
 def text_ask(body: Mapping[str, Any], lenient: bool, limits: AskLimits) -> Ask:
     known, warnings = check_fields(body, "text", lenient)
     params = sampling(known, known.get("max_tokens", COMPLETION_TOKENS), known.get("logprobs"), limits)
-    given = prompts(known.get("prompt"), limits)
+    given = read_prompts(known.get("prompt"), limits.num_prompts)
     shared = shared_terms(known, warnings, limits)
     return Ask("/v1/completions", None, given, params, echo=truth(known, "echo"), **shared)
 
@@ -212,24 +212,31 @@ def short_text(known: Mapping[str, Any], name: str, limits: AskLimits) -> str:
     return value
 
 
-def prompts(given: Any, limits: AskLimits) -> Sequence[Prompt]:
-    """One prompt or several, each text or token ids."""
+def read_prompts(given: Any, most: int, name: str = "prompt") -> Sequence[Prompt]:
+    """One prompt or several, each text or token ids.
+
+    Args:
+        most: how many there may be.
+        name: of the field.
+
+    Raises:
+        UsageError: there is none, or one is neither.
+        LimitExceeded: there are too many.
+    """
     if given is None or (isinstance(given, list) and not given):
-        raise UsageError("there is no prompt").about("prompt")
+        raise UsageError(f"there is no {name}").about(name)
     if not isinstance(given, str | list):
-        raise UsageError("prompt is a text, token ids, or a list of such", value=repr(given)[:64]).about(
-            "prompt"
+        raise UsageError(f"{name} is a text, token ids, or a list of such", value=repr(given)[:64]).about(
+            name
         )
     several: Sequence[Any] = [given] if is_one_prompt(given) else given
-    if len(several) > limits.num_prompts:
-        raise UsageError("there are too many prompts", prompts=len(several), limit=limits.num_prompts).about(
-            "prompt"
-        )
+    if len(several) > most:
+        raise LimitExceeded(f"{name} holds too many texts", given=len(several), limit=most).about(name)
     for place, prompt in enumerate(several):
         if not isinstance(prompt, str) and not (isinstance(prompt, list) and are_ids(prompt)):
-            raise UsageError("a prompt is text or token ids", value=repr(prompt)[:64]).about(
-                f"prompt.{place}"
-            )
+            raise UsageError(
+                f"{name} holds what is neither text nor token ids", value=repr(prompt)[:64]
+            ).about(name if len(several) == 1 else f"{name}.{place}")
     return several
 
 

@@ -40,6 +40,7 @@ class Frame:
     Attributes:
         created: seconds since 1970.
         num_prompts: those whose tokens are counted once.
+        prompt_tokens: tokens of all of them.
     """
 
     answer_id: str
@@ -49,6 +50,7 @@ class Frame:
     num_prompts: int = 1
     include_usage: bool = False
     include_timings: bool = False
+    prompt_tokens: int = 0
 
 
 def timings(completions: Sequence[Completion]) -> dict[str, Any]:

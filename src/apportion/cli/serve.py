@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from apportion.cli._guarding import GuardOptions, guard_options
 from apportion.cli._options import (
     BudgetOptions,
     EngineOptions,
@@ -26,6 +27,7 @@ from apportion.core.errors import UsageError
 @budget_options
 @batch_options
 @engine_options
+@guard_options
 def command(
     models: tuple[str, ...],
     host: str,
@@ -34,6 +36,7 @@ def command(
     budget: BudgetOptions,
     serving: ServingOptions,
     engine: EngineOptions,
+    guard: GuardOptions,
 ) -> None:
     """Serve models to clients of the OpenAI and Anthropic APIs, and a page that shows where the memory went.
 
@@ -67,5 +70,4 @@ def command(
         ),
         prefill="chunked" if budget.prefill_order == "chunked" else "layer_major",
     )
-    note(f"listening at http://{host}:{port}")
-    serve(config)
+    serve(guard.applied(config), lambda url: note(f"listening at {url}"), guard.applied)

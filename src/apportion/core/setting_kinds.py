@@ -68,6 +68,28 @@ def folder() -> Kind[Path]:
     return Kind("a folder", read)
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Secret:
+    """Words that nobody is shown."""
+
+    words: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "set" if self.words else "unset"
+
+    __repr__ = __str__
+
+
+def secret() -> Kind[Secret]:
+    """Words, separated by commas or as a list. Whatever is wrong with them is found where they are used."""
+
+    def read(raw: object, base: Path) -> Secret:
+        parts = raw if isinstance(raw, list) else str(raw).split(",")
+        return Secret(tuple(word for word in (str(part).strip() for part in parts) if word))
+
+    return Kind("keys, separated by commas", read)
+
+
 def word() -> Kind[str]:
     """A short name, as kernels and devices have."""
 

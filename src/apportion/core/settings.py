@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from apportion.core.errors import UsageError, closest, unknown
-from apportion.core.setting_kinds import SWITCH, Kind, folder, whole_number, word
+from apportion.core.setting_kinds import SWITCH, Kind, Secret, folder, secret, whole_number, word
 
 T = TypeVar("T")
 
@@ -94,8 +94,19 @@ ISA: Setting[str | None] = Setting(
     "isa", word(), _default(None), "Instruction set of the kernels; unset: the best that the processor has."
 )
 DEBUG: Setting[bool] = Setting("debug", SWITCH, _default(False), "Show the Python traceback of every error.")
+API_KEYS: Setting[Secret] = Setting(
+    "api_keys", secret(), _default(Secret()), "Keys, one of which must come with each request to a server."
+)
+ADMIN_KEY: Setting[Secret] = Setting(
+    "admin_key",
+    secret(),
+    _default(Secret()),
+    "The key of a server's admin; unset: there is none.",
+)
 
-SETTINGS: Mapping[str, Setting[Any]] = {s.name: s for s in (THREADS, OFFLINE, MODELS_DIR, KV_DIR, ISA, DEBUG)}
+SETTINGS: Mapping[str, Setting[Any]] = {
+    s.name: s for s in (THREADS, OFFLINE, MODELS_DIR, KV_DIR, ISA, DEBUG, API_KEYS, ADMIN_KEY)
+}
 
 _flags: tuple[Mapping[str, Any], ...] = ()
 

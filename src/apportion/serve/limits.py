@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
 
-from apportion.core.units import KiB, MiB
+from apportion.core.errors import UsageError, unknown
+from apportion.core.units import KiB, MiB, parse_bytes
 from apportion.engine.openai import AskLimits
 
 
@@ -69,3 +74,52 @@ class Limits:
             logit_bias=self.logit_bias,
             text_nbytes=self.model_name_nbytes,
         )
+
+
+MAX_FILE_NBYTES = 64 * KiB
+
+
+def limited(limits: Limits, given: Mapping[str, object]) -> Limits:
+    """The limits with some of them set, by their names, from numbers or from text such as `8MiB`.
+
+    Raises:
+        UsageError: there is no such limit, or the value is no number above 0.
+    """
+    defaults = {one.name: one.default for one in fields(Limits)}
+    for name in given:
+        if name not in defaults:
+            raise unknown("limit", name, defaults, UsageError)
+    values: dict[str, Any] = {name: read(name, raw, defaults[name]) for name, raw in given.items()}
+    return replace(limits, **values)
+
+
+def read(name: str, raw: object, default: object) -> int | float:
+    """A limit's value, of the same kind as its default."""
+    try:
+        if isinstance(raw, bool):
+            raise ValueError
+        text = str(raw).strip()
+        value = parse_bytes(text) if name.endswith("_nbytes") else type(default)(text)  # type: ignore[call-arg]
+    except (ValueError, UsageError):
+        value = 0
+    if not isinstance(value, int | float) or not 0 < value < 1e15:
+        hint = "give bytes such as 8MiB" if name.endswith("_nbytes") else "give a number above 0"
+        raise UsageError(f"the limit {name} cannot be {str(raw)[:40]!r}", hint=hint)
+    return value
+
+
+def read_limits(path: Path) -> Mapping[str, object]:
+    """The limits that a TOML file sets, unread.
+
+    Raises:
+        UsageError: it cannot be read, or it is no TOML.
+    """
+    try:
+        with path.open("rb") as stream:
+            return tomllib.loads(stream.read(MAX_FILE_NBYTES).decode())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(
+            "a file of limits cannot be read",
+            getattr(error, "strerror", None) or str(error),
+            "write lines such as queue = 64",
+        ) from None

@@ -41,7 +41,8 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 def opened(family: int, address: tuple[object, ...], has_twin: bool) -> socket.socket:
     """A socket that is bound. One for IPv6 hears IPv4, too, unless there is a socket for that."""
-    one = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named, since asyncio turns off Nagle's delays only where it is.
+    one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

@@ -12,6 +12,7 @@ import logging
 import socket
 import sys
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -26,11 +27,13 @@ from apportion.serve.limits import Limits
 
 SEND_BUFFER_NBYTES = 64 * 1024  # of the socket; what lies beyond it waits in the application
 LINGER_S = 2.0  # for a client to read a refusal before the connection goes
-REASONS = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
+VERSIONS = (b"1.0", b"1.1")
 TELL = {
     400: ("bad_request", "this is not an HTTP request that the server understands"),
     408: ("request_timeout", "the request did not arrive in time"),
     431: ("head_too_large", "the request has too many or too large headers"),
+    501: ("not_implemented", "the body is sent in a way that the server does not read"),
+    505: ("bad_version", "the server speaks HTTP 1.1"),
 }
 FULL = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
 
@@ -65,6 +68,9 @@ class BoundedConnection(h11.Connection):
         if size > self._limits.header_nbytes or len(request.headers) > self._limits.num_headers:
             self.status = 431
             raise h11.RemoteProtocolError("the head is too large", error_status_hint=431)
+        if request.http_version not in VERSIONS:
+            self.status = 505
+            raise h11.RemoteProtocolError("another version of HTTP", error_status_hint=505)
 
 
 class Deadline:
@@ -213,7 +219,7 @@ class GuardedProtocol(H11Protocol):
             ("content-length", str(len(body))),
             ("connection", "close"),
         ]
-        begin = h11.Response(status_code=status, headers=headers, reason=REASONS[status])
+        begin = h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase)
         for event in (begin, h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
 

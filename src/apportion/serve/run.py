@@ -147,7 +147,7 @@ class Process(uvicorn.Server):
         if self._reload is None:
             return
         try:
-            self._site.take_up(self._reload(self._site.config))
+            self._site.take_up(within_descriptors(self._reload(self._site.config)))
         except ApportionError as error:
             logger.error("the configuration stays as it was", extra={"fields": {"why": str(error)}})
         else:

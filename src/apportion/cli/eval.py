@@ -1,4 +1,4 @@
-"""Judge a model: perplexity on a text, divergence from another model or setting."""
+"""Judge a model: perplexity on a text, divergence from another model or setting, accuracy on tasks."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from apportion.cli._options import (
 )
 from apportion.cli._output import print_object
 from apportion.cli._progress import PhaseBars
+from apportion.cli._tasks import export, tasks
 from apportion.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,14 +36,17 @@ if TYPE_CHECKING:
     from apportion.text.tokenizer import Tokenizer
 
 
-@click.group(subcommand_metavar="perplexity|kld ...")
+@click.group(subcommand_metavar="perplexity|kld|tasks|export ...")
 def command() -> None:
-    """Judge a model: perplexity on a text, divergence from another model or setting.
+    """Judge a model: perplexity on a text, divergence from another model or setting, accuracy on tasks.
 
     Texts are cut as llama.cpp's perplexity tool cuts them, so that figures compare: windows of --ctx tokens,
     the second half of each scored.
     """
 
+
+command.add_command(tasks)
+command.add_command(export)
 
 window_options = compose(
     click.option(

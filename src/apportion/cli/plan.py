@@ -114,6 +114,7 @@ def command(
     reckons with the profile that `apportion probe` keeps, or else with assumed rates. The budget may be for
     another machine.
     """
+    from apportion.plan import facts_of
     from apportion.sources.headers import open_headers
 
     if file is not None and ram is not None:
@@ -261,19 +262,6 @@ def profile_for(path: Path) -> Profile | None:
         why = error.what if isinstance(error, ApportionError) else str(error)
         note(f"{why}: the forecast reckons with assumed rates; `apportion probe MODEL` measures")
         return None
-
-
-def facts_of(plan: Plan, planner: Planner, error: DoesNotFit | None = None) -> dict[str, Any]:
-    """The plan ready for JSON; where the budget is too small, with the error and the smallest that is not."""
-    on_disk = round(planner.units.nbytes * (1 - plan.resident_fraction))
-    return {
-        "fits": error is None,
-        "smallest_budget": planner.smallest_budget,
-        "resident_budget": planner.resident_budget,
-        **({} if error is None else {"error": error.to_dict()}),
-        **plan.to_dict(),
-        "tiers": {"ram": plan.total_nbytes, "disk": on_disk},
-    }
 
 
 def print_plan(plan: Plan, planner: Planner) -> None:

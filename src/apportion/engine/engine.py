@@ -159,6 +159,11 @@ class Engine:
         return self._step_tokens
 
     @property
+    def block_tokens(self) -> int:
+        """Positions of a block of keys and values."""
+        return self._block_tokens
+
+    @property
     def num_running(self) -> int:
         return len(self._inside.running)
 

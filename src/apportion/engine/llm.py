@@ -214,6 +214,11 @@ class LLM:
         return self._loaded
 
     @property
+    def serving(self) -> Serving:
+        """How it serves requests."""
+        return self._assembled.serving
+
+    @property
     def prefixes(self) -> PrefixIndex | None:
         """Blocks of keys and values that are kept in memory for later requests."""
         return self._assembled.index

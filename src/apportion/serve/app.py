@@ -36,6 +36,7 @@ from apportion.serve.routes import (
     models,
     page,
     responses,
+    status,
     tokens,
 )
 from apportion.serve.site import Site
@@ -51,6 +52,7 @@ FAMILIES = (
     tokens,
     models,
     health,
+    status,
     page,
 )
 
@@ -110,6 +112,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             await first
         await site.pump.stop()
         await site.models.close()
+        site.planning.close()
         site.readers.shutdown(wait=False, cancel_futures=True)
 
 

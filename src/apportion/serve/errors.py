@@ -58,6 +58,7 @@ SERVER_ERROR = "server_error"
 CODES = {"not_found": "model_not_found", "context_overflow": "context_length_exceeded"}
 HTTP_CODES = {404: "unknown_route", 405: "method_not_allowed", 415: "unsupported_media_type"}
 MESSAGES = "/v1/messages"
+OWN = "/v1/apportion/"
 
 
 def status_of(error: Exception) -> int:
@@ -74,7 +75,7 @@ def error_data(error: Exception, path: str, param: str | None = None) -> dict[st
     """
     status = status_of(error)
     if isinstance(error, ApportionError) and status < 500:
-        code = CODES.get(error.code, error.code)
+        code = error.code if path.startswith(OWN) else CODES.get(error.code, error.code)
         return error_body(status, str(error), code, path, param or error.param, error.to_dict())
     return error_body(status, "the server failed to answer this request", "internal_error", path)
 

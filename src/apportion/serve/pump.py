@@ -98,6 +98,7 @@ class Pump:
         answer = Answer(llm, requests, self._cancel, label)
         if self.on_begin is not None:
             self.on_begin(answer)
+        self._open.add(answer)
         self._post(lambda: self._add(llm.engine, answer))
         return answer
 

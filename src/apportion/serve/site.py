@@ -18,6 +18,9 @@ from apportion.serve.intake import Room
 from apportion.serve.meters import Meters
 from apportion.serve.models import Models
 from apportion.serve.pump import Pump
+from apportion.serve.status.broadcast import Broadcast
+from apportion.serve.status.planning import Planning
+from apportion.serve.status.snapshot import snapshot_of
 
 
 @dataclass(slots=True)
@@ -29,6 +32,7 @@ class Site:
         crowd, room, work: what comes in: connections, bodies, requests.
         readers: threads that turn bodies into requests: templates, tokens, grammars.
         draining: it was told to stop and takes nothing new.
+        planning, broadcast: for those who look at the server.
     """
 
     config: ServeConfig
@@ -45,8 +49,12 @@ class Site:
     crowd: Crowd = field(init=False)
     room: Room = field(init=False)
     work: Work = field(default_factory=Work)
+    planning: Planning = field(init=False)
+    broadcast: Broadcast = field(init=False)
 
     def __post_init__(self) -> None:
+        self.planning = Planning(self.config)
+        self.broadcast = Broadcast(lambda: snapshot_of(self), lambda: self.draining)
         self.crowd = Crowd(self.config.limits)
         self.room = Room(self.config.limits.bodies_nbytes)
         self.take_up(self.config)

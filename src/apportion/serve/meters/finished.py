@@ -122,7 +122,7 @@ def reason_of(request: Request, failed: bool) -> str:
 
 
 def percentile(values: Iterable[float | None], share: float) -> float | None:
-    """The smallest of the values that are some which at least this share of them do not pass; None of none."""
+    """The smallest value that at least this share of them do not pass; None where none is known."""
     known = sorted(value for value in values if value is not None)
     if not known:
         return None

@@ -4,11 +4,16 @@ export const UNKNOWN = "–";
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
-/** Three digits, as everywhere in apportion: 1234 → "1,230", 12.34 → "12.3", 0.01234 → "0.0123". */
+/** Three digits, as everywhere in apportion: 1234 → "1,234", 12.34 → "12.3", 0.01234 → "0.0123". */
 export function threeDigits(value: number): string {
   if (value === 0) return "0";
   const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
   return value.toLocaleString("en", { minimumFractionDigits: Math.min(digits, 4), maximumFractionDigits: Math.min(digits, 4) });
+}
+
+/** Without zeros behind the point, for round places on a scale: "1.50 GiB" → "1.5 GiB", "2.00 s" → "2 s". */
+export function trimmed(text: string): string {
+  return text.replace(/(\.\d*?)0+(?!\d)/, "$1").replace(/\.(?!\d)/, "");
 }
 
 /** `[number, unit]` of bytes in powers of 1024. */

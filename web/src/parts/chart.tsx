@@ -1,7 +1,7 @@
 import { effect, signal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import uPlot from "uplot";
-import { age } from "../format";
+import { age, trimmed } from "../format";
 import type { Series } from "../state/history";
 import { history, samples } from "../state/live";
 import { isDark } from "../state/theme";
@@ -19,6 +19,8 @@ interface Props {
   title: string;
   lines: Line[];
   format: (value: number | null | undefined) => string;
+  /** Marks on the axis are round in powers of 1024. */
+  binary?: boolean;
   /** A value that is drawn as a line across, such as a limit. */
   limit?: number | null;
 }
@@ -37,13 +39,14 @@ export const span_s = signal<number>(300);
 const pointed = signal<number | null>(null);
 
 const HEIGHT = 104;
+const POWERS = Array.from({ length: 44 }, (_, power) => 2 ** power);
 const sync = uPlot.sync("time");
 
-export function Chart({ title, lines, format, limit }: Props) {
+export function Chart({ title, lines, format, binary, limit }: Props) {
   const place = useRef<HTMLDivElement>(null);
   const limited = useMemo(() => signal(limit), []);
   limited.value = limit;
-  useEffect(() => draw(place.current!, lines, format, () => limited.value ?? null), []);
+  useEffect(() => draw(place.current!, { lines, format, binary: binary ?? false, limit: () => limited.value ?? null }), []);
   void samples.value;
   const at = pointed.value ?? history.times.length - 1;
   const values = lines.map((line) => history.column(line.series)[at]);
@@ -70,8 +73,16 @@ export function Chart({ title, lines, format, limit }: Props) {
   );
 }
 
-function draw(place: HTMLElement, lines: Line[], format: Props["format"], limit: () => number | null): () => void {
-  const plot = new uPlot(options(place, lines, format, limit), table(lines), place);
+interface Drawing {
+  lines: Line[];
+  format: Props["format"];
+  binary: boolean;
+  limit: () => number | null;
+}
+
+function draw(place: HTMLElement, drawing: Drawing): () => void {
+  const { lines } = drawing;
+  const plot = new uPlot(options(place, drawing), table(lines), place);
   const resized = new ResizeObserver(() => plot.setSize({ width: place.clientWidth, height: HEIGHT }));
   resized.observe(place);
   const follow = effect(() => {
@@ -91,14 +102,14 @@ function table(lines: Line[]): uPlot.AlignedData {
   return [history.times, ...lines.map((line) => history.column(line.series))];
 }
 
-function options(place: HTMLElement, lines: Line[], format: Props["format"], limit: () => number | null): uPlot.Options {
+function options(place: HTMLElement, { lines, format, binary, limit }: Drawing): uPlot.Options {
   const axis = { stroke: () => color("--muted"), font: "11px system-ui, sans-serif", ticks: { show: false } };
   const grid = { stroke: () => color("--line"), width: 1 };
   return {
     width: place.clientWidth,
     height: HEIGHT,
     legend: { show: false },
-    padding: [6, 4, 0, 0],
+    padding: [6, 16, 0, 0],
     cursor: {
       sync: { key: sync.key },
       drag: { x: false, y: false },
@@ -111,7 +122,15 @@ function options(place: HTMLElement, lines: Line[], format: Props["format"], lim
     },
     axes: [
       { ...axis, grid: { show: false }, size: 18, gap: 2, splits, values: (plot, at) => at.map((time) => ago(plot, time)) },
-      { ...axis, grid, size: 52, gap: 4, space: 32, values: (_plot, at) => at.map((value) => (value ? format(value).replace(/ tok\/s$/, "") : "0")) },
+      {
+        ...axis,
+        grid,
+        size: 58,
+        gap: 4,
+        space: 30,
+        ...(binary ? { incrs: POWERS } : {}),
+        values: (_plot, at) => at.map((value) => (value ? trimmed(format(value)).replace(/ tok\/s$|\/s$/, "") : "0")),
+      },
     ],
     series: [
       {},

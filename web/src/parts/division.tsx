@@ -1,6 +1,6 @@
 import { signal } from "@preact/signals";
 import type { Kind, Shares } from "../api/types";
-import { bytes } from "../format";
+import { bytes, trimmed } from "../format";
 import { KIND_NAMES, KINDS } from "../words";
 
 /** The kind that the pointer or the focus is on: the others step back, in bar and table. */
@@ -42,12 +42,10 @@ export function Division({ shares, limit, scale, marks = [], label }: Props) {
             onPointerEnter={() => (lit.value = kind)}
             onPointerLeave={() => (lit.value = null)}
           >
-            {shares[kind]! > whole * 0.085 && (
-              <span>
-                <b>{KIND_NAMES[kind]}</b>
-                {bytes(shares[kind])}
-              </span>
-            )}
+            <span>
+              <b>{KIND_NAMES[kind]}</b>
+              {bytes(shares[kind])}
+            </span>
           </div>
         ))}
         <i class="division-limit" style={{ left: share(limit) }} />
@@ -58,7 +56,7 @@ export function Division({ shares, limit, scale, marks = [], label }: Props) {
       <div class="division-scale">
         {ticks(whole).map((at) => (
           <span key={at} style={{ left: share(at) }}>
-            {at ? bytes(at).replace(/\.0+ /, " ") : "0"}
+            {at ? trimmed(bytes(at)) : "0"}
           </span>
         ))}
       </div>
@@ -71,8 +69,8 @@ function inWords(shares: Shares, limit: number): string {
   return `${parts.join(", ") || "nothing yet"}; the limit is ${bytes(limit)}`;
 }
 
-/** Four to eight round places on the scale. */
+/** Three to five round places on the scale. */
 function ticks(whole: number): number[] {
-  const step = STEPS.find((size) => whole / size <= 8) ?? whole;
+  const step = STEPS.find((size) => whole / size <= 5) ?? whole;
   return Array.from({ length: Math.floor((whole * 0.995) / step) + 1 }, (_, index) => index * step);
 }

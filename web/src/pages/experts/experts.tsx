@@ -40,24 +40,21 @@ function Mixture({ model, others }: { model: ModelState; others: ModelState[] })
   const { table, problem } = useTable(model.name);
   return (
     <>
-      <div class="controls">
-        {others.length > 1 && (
-          <label class="field inline">
-            <span>Model</span>
-            <select value={model.name} onChange={(event) => (chosen.value = event.currentTarget.value)}>
-              {others.map(({ name }) => (
-                <option key={name}>{name}</option>
-              ))}
-            </select>
-          </label>
-        )}
-        <Choice label="What is shown" options={MODES} chosen={mode.value} onChoose={(next) => (mode.value = next)} />
-      </div>
+      {others.length > 1 && (
+        <label class="field inline">
+          <span>Model</span>
+          <select value={model.name} onChange={(event) => (chosen.value = event.currentTarget.value)}>
+            {others.map(({ name }) => (
+              <option key={name}>{name}</option>
+            ))}
+          </select>
+        </label>
+      )}
       {problem && <p class="notice is-bad">{problem}</p>}
       {table && (
         <>
           <Summary table={table} name={model.name} />
-          <Card title="Layers and experts" class="experts-card">
+          <Card title="Layers and experts" aside={<Choice label="What is shown" options={MODES} chosen={mode.value} onChoose={(next) => (mode.value = next)} />}>
             <HeatMap table={table} mode={mode.value} />
           </Card>
           <Layers table={table} />

@@ -30,11 +30,13 @@ export function Layers({ table }: { table: Experts }) {
                 <th scope="row" class="number">
                   {index}
                 </th>
-                <td class="layer-bar">
-                  <span class="number">{`${layer.resident} of ${layer.experts}`}</span>
-                  <i aria-hidden="true">
-                    <i style={{ width: percent(layer.resident / layer.experts) }} />
-                  </i>
+                <td>
+                  <div class="layer-bar">
+                    <span class="number">{`${layer.resident} of ${layer.experts}`}</span>
+                    <i aria-hidden="true">
+                      <i style={{ width: percent(layer.resident / layer.experts) }} />
+                    </i>
+                  </div>
                 </td>
                 <td class="right number">{count(layer.hits)}</td>
                 <td class="right number">{count(layer.misses)}</td>

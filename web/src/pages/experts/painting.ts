@@ -17,18 +17,19 @@ export interface Measures {
 }
 
 const GUTTER = 28;
+const HEAD = 4;
 const FOOT = 18;
 const TONES: Record<Mode, string> = { resident: "--c-expert_slots", hits: "--c-expert_slots", misses: "--c-workspace" };
 
 export function measure(width: number, table: Experts): Measures {
   const cellWidth = (width - GUTTER) / table.experts;
   const cellHeight = Math.round(Math.min(20, Math.max(8, cellWidth)));
-  return { gutter: GUTTER, cellWidth, cellHeight, width, height: cellHeight * table.layers + FOOT };
+  return { gutter: GUTTER, cellWidth, cellHeight, width, height: HEAD + cellHeight * table.layers + FOOT };
 }
 
 export function cellAt(x: number, y: number, measures: Measures, table: Experts): Cell | null {
   const expert = Math.floor((x - measures.gutter) / measures.cellWidth);
-  const layer = Math.floor(y / measures.cellHeight);
+  const layer = Math.floor((y - HEAD) / measures.cellHeight);
   return expert >= 0 && expert < table.experts && layer >= 0 && layer < table.layers ? { layer, expert } : null;
 }
 
@@ -77,7 +78,7 @@ function paintCells(pen: CanvasRenderingContext2D, table: Experts, mode: Mode, m
       const heat = Math.log1p(values[layer]?.[expert] ?? 0) / Math.log1p(most);
       pen.fillStyle = `rgb(${cold.map((from, index) => from + (warm[index]! - from) * heat).join(" ")})`;
       const x = measures.gutter + expert * measures.cellWidth;
-      pen.fillRect(x, layer * measures.cellHeight, measures.cellWidth - gap, measures.cellHeight - gap);
+      pen.fillRect(x, HEAD + layer * measures.cellHeight, measures.cellWidth - gap, measures.cellHeight - gap);
     }
   }
 }
@@ -89,7 +90,7 @@ function paintLabels(pen: CanvasRenderingContext2D, table: Experts, measures: Me
   pen.textAlign = "right";
   const every = Math.ceil(16 / measures.cellHeight);
   for (let layer = 0; layer < table.layers; layer += every) {
-    pen.fillText(String(layer), measures.gutter - 7, (layer + 0.5) * measures.cellHeight);
+    pen.fillText(String(layer), measures.gutter - 7, HEAD + (layer + 0.5) * measures.cellHeight);
   }
   pen.textAlign = "center";
   const step = [1, 2, 4, 8, 16, 32, 64].find((size) => size * measures.cellWidth >= 26) ?? 64;
@@ -102,5 +103,5 @@ function paintFrame(pen: CanvasRenderingContext2D, { layer, expert }: Cell, meas
   pen.strokeStyle = color("--ink");
   pen.lineWidth = 2;
   const x = measures.gutter + expert * measures.cellWidth;
-  pen.strokeRect(x - 1, layer * measures.cellHeight - 1 + 1, measures.cellWidth + 1, measures.cellHeight);
+  pen.strokeRect(x - 1, HEAD + layer * measures.cellHeight - 1, measures.cellWidth + 1, measures.cellHeight + 1);
 }

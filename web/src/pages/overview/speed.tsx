@@ -31,10 +31,10 @@ export function Speed({ status }: { status: Status }) {
       <div class="charts">
         <Chart title="Decode" lines={DECODE} format={rate} />
         <Chart title="Prefill" lines={PREFILL} format={rate} />
-        <Chart title="Disk reads" lines={DISK} format={perSecond} />
+        <Chart title="Disk reads" lines={DISK} format={perSecond} binary />
         <Chart title="Time to first token" lines={TTFT} format={duration} />
         <Chart title="Time per output token" lines={TPOT} format={duration} />
-        <Chart title="Memory" lines={RAM} format={bytes} limit={status.budget.ram.limit_bytes} />
+        <Chart title="Memory" lines={RAM} format={bytes} binary limit={status.budget.ram.limit_bytes} />
       </div>
     </section>
   );

@@ -18,11 +18,12 @@ interface Props {
 export function Curve({ plan, wished, onBudget }: Props) {
   const points = [...curve.value].sort((a, b) => a[0] - b[0]);
   const { smallest_budget: low, resident_budget: high } = plan;
-  if (!low || !high || high <= low || points.length < 3) return null;
+  if (!low || !high || high <= low || points.length < 4) return null;
   const fastest = Math.max(...points.map(([, speed]) => speed));
   const x = (ram: number) => LEFT + ((Math.min(high, Math.max(low, ram)) - low) / (high - low)) * (WIDTH - 2 * LEFT);
   const y = (speed: number) => HEIGHT - BOTTOM - (speed / fastest) * (HEIGHT - BOTTOM - TOP);
-  const line = points.filter(([ram]) => ram >= low && ram <= high).map(([ram, speed]) => `${x(ram).toFixed(1)},${y(speed).toFixed(1)}`);
+  const inside = points.filter(([ram]) => ram >= low && ram <= high);
+  const line = inside.map(([ram, speed]) => `${x(ram).toFixed(1)},${y(speed).toFixed(1)}`);
   const choose = (event: MouseEvent) => {
     const { left, width } = (event.currentTarget as Element).getBoundingClientRect();
     const share = Math.min(1, Math.max(0, ((event.clientX - left) / width) * (WIDTH / (WIDTH - 2 * LEFT))));
@@ -36,7 +37,7 @@ export function Curve({ plan, wished, onBudget }: Props) {
       </figcaption>
       <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={inWords(points)} onClick={choose}>
         <line class="curve-base" x1={LEFT} x2={WIDTH - LEFT} y1={HEIGHT - BOTTOM} y2={HEIGHT - BOTTOM} />
-        <polygon class="curve-fill" points={[`${LEFT},${HEIGHT - BOTTOM}`, ...line, `${WIDTH - LEFT},${HEIGHT - BOTTOM}`].join(" ")} />
+        <polygon class="curve-fill" points={[`${x(inside[0]![0])},${HEIGHT - BOTTOM}`, ...line, `${x(inside.at(-1)![0])},${HEIGHT - BOTTOM}`].join(" ")} />
         <polyline class="curve-line" points={line.join(" ")} />
         <line class="curve-here" x1={x(wished)} x2={x(wished)} y1={TOP - 6} y2={HEIGHT - BOTTOM} />
         <circle class="curve-dot" cx={x(wished)} cy={y(plan.forecast.decode_tok_s ?? 0)} r="5" />

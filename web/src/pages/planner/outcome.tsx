@@ -7,6 +7,8 @@ import { Figure } from "../experts/summary";
 import { Curve } from "./curve";
 import type { Answer } from "./forecasting";
 
+const LONG = 45; // characters that a column does not hold in two lines
+
 interface Props {
   answer: Answer;
   wished: number;
@@ -60,7 +62,7 @@ function Planned({ plan, wished, onBudget }: { plan: Plan; wished: number; onBud
       <Card title="Why, and what would help">
         <dl class="facts">
           {reasons(plan).map(([words, value]) => (
-            <div key={words}>
+            <div key={words} class={value.length > LONG ? "wide" : ""}>
               <dt>{words}</dt>
               <dd>{value}</dd>
             </div>

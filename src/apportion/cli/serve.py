@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from apportion.cli._guarding import GuardOptions, guard_options
@@ -56,7 +58,7 @@ def command(
         ram=budget.ram,
         ctx=ctx,
         kv=engine.kv,
-        serving=serving.serving(structured=True),
+        serving=replace(serving.serving(structured=True), observing=True),
         threads=engine.threads,
         exact=engine.exact,
         offline=engine.offline,

@@ -17,12 +17,13 @@ from apportion.hardware.memory import memory_limits
 from apportion.hardware.profile import Profile, load_profile
 from apportion.hardware.storage import file_system
 from apportion.kernels.kv_codecs import DEFAULT
-from apportion.memory import Ledger, ReadFault
+from apportion.memory import Lease, Ledger, ReadFault
 from apportion.models.config import ModelConfig
 from apportion.models.units import ModelUnits
 from apportion.plan import Plan, PolicyNames, make_plan, read_plan
 from apportion.plan.adopt import adopt_plan
 from apportion.plan.arrangement import RESERVE_NBYTES
+from apportion.plan.estimate import BASE_NBYTES
 from apportion.plan.estimate import runtime_nbytes as estimated_runtime
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Budget:
         faults: for tests: which reads of streamed weights go wrong.
         stuck_after_s: a read that takes longer fails.
         concurrency: requests of `ctx` positions that KV has room for.
+        ledger: an account that several models of the process share, whose limit is theirs together and whose
+            owner pays for the process itself; what it has left is taken in place of `ram`.
     """
 
     ram: int
@@ -62,6 +65,12 @@ class Budget:
     faults: Sequence[ReadFault] = ()
     stuck_after_s: float = 30.0
     concurrency: int = 1
+    ledger: Ledger | None = None
+
+    @property
+    def available(self) -> int:
+        """Bytes that the plan may divide."""
+        return self.ram if self.ledger is None else self.ledger.account().tiers[Tier.RAM].free
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +80,44 @@ class Apportioned:
     Attributes:
         ledger: the account of it; what comes and goes is leased by `residency`.
         residency: None where everything stays in memory.
+        leases: what stays as long as the model is in memory.
+        is_shared: other models have the same ledger.
     """
 
     plan: Plan
     ledger: Ledger
     residency: Residency | None
+    leases: list[Lease]
+    is_shared: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all of it was planned to take."""
+        return sum(self.plan.nbytes.values())
 
     def keep_reserve(self) -> None:
         """Lease what is kept free, once loading needs it no more for its buffers."""
-        self.ledger.reserve(Claim(Kind.RESERVE, self.plan.nbytes.get(Kind.RESERVE, 0)))
+        self.pay(Kind.RESERVE, self.plan.nbytes.get(Kind.RESERVE, 0))
+
+    def pay(self, kind: Kind, nbytes: int) -> None:
+        """Lease more, for as long as the model is in memory.
+
+        Raises:
+            DoesNotFit: there is no room for it.
+        """
+        self.leases.append(self.ledger.reserve(Claim(kind, nbytes)))
 
     def close(self) -> None:
-        """Give everything back."""
+        """Give back what comes and goes."""
         if self.residency is not None:
             self.residency.close()
+
+    def release(self) -> None:
+        """Give back the rest, once the model's memory has gone. Releasing twice is allowed."""
+        if self.residency is not None:
+            self.residency.release()
+        while self.leases:
+            self.leases.pop().release()
 
 
 def budget_of(
@@ -98,8 +131,9 @@ def budget_of(
     concurrency: int = 1,
     beside: int = 0,
     beside_per_token: int = 0,
+    ledger: Ledger | None = None,
 ) -> Budget | None:
-    """The budget that is meant; None where neither a size nor a plan is given.
+    """The budget that is meant; None where neither a size nor a plan nor an account is given.
 
     Raises:
         UsageError: both are given, or the size is none.
@@ -110,6 +144,8 @@ def budget_of(
             raise UsageError("a plan and a budget exclude each other", "the plan states its own budget")
         known = plan if isinstance(plan, Plan) else read_plan(Path(plan))
         return Budget(known.ram, plan=known, beside=beside, beside_per_token=beside_per_token)
+    if ledger is not None:
+        ram = ledger.account().tiers[Tier.RAM].limit
     if ram is None:
         return None
     words = kv or DEFAULT
@@ -122,6 +158,7 @@ def budget_of(
         beside=beside,
         beside_per_token=beside_per_token,
         concurrency=concurrency,
+        ledger=ledger,
     )
 
 
@@ -140,8 +177,15 @@ def refuse_too_small(
     """
     if budget.plan is None:
         runtime = max(rss_bytes(), estimated_runtime(config, checkpoint.metadata))
+        if budget.ledger is not None:
+            runtime = own_runtime(checkpoint, config)
         runtime += beside_nbytes(budget, config)
         planned(checkpoint, config, units, budget, runtime, 1, name)
+
+
+def own_runtime(checkpoint: Checkpoint, config: ModelConfig) -> int:
+    """Bytes that a model adds to a process that has others: headers and tokenizer."""
+    return estimated_runtime(config, checkpoint.metadata) - BASE_NBYTES
 
 
 def apportion(
@@ -158,28 +202,35 @@ def apportion(
         DoesNotFit: the budget is too small; the error names the smallest that would do.
         UsageError: a plan that was given is for another model.
     """
-    runtime = rss_bytes()
-    reserve = reserve_beside(runtime - estimated_runtime(config, checkpoint.metadata))
+    if budget.ledger is not None:
+        runtime, reserve = own_runtime(checkpoint, config), RESERVE_NBYTES
+    else:
+        runtime = rss_bytes()
+        reserve = reserve_beside(runtime - estimated_runtime(config, checkpoint.metadata))
     runtime += beside_nbytes(budget, config)
     plan = planned(checkpoint, config, units, budget, runtime, threads, name, reserve)
     if budget.tells_routes:
         plan = with_routes_told(plan, units)
     num_experts = [layer.num_experts for layer in units.layers]
-    ledger = Ledger({Tier.RAM: plan.ram})
-    ledger.reserve(*kept_claims(units, plan, runtime))
+    ledger, is_shared = budget.ledger or Ledger({Tier.RAM: plan.ram}), budget.ledger is not None
+    kept = ledger.reserve(*kept_claims(units, plan, runtime))
     if plan.is_resident(num_experts):
-        return Apportioned(plan, ledger, None)
-    residency = Residency(
-        config,
-        units,
-        plan,
-        checkpoint.files,
-        ledger,
-        threads,
-        faults=budget.faults,
-        stuck_after_s=budget.stuck_after_s,
-    )
-    return Apportioned(plan, ledger, residency)
+        return Apportioned(plan, ledger, None, [kept], is_shared)
+    try:
+        residency = Residency(
+            config,
+            units,
+            plan,
+            checkpoint.files,
+            ledger,
+            threads,
+            faults=budget.faults,
+            stuck_after_s=budget.stuck_after_s,
+        )
+    except BaseException:
+        kept.release()
+        raise
+    return Apportioned(plan, ledger, residency, [kept], is_shared)
 
 
 def beside_nbytes(budget: Budget, config: ModelConfig) -> int:
@@ -233,7 +284,7 @@ def planned(
     return make_plan(
         config,
         units,
-        budget.ram,
+        budget.available,
         runtime_nbytes=runtime,
         threads=threads,
         model=name,

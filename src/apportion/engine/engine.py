@@ -158,6 +158,12 @@ class Engine:
         """As many tokens as there is room for in a step."""
         return self._step_tokens
 
+    def requests(self) -> list[Request]:
+        """Those that entered, in that order, then those that wait. Any thread may ask, also while a step
+        runs.
+        """
+        return [*self._inside.running.values(), *self._inside.waiting.values()]
+
     @property
     def block_tokens(self) -> int:
         """Positions of a block of keys and values."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args, overload
 
 import numpy as np
 
-from apportion.core.claim import Claim, Kind, Tier
+from apportion.core.claim import Kind, Tier
 from apportion.core.errors import DoesNotFit, UsageError, unknown
 from apportion.core.settings import THREADS, get
 from apportion.engine.assembly import AUTO, Assembled, Serving, assemble
@@ -75,6 +75,8 @@ class LLM:
         ram: what the whole process may take, as bytes, `4GiB`, `50%` or `auto`; None loads all weights
             whatever they take. Within it the most useful weights stay in memory and the others are read when
             they are needed; the answers are the same.
+        ledger: an account that models of one process share, in place of `ram`; its owner has paid for the
+            process itself.
         plan: how to divide it, made before (`apportion plan --out`), in place of `ram`, `ctx` and `kv`.
         policies: which policies divide it.
         prefill: where weights come and go, `layer_major` has all of a prompt pass a layer before the next;
@@ -110,6 +112,7 @@ class LLM:
         on_progress: Progress | None = None,
         ops: Ops | None = None,
         ram: int | str | None = None,
+        ledger: Ledger | None = None,
         plan: Plan | str | Path | None = None,
         policies: PolicyNames | None = None,
         prefill: PrefillOrder = "layer_major",
@@ -146,12 +149,14 @@ class LLM:
             concurrency=concurrency,
             beside=serving.beside_nbytes,
             beside_per_token=serving.beside_per_token,
+            ledger=ledger,
         )
         loaded = load(model, ops, budget=budget, offline=offline, on_progress=on_progress)
         try:
             self._attach(loaded, assemble(loaded, serving.completed(loaded, ctx, kv)), on_progress)
         except BaseException:
             loaded.close()
+            loaded.release()
             raise
 
     @classmethod
@@ -251,10 +256,12 @@ class LLM:
             The bytes that are leased beyond the new budget still; 0 where it holds.
 
         Raises:
-            UsageError: no budget was stated at the beginning.
+            UsageError: no budget was stated at the beginning, or it is not this model's alone.
         """
-        if self.ledger is None:
+        if self.ledger is None or self._loaded.apportioned is None:
             raise UsageError("no budget was stated", hint="load the model with ram")
+        if self._loaded.apportioned.is_shared:
+            raise UsageError("the budget is not this model's alone", hint="change it where it was stated")
         with self.engine.between_steps():
             return self.ledger.set_limit(Tier.RAM, ram_bytes(ram))
 
@@ -502,11 +509,11 @@ def grammars_for(loaded: LoadedModel, serving: Serving) -> Grammars:
         return Grammars(loaded.tokenizer)
     if serving.structured:
         return Grammars(loaded.tokenizer, KEPT_NBYTES)
-    ledger = loaded.apportioned.ledger
+    apportioned = loaded.apportioned
 
     def pay(nbytes: int) -> None:
         try:
-            ledger.reserve(Claim(Kind.WORKSPACE, nbytes))
+            apportioned.pay(Kind.WORKSPACE, nbytes)
         except DoesNotFit as error:
             raise DoesNotFit(
                 "the budget has no room for holding answers to forms",
@@ -522,7 +529,7 @@ def states_payer(loaded: LoadedModel, serving: Serving) -> Callable[[], None]:
     """Pays, once, for hidden states that somebody looks at, within a budget that set nothing aside."""
     if loaded.apportioned is None or serving.observing:
         return lambda: None
-    ledger, paying, paid = loaded.apportioned.ledger, Lock(), False
+    apportioned, paying, paid = loaded.apportioned, Lock(), False
 
     def pay() -> None:
         nonlocal paid
@@ -530,7 +537,7 @@ def states_payer(loaded: LoadedModel, serving: Serving) -> Callable[[], None]:
             if paid:
                 return
             try:
-                ledger.reserve(Claim(Kind.WORKSPACE, OBSERVING_NBYTES))
+                apportioned.pay(Kind.WORKSPACE, OBSERVING_NBYTES)
             except DoesNotFit as error:
                 raise DoesNotFit(
                     "the budget has no room for log-probabilities of prompts and for embeddings",

@@ -57,6 +57,11 @@ class LoadedModel:
         if self.apportioned is not None:
             self.apportioned.close()
 
+    def release(self) -> None:
+        """Give back to the budget what the model took, once its memory has gone."""
+        if self.apportioned is not None:
+            self.apportioned.release()
+
 
 def load(
     reference: str | Path,
@@ -66,7 +71,7 @@ def load(
     offline: bool = False,
     on_progress: Progress | None = None,
 ) -> LoadedModel:
-    """Resolve, open and load a model.
+    """Resolve, open and load a model. Where loading fails, the budget has everything back.
 
     Args:
         budget: what the process may take; None loads all weights.
@@ -113,6 +118,7 @@ def weights_of(
         apportioned.keep_reserve()
     except BaseException:
         apportioned.close()
+        apportioned.release()
         raise
     return model
 

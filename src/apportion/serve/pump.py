@@ -141,25 +141,31 @@ class Pump:
     # --- on the thread ---
 
     def _run(self) -> None:
-        while True:
+        # Turn by turn: who waits here refers to no engine, so that it can be unloaded.
+        while self._turn():
+            pass
+
+    def _turn(self) -> bool:
+        """One step of every engine that has something to do; False where nothing will come any more."""
+        with self._wake:
+            while not self._jobs and not self._answers and not self._stopping:
+                self._wake.wait()
+            if self._stopping and not self._jobs and not self._answers:
+                return False
+            jobs = [self._jobs.popleft() for _ in range(len(self._jobs))]
+        for job in jobs:
+            self._do(job)
+        before = self._num_steps()
+        for engine in [*self._answers]:
+            self._step(engine)
+        came = list(self._collect())
+        if came:
+            self._hand_out(came)
+        elif before == self._num_steps():
             with self._wake:
-                while not self._jobs and not self._answers and not self._stopping:
-                    self._wake.wait()
-                if self._stopping and not self._jobs and not self._answers:
-                    return
-                jobs = [self._jobs.popleft() for _ in range(len(self._jobs))]
-            for job in jobs:
-                self._do(job)
-            before = self._num_steps()
-            for engine in [*self._answers]:
-                self._step(engine)
-            came = list(self._collect())
-            if came:
-                self._hand_out(came)
-            elif before == self._num_steps():
-                with self._wake:
-                    if not self._jobs:
-                        self._wake.wait(PAUSE_S)
+                if not self._jobs:
+                    self._wake.wait(PAUSE_S)
+        return True
 
     def _do(self, job: Callable[[], None]) -> None:
         try:

@@ -125,12 +125,18 @@ class LayerRing:
         self._inside[number % len(self._slots)] = number
 
     def close(self) -> None:
-        """Wait for reads. The memory goes with the last of the arrays in it: a model's weights are some."""
+        """Wait for reads. The memory goes with the last of the arrays in it: a model's weights are some; then
+        `release` gives back what it was leased for.
+        """
         for ticket in self._arriving.values():
             with suppress(ApportionError):  # nobody asks for it any more
                 self._tier.wait(ticket)
         self._arriving.clear()
         self._weights.clear()
+        self.release()
+
+    def release(self) -> None:
+        """Give the memory back, if no array is in it any more."""
         with suppress(BufferError):
             self._tier.close()
 

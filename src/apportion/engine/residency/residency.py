@@ -242,6 +242,11 @@ class Residency:
                 self._recover()
         self._stack.close()
 
+    def release(self) -> None:
+        """Give back what the model's weights were in, once they have gone, after `close`."""
+        if self._ring is not None:
+            self._ring.release()
+
     def __enter__(self) -> Self:
         return self
 

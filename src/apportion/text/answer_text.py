@@ -132,17 +132,18 @@ class AnswerText:
         Raises:
             NotACall: none comes, or only after more than 256 characters.
         """
-        word = ""
-
-        def passed(text: str) -> None:
-            nonlocal word
-            word += text
-            if len(word) > MAX_WORD:
+        longest = max(map(len, ends))
+        while True:
+            places = [place for mark in ends if (place := self.rest.find(mark)) >= 0]
+            if places and min(places) <= MAX_WORD:
+                return self.take(min(places))
+            if len(self.rest) > MAX_WORD + longest:
+                self.take(MAX_WORD)
                 raise NotACall(f"{what} does not end")
-
-        if not (yield from self.up_to(ends, passed)):
-            raise NotACall(f"it is cut off behind {what}" if word else "it is cut off")
-        return word
+            if self.is_ended:
+                self.take(len(self.rest))
+                raise NotACall(f"it is cut off in {what}")
+            yield
 
     def through(self, *marks: str) -> Reading[str]:
         """Read one of the marks, which must come behind white space, or end the answer.
@@ -214,6 +215,8 @@ class AnswerText:
         raw = self.unmark()
         if self.num_calls == self._calls_at_mark:
             self.say(raw)
+        else:
+            self._at_border = False  # what follows belongs to the call
         if why := str(error):
             self._parts.append(Mismatch(raw, why))
 

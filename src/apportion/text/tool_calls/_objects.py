@@ -44,7 +44,7 @@ class CallObject:
             self._check_name()
             self._begin()
             self._answer.arguments("{}" if self._held is None else self._held)
-            self._answer.mark()
+        self._answer.mark()
 
     def _members(self) -> Reading[None]:
         answer = self._answer

@@ -68,6 +68,7 @@ class Parameters:
 
     def read(self) -> Reading[None]:
         answer = self._answer
+        answer.mark()  # what was read before has gone out
         while (yield from answer.through(PARAMETER, FUNCTION_END)) == PARAMETER:
             name = yield from answer.word((">",), "the name of a parameter")
             answer.take(1)
@@ -77,7 +78,7 @@ class Parameters:
             schema = self._schemas.get(name, {})
             yield from self._text() if is_text(schema) else self._value(name, schema)
             answer.take(len((yield from answer.sees("\n"))) + len(PARAMETER_END))
-            answer.mark()  # what was read before has gone out
+            answer.mark()
         answer.arguments("{}" if self._separator == "{" else "}")
 
     def _text(self) -> Reading[None]:

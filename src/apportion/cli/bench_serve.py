@@ -97,7 +97,8 @@ def command(url: str, seed: int | None, as_json: bool, **options: Any) -> None:
     shapes = shapes_of(seed, options)
     server = server_of(url, options)
     words = Words(None if options["text"] is None else read_text(options["text"]))
-    lengths = lengths_of(server, words, seed)
+    shortest = min(order.prompt_tokens for shape in shapes for order in shape.orders)
+    lengths = lengths_of(server, words, seed, shortest)
     limits = Limits(options["slo_ttft"], options["slo_tpot"])
     lines = []
     with PhaseBars() as bars:

@@ -16,7 +16,7 @@ TEXT = " ".join(f"w{number}" for number in range(250))
 
 def test_the_server_says_what_words_take() -> None:
     with ScriptedServer(lambda _: Script()) as scripted:
-        lengths = lengths_of(Server(address_of(scripted.url), "scripted"), Words(), 1)
+        lengths = lengths_of(Server(address_of(scripted.url), "scripted"), Words(), 1, 256)
     assert (lengths.fixed, lengths.per_word) == (10, 2)
     assert lengths.words(256) == 123
 

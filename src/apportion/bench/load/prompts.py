@@ -20,7 +20,6 @@ COMMON = (
     "home water room mother area money story fact month lot right study book eye job word business issue "
     "side kind head house service friend father power hour game line end member law car city community name"
 )
-CALIBRATION_WORDS = (64, 192)
 FEWEST_WORDS = 200  # of a text that prompts are cut from
 
 
@@ -90,14 +89,17 @@ class Prompts:
         return " ".join([*shared, f"{number}:", *own])
 
 
-def lengths_of(server: Server, words: Words, seed: int) -> WordLengths:
+def lengths_of(server: Server, words: Words, seed: int, tokens: int) -> WordLengths:
     """Ask the server what texts of two lengths take.
+
+    Args:
+        tokens: of the prompts that are wanted; the texts are shorter.
 
     Raises:
         SourceError: it does not answer, or does not count.
     """
-    counts = []
-    for number, length in enumerate(CALIBRATION_WORDS):
+    counts, num_words = [], (max(2, tokens // 24), max(4, tokens // 8))
+    for number, length in enumerate(num_words):
         text = " ".join(words.draw(length, Random(f"{seed} calibration {number}")))
         answer = answer_to(server.address, server.request(text, 1, stream=False))
         usage = answer.get("usage")
@@ -105,7 +107,7 @@ def lengths_of(server: Server, words: Words, seed: int) -> WordLengths:
         if not isinstance(count, int) or count < 1:
             raise SourceError("the server does not say how many tokens a prompt has")
         counts.append(count)
-    return fitted(CALIBRATION_WORDS, counts)
+    return fitted(num_words, counts)
 
 
 def fitted(words: Sequence[int], tokens: Sequence[int]) -> WordLengths:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +24,14 @@ from apportion.engine.grammar import Grammars, spec_of
 from apportion.engine.grammar.vocabulary import KEPT_NBYTES
 from apportion.engine.loading import LoadedModel, load
 from apportion.engine.observers import OBSERVING_NBYTES, Embedding, Pooling, PromptLogprobs
-from apportion.engine.params import SamplingParams
+from apportion.engine.params import SamplingParams, check
+from apportion.engine.prefix.kept import KeptPrefix, key_of
+from apportion.engine.prefix.reuse import PrefixReuse
 from apportion.engine.prompts import Message, Prompt, Prompts, is_one_prompt, prompt_ids, required
 from apportion.engine.request import Request
 from apportion.engine.sequence import Sequence as TokenSequence
 from apportion.engine.speculation.ways import BASELINE
+from apportion.engine.stores import disk_store
 from apportion.engine.stream import Progress, Stream
 from apportion.formats.block import Floats
 from apportion.kernels import NativeOps
@@ -187,6 +191,9 @@ class LLM:
         self.ctx = assembled.serving.ctx
         self.engine = assembled.engine
         self._grammars = grammars_for(loaded, assembled.serving)
+        assert isinstance(assembled.reuse, PrefixReuse)
+        self._reuse = assembled.reuse
+        self._kept = assembled.reuse.kept_prefixes(disk_store(assembled.store))
         self._pay_for_states = states_payer(loaded, assembled.serving)
 
     @property
@@ -383,6 +390,54 @@ class LLM:
         self.run(requests)
         found = [cast("Embedding", request.observer).vector(normalize) for request in requests]
         return np.array(found, np.float32).reshape(len(found), self.model.config.hidden_size)
+
+    def kept_prefixes(self, most: int = 1000) -> list[KeptPrefix]:
+        """Beginnings of prompts whose keys and values are kept, the one that was used last first."""
+        with self.engine.between_steps():
+            return self._kept.listed(most)
+
+    def pin_prefix(
+        self, prompt: Prompt | None = None, *, key: str | None = None, salt: str = "", seconds: float
+    ) -> int:
+        """Ask for keys and values to stay for so many seconds (0: no longer). They give way only when there
+        is nothing else left, and are lost with the process.
+
+        Args:
+            prompt: text or token ids that begin so; as many of its blocks as are in memory are pinned.
+            key: of a kept prefix, in place of the prompt.
+            salt: of the requests that read the prompt.
+
+        Returns:
+            The tokens that are pinned; 0 where none of them are in memory.
+
+        Raises:
+            UsageError: not one of prompt and key is given, or one is none.
+        """
+        if (prompt is None) == (key is None):
+            raise UsageError("a prefix is named by its prompt or by its key", hint="give one of the two")
+        check("seconds", seconds, 0, math.inf, below_high=True)
+        with self.engine.between_steps():
+            if prompt is None:
+                return self._kept.pin(self._kept.chain(str(key)), seconds)
+            return self._kept.pin(self._reuse.keys_of(prompt_ids(prompt, self.tokenizer), salt), seconds)
+
+    def drop_prefixes(self, *, key: str | None = None, salt: str | None = None) -> int:
+        """Drop keys and values that are kept, from memory and from disk: of a prefix and all that continue
+        it, by its key; of all requests of a salt; or of all, where neither is given. What running requests
+        use stays; what is shared with other machines does, too.
+
+        Returns:
+            Blocks that were dropped.
+
+        Raises:
+            UsageError: both are given, or the key is none.
+        """
+        if key is not None and salt is not None:
+            raise UsageError("what is dropped is named by a key or by a salt", hint="give one of the two")
+        with self.engine.between_steps():
+            if salt is not None:
+                return self._kept.drop(self._reuse.root(salt))
+            return self._kept.drop(None if key is None else key_of(key))
 
     def context(self, prompt: Prompt = "") -> Context:
         """Text whose keys and values stay, to be gone on with, forked and joined.

@@ -49,6 +49,12 @@ def open_stores(
     return shared if local is None else TieredStore(local, shared)
 
 
+def disk_store(store: AnyStore | None) -> KvStore | None:
+    """The one on disk; None where there is none."""
+    local = store.local if isinstance(store, TieredStore) else store
+    return local if isinstance(local, KvStore) else None
+
+
 def open_disk(
     identity: bytes, block_nbytes: int, disk_nbytes: int, folder: str | Path | None, retention: str
 ) -> KvStore:

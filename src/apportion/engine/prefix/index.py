@@ -7,7 +7,7 @@ which each knows its parent; only the leaves can be given up, so that what is ke
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +58,18 @@ class PrefixCounters:
     demotions: int = 0
     demotions_refused: int = 0
     pins_broken: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBlock:
+    """What there is to know of a kept block; times by the index's clock."""
+
+    key: bytes
+    parent: bytes
+    num_before: int
+    last_use_s: float
+    num_uses: int
+    pinned_until_s: float
 
 
 @dataclass(slots=True, eq=False)
@@ -219,6 +231,27 @@ class PrefixIndex:
     def save_all(self, timeout_s: float = 0.0) -> int:
         """The same for everything that is kept, parents before children."""
         return self.save(sorted(self._nodes, key=lambda key: self._nodes[key].num_before), timeout_s)
+
+    def blocks(self) -> list[KeptBlock]:
+        """All that are kept, parents before children."""
+        return [
+            KeptBlock(
+                node.key, node.parent, node.num_before, node.last_use_s, node.num_uses, node.pinned_until_s
+            )
+            for node in self._nodes.values()
+        ]
+
+    def drop(self, keys: Collection[bytes]) -> set[bytes]:
+        """Give up those of them that nothing else uses, pinned or not, without putting them into the store.
+        Which it were; one that something kept continues stays.
+        """
+        nodes = [node for node in map(self._nodes.get, keys) if node is not None]
+        dropped = set()
+        for node in sorted(nodes, key=lambda node: -node.num_before):
+            if node.key in self._leaves and self._is_spare(node):
+                self._remove(node)
+                dropped.add(node.key)
+        return dropped
 
     def clear(self) -> None:
         """Give back every share, whether blocks are used or not."""

@@ -14,9 +14,11 @@ from apportion.engine.kv.blocks import BlockPool
 from apportion.engine.kv.reuse import Entered, Found
 from apportion.engine.prefix.cost import BlockCost
 from apportion.engine.prefix.index import Match, PrefixIndex
+from apportion.engine.prefix.kept import KeptPrefixes, Stored
 from apportion.engine.prefix.keys import chain_keys, root_key
 from apportion.engine.prefix.reads import Reads
 from apportion.engine.request import Request
+from apportion.kernels.ops import Ints
 from apportion.policies.retention import Pause, RetentionState
 
 SAVE_S = 0.25  # a request that has ended waits so long for the store to take what it leaves
@@ -148,6 +150,21 @@ class PrefixReuse:
     def num_reading(self) -> int:
         """Blocks that reads write to, those included that were broken off."""
         return sum(len(loading.blocks) for loading in [*self._loading.values(), *self._late])
+
+    # --- from outside ---
+
+    def kept_prefixes(self, store: Stored | None) -> KeptPrefixes:
+        """What is kept here, and in the store on disk."""
+        block_nbytes = self._pool.block_nbytes
+        return KeptPrefixes(self.index, store, self._clock, self._block_tokens, block_nbytes)
+
+    def root(self, salt: str) -> bytes:
+        """The key before the first block of requests of a salt."""
+        return root_key(self._fingerprint, salt)
+
+    def keys_of(self, ids: Ints, salt: str) -> list[bytes]:
+        """The keys of the blocks that tokens fill."""
+        return chain_keys(ids, self.root(salt), self._block_tokens)
 
     def close(self) -> None:
         if self._reads is not None:

@@ -71,6 +71,10 @@ class Shelf:
     def get(self, key: bytes) -> Entry | None:
         return self._entries.get(key)
 
+    def entries(self) -> list[Entry]:
+        """All of them."""
+        return list(self._entries.values())
+
     def in_segment(self, segment: int) -> list[Entry]:
         """Its entries in the order in which they lie."""
         return list(self._segments.get(segment, {}).values())

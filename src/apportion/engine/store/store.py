@@ -202,6 +202,11 @@ class KvStore:
             self._bury(entry)
             return True
 
+    def entries(self) -> list[Entry]:
+        """What is known of all blocks that lie on disk."""
+        with self._changed:
+            return self._shelf.entries()
+
     def flush(self, timeout_s: float = 30.0) -> bool:
         """Return when everything taken so far is safe or lost; False when that takes longer."""
         with self._changed:

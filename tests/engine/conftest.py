@@ -49,6 +49,28 @@ class ByteTokenizer:
         return token >= 256
 
 
+class MarkedTokenizer(ByteTokenizer):
+    """Up to six control tokens beside the bytes, found by their spelling."""
+
+    def __init__(self, *marks: str) -> None:
+        self.marks = marks
+        self.vocab_size = VOCAB + len(marks)
+
+    def encode(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        if parse_special:
+            for place, mark in enumerate(self.marks):
+                if mark in text:
+                    before, _, behind = text.partition(mark)
+                    ids = [self.encode(part, parse_special=True) for part in (before, behind)]
+                    return [*ids[0], VOCAB + place, *ids[1]]
+        return list(text.encode())
+
+    def token_bytes(self, token: int) -> bytes:
+        return self.marks[token - VOCAB].encode() if token >= VOCAB else super().token_bytes(token)
+
+    bytes_of = token_bytes
+
+
 TEMPLATE = (
     "{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"
@@ -56,14 +78,14 @@ TEMPLATE = (
 MakeLLM = Callable[..., LLM]
 
 
-def assembled(serving: Serving, script: NextToken) -> Assembled:
+def assembled(serving: Serving, script: NextToken, vocab: int = VOCAB) -> Assembled:
     """An engine over pages of token ids, with room for one context."""
     pool, clock, cost = make_pool(-(-serving.ctx // BLOCK)), RealClock(), BlockCost()
     retention = RETENTIONS.choose(serving.retention).state()
     index = PrefixIndex(pool, retention, clock, cost, None, BLOCK)
     reuse = PrefixReuse(index, pool, b"scripted", clock, cost, retention, block_tokens=BLOCK)
     engine = Engine(
-        ScriptedExecutor(pool, script, VOCAB, padding=6),
+        ScriptedExecutor(pool, script, vocab, padding=6),
         KvSpace(pool, index),
         SCHEDULERS.choose("chunked").state(),
         block_tokens=BLOCK,
@@ -88,8 +110,9 @@ def make_llm() -> MakeLLM:
         ctx: int | None = None,
         on_progress: object = None,
         speculate: str = "none",
+        tokenizer: ByteTokenizer | None = None,
     ) -> LLM:
-        tokenizer = ByteTokenizer()
+        tokenizer = tokenizer or ByteTokenizer()
         tokenizer.adds_bos = adds_bos
         loaded = LoadedModel(
             name="scripted",
@@ -101,7 +124,9 @@ def make_llm() -> MakeLLM:
         )
         return LLM.over(
             loaded,
-            assembled(Serving(speculate=speculate).completed(loaded, ctx, None), next_token),
+            assembled(
+                Serving(speculate=speculate).completed(loaded, ctx, None), next_token, tokenizer.vocab_size
+            ),
             on_progress,
         )
 

@@ -33,6 +33,7 @@ from apportion.serve.routes import (
     embeddings,
     health,
     messages,
+    metrics,
     models,
     page,
     responses,
@@ -53,6 +54,7 @@ FAMILIES = (
     models,
     health,
     status,
+    metrics,
     page,
 )
 

@@ -16,6 +16,7 @@ from apportion.serve.crowd import Crowd
 from apportion.serve.drain import Work
 from apportion.serve.intake import Room
 from apportion.serve.meters import Meters
+from apportion.serve.metrics import Page
 from apportion.serve.models import Models
 from apportion.serve.pump import Pump
 from apportion.serve.status.broadcast import Broadcast
@@ -32,7 +33,7 @@ class Site:
         crowd, room, work: what comes in: connections, bodies, requests.
         readers: threads that turn bodies into requests: templates, tokens, grammars.
         draining: it was told to stop and takes nothing new.
-        planning, broadcast: for those who look at the server.
+        planning, broadcast, metrics: for those who look at the server.
     """
 
     config: ServeConfig
@@ -51,10 +52,12 @@ class Site:
     work: Work = field(default_factory=Work)
     planning: Planning = field(init=False)
     broadcast: Broadcast = field(init=False)
+    metrics: Page = field(init=False)
 
     def __post_init__(self) -> None:
         self.planning = Planning(self.config)
         self.broadcast = Broadcast(lambda: snapshot_of(self), lambda: self.draining)
+        self.metrics = Page(self.config.metrics_compat)
         self.crowd = Crowd(self.config.limits)
         self.room = Room(self.config.limits.bodies_nbytes)
         self.take_up(self.config)

@@ -2,18 +2,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse
-from tests.models.tiny import tiny_gguf
 from tests.serve.running import Running, config_for, running
+from tests.serve.streaming import streaming
 
-from apportion import LLM
-from apportion.core.errors import DoesNotFit, NotFound
+from apportion.core.errors import NotFound
+from apportion.engine.assembly import Serving
 from apportion.serve.metrics import COMPAT, OWN, Page, Sight
 from apportion.serve.metrics.metric import Metric
 
@@ -28,27 +27,17 @@ QUIET = {
     "apportion_ledger_refusals_total",
     "apportion_prefill_progress_ratio",
 }
-STORED = {metric.name for metric in OWN if metric.name.startswith("apportion_store_")}
 
 
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A model of experts of which a part streams, with a store on disk, after some requests."""
     folder = tmp_path_factory.mktemp("models")
-    path = tiny_gguf("olmoe", folder, block_format="q8_0")
-    config = config_for(folder, "olmoe", ram=budget_that_streams(path), metrics_compat=("vllm",))
-    config = replace(
-        config, serving=replace(config.serving, kv_disk="64MiB", kv_dir=folder / "kv", concurrency=2)
-    )
-    with running(config) as server:
+    serving = Serving(concurrency=2, kv_disk="64MiB", kv_dir=folder / "kv")
+    with streaming(folder, serving=serving, metrics_compat=("vllm",)) as server:
         for _ in range(2):
             assert httpx.post(f"{server.url}/v1/completions", json=ASK, timeout=30).status_code == 200
         yield server
-
-
-def budget_that_streams(path: Path) -> str:
-    """It is roomy: which experts come and go is for tests of the residency; metrics only read it."""
-    return "2GiB"
 
 
 def samples(text: str) -> Samples:
@@ -73,17 +62,7 @@ def test_every_metric_is_read_on_a_server_that_works(busy: Running, metric: Metr
     for labels, one in found:
         assert len(labels) == len(metric.labels)
         assert metric.kind == "histogram" or math.isfinite(float(one))  # type: ignore[arg-type]
-    if metric.name not in QUIET:
-        needs_residency = metric.name in RESIDENT
-        assert found or needs_residency, "no values"
-
-
-RESIDENT = {
-    "apportion_expert_requests_total",
-    "apportion_expert_load_seconds",
-    "apportion_experts",
-    "apportion_layer_reads_total",
-}
+    assert found or metric.name in QUIET, "no values"
 
 
 def test_names_are_unique_and_say_their_unit() -> None:
@@ -147,6 +126,25 @@ def test_values_are_those_of_the_requests_that_ran(busy: Running) -> None:
     assert value(after, "apportion_model_state", model="tiny", state="loaded") == 1
     assert value(after, "apportion_model_state", model="tiny", state="failed") == 0
     assert value(after, "apportion_requests", model="tiny", state="decode") == 0
+
+
+def test_experts_are_counted_by_whether_memory_had_them(busy: Running) -> None:
+    found = scraped(busy)
+
+    def requests(phase: str, tier: str, result: str) -> float:
+        labels = {"phase": phase, "tier": tier, "result": result}
+        return value(found, "apportion_expert_requests_total", model="tiny", **labels)
+
+    assert requests("decode", "ram", "hit") > 0
+    assert requests("decode", "disk", "miss") > 0
+    assert requests("prefill", "disk", "miss") > 0
+    assert value(found, "apportion_expert_load_seconds_count", model="tiny") > 0
+    assert value(found, "apportion_tier_read_bytes_total", tier="disk", content="weights") > 0
+    assert value(found, "apportion_tier_write_bytes_total", tier="disk", content="kv") > 0
+    assert value(found, "apportion_stall_seconds_total", cause="experts") > 0
+    slots = value(found, "apportion_experts", model="tiny", state="slots")
+    assert 0 < value(found, "apportion_experts", model="tiny", state="resident") <= slots == 9
+    assert value(found, "apportion_store_blocks_written_total", model="tiny", store="disk") > 0
 
 
 def test_memory_is_told_by_tier_and_kind_and_keeps_to_its_budget(busy: Running) -> None:

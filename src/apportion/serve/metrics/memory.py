@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 from apportion.core.claim import Tier
 from apportion.serve.meters.sources import disk_store
 from apportion.serve.metrics.metric import counter, gauge
 from apportion.serve.metrics.sight import Sight
-from apportion.serve.status.budget import disk_of, ledgers_of, ram_of
+from apportion.serve.status.budget import disk_of, ram_of
 
 Labelled = Iterator[tuple[tuple[str, ...], float]]
 
 
 def tier_bytes(sight: Sight) -> Labelled:
-    for kind, nbytes in ram_of(sight.llms).kinds.items():
+    for kind, nbytes in ram_of(sight.site.models.ledger, sight.llms).kinds.items():
         yield (Tier.RAM, kind), nbytes
     yield (Tier.DISK, "kv"), disk_of(sight.llms).used_bytes
 
 
 def budgets(sight: Sight) -> Labelled:
-    ram = ram_of(sight.llms).limit_bytes
+    ram = ram_of(sight.site.models.ledger, sight.llms).limit_bytes
     if ram is not None:
         yield (Tier.RAM,), ram
     if any(disk_store(llm) is not None for llm in sight.llms):
@@ -29,18 +28,15 @@ def budgets(sight: Sight) -> Labelled:
 
 
 def peaks(sight: Sight) -> Labelled:
-    accounts = [ledger.account() for ledger in ledgers_of(sight.llms)]
-    if accounts:
-        yield (Tier.RAM,), max(account.tiers[Tier.RAM].peak for account in accounts)
+    if (ledger := sight.site.models.ledger) is not None:
+        yield (Tier.RAM,), ledger.account().tiers[Tier.RAM].peak
 
 
 def refusals(sight: Sight) -> Labelled:
-    total: Counter[tuple[str, ...]] = Counter()
-    for ledger in ledgers_of(sight.llms):
+    if (ledger := sight.site.models.ledger) is not None:
         for tier, account in ledger.account().tiers.items():
             for kind, count in account.refusals.items():
-                total[tier, kind] += count
-    yield from total.items()
+                yield (tier, kind), count
 
 
 METRICS = (

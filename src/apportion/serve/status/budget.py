@@ -2,55 +2,35 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from apportion.core.claim import Kind, Tier
 from apportion.core.resident import peak_rss_bytes, rss_bytes
 from apportion.engine import LLM
-from apportion.memory import Ledger, TierAccount
+from apportion.memory import Ledger
 from apportion.serve.meters.sources import disk_store
 from apportion.serve.schemas.status import Budget, Disk, Ram
 
 
-def budget_of(llms: Sequence[LLM]) -> Budget:
+def budget_of(ledger: Ledger | None, llms: Sequence[LLM]) -> Budget:
     """The budget that loaded models share."""
-    return Budget(ram=ram_of(llms), disk=disk_of(llms))
+    return Budget(ram=ram_of(ledger, llms), disk=disk_of(llms))
 
 
-def ram_of(llms: Sequence[LLM]) -> Ram:
+def ram_of(ledger: Ledger | None, llms: Sequence[LLM]) -> Ram:
     """Memory. Where no budget was stated nothing is leased: then weights and KV pools count as they are, and
     everything else that the process has is its runtime.
     """
     rss = rss_bytes()
-    accounts = ram_accounts(llms)
-    kinds = shared_kinds(accounts) if accounts else unplanned_kinds(llms, rss)
+    account = None if ledger is None else ledger.account().tiers[Tier.RAM]
+    kinds = unplanned_kinds(llms, rss) if account is None else account.by_kind
     return Ram(
-        limit_bytes=max((account.limit for account in accounts), default=None),
+        limit_bytes=None if account is None else account.limit,
         leased_bytes=sum(kinds.values()),
         rss_bytes=rss,
         peak_rss_bytes=peak_rss_bytes(),
         kinds={str(kind): kinds.get(kind, 0) for kind in Kind},
     )
-
-
-def ledgers_of(llms: Iterable[LLM]) -> list[Ledger]:
-    """The accounts of loaded models, each once."""
-    return list(dict.fromkeys(llm.ledger for llm in llms if llm.ledger is not None))
-
-
-def ram_accounts(llms: Iterable[LLM]) -> list[TierAccount]:
-    return [ledger.account().tiers[Tier.RAM] for ledger in ledgers_of(llms)]
-
-
-def shared_kinds(accounts: Sequence[TierAccount]) -> dict[Kind, int]:
-    """What several accounts hold together. The process is one: its runtime and its reserve count once."""
-    kinds: Counter[Kind] = Counter()
-    for account in accounts:
-        kinds.update(account.by_kind)
-    for kind in (Kind.RUNTIME, Kind.RESERVE):
-        kinds[kind] = max(account.by_kind.get(kind, 0) for account in accounts)
-    return dict(kinds)
 
 
 def unplanned_kinds(llms: Iterable[LLM], rss: int) -> dict[Kind, int]:

@@ -11,6 +11,7 @@ from apportion.core.errors import LimitExceeded, NotFound, Overloaded, SourceErr
 from apportion.core.resident import rss_bytes
 from apportion.core.settings import THREADS, get
 from apportion.engine.budget import profile_for
+from apportion.engine.shared_ram import BESIDE_NBYTES
 from apportion.hardware.budget import parse_budget
 from apportion.hardware.memory import memory_limits
 from apportion.hardware.profile import Profile
@@ -101,7 +102,7 @@ class Planning:
     def _planner(self, spec: ModelSpec, headers: Headers, ctx: int | None) -> Planner:
         config, serving = self._config, self._config.serving
         beside = serving.beside_nbytes + serving.beside_per_token * headers.config.vocab_size
-        more = max(0, self._base_nbytes - BASE_NBYTES)  # the server itself
+        more = max(0, self._base_nbytes - BASE_NBYTES) + BESIDE_NBYTES  # the server itself
         return Planner(
             config=headers.config,
             units=headers.units,

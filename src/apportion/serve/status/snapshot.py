@@ -59,7 +59,7 @@ def snapshot_of(site: Site) -> Snapshot:
         uptime_s=monotonic() - site.started_s,
         ready=site.is_ready,
         draining=site.draining,
-        budget=budget_of(llms),
+        budget=budget_of(site.models.ledger, llms),
         models=[
             model_of(info, loaded.get(info.name), site.meters[info.name], now_s)
             for info in site.models.listed()

@@ -20,13 +20,15 @@ constexpr size_t kAloneWork = 1 << 17;  // multiply-adds that take less time tha
 // One sequence's work as a grid: tiles of queries that read the same key-value head.
 struct Grid {
   const Attention* attention;
+  bool exact;
   KvSegment segment;
   size_t first_token;  // of the segment, among all
   size_t heads_per_group, tile_heads, tile_tokens;
   size_t head_tiles, num_tiles;
   size_t first_tile, first_item, num_blocks;  // its tiles and its items among all; blocks per tile, at most
 
-  Grid(const Attention& a, const KvSegment& of, size_t token) : attention(&a), segment(of), first_token(token) {
+  Grid(const Attention& a, bool is_exact, const KvSegment& of, size_t token)
+      : attention(&a), exact(is_exact), segment(of), first_token(token) {
     heads_per_group = a.num_heads / a.shape.num_heads;
     tile_heads = std::min(heads_per_group, kTileRows);
     tile_tokens = std::max<size_t>(1, kTileRows / tile_heads);
@@ -63,6 +65,7 @@ struct Grid {
     t.window = a.window;
     t.scale = a.scale;
     t.softcap = a.softcap;
+    t.exact = exact;
     return t;
   }
 
@@ -110,10 +113,10 @@ struct Work {
   size_t num_tiles = 0, num_items = 0, work = 0;
   size_t width, partial_floats;
 
-  Work(const Attention& a, std::span<Grid> room) : attention(a), grids(room) {
+  Work(const Attention& a, bool exact, std::span<Grid> room) : attention(a), grids(room) {
     size_t token = 0, rows = 0;
     for (size_t i = 0; i < grids.size(); token += a.segments[i++].num_tokens) {
-      Grid& grid = *new (&grids[i]) Grid(a, a.segments[i], token);
+      Grid& grid = *new (&grids[i]) Grid(a, exact, a.segments[i], token);
       grid.first_tile = num_tiles;
       grid.first_item = num_items;
       grid.num_blocks = grid.blocks_seen(grid.last_place());
@@ -245,7 +248,7 @@ void attend_by_tiles(const Context& context, const Work& work, unsigned threads,
 void attend(const Context& context, const Attention& attention, float* out) {
   if (attention.segments.empty() || attention.num_heads == 0) return;
   Workspace memory;
-  const Work work(attention, memory.take<Grid>(attention.segments.size()));
+  const Work work(attention, context.exact, memory.take<Grid>(attention.segments.size()));
   // Taken whether this call needs them or not: a deeper one may.
   const bool few_tiles = context.threads > 1 && work.num_tiles < 4 * size_t(context.threads);
   const std::span<float> scratch = memory.take<float>(context.threads * work.room());

@@ -12,6 +12,8 @@
 //
 //   q . (scale * codes + offset) = scale * (q . codes) + offset * sum(q)
 //
+// Nibbles meet queries that are rounded to bytes, unless all is to be exact (nibble_dots.h).
+//
 // Scores: lane i adds up dimensions i, i + 8, .. in order, then the lanes are added in the fixed order of `sum`.
 // Values: each dimension adds up the places in order. So a row's arithmetic depends on its own place only: not on the
 // tile around it, nor on how many rows and places are computed at once, nor on how pages follow one another.
@@ -23,6 +25,7 @@
 #include <type_traits>
 
 #include "isa.h"
+#include "nibble_dots.h"
 #include "simd.h"
 
 namespace apportion::APPORTION_ISA {
@@ -37,7 +40,7 @@ template <class Number>
 struct Rows {
   using Row = const Number*;
   static constexpr size_t kRun = 8;
-  static constexpr bool kScaled = false, kOffset = false;
+  static constexpr bool kScaled = false, kOffset = false, kNibbles = false;
 
   Rows(const uint8_t* rows, size_t width) : first(reinterpret_cast<const Number*>(rows)), stride(width) {}
 
@@ -76,7 +79,7 @@ struct Q8Rows : Rows<int8_t> {
 // Rows are whole groups: what fills up the last one meets zeros of the query, or sums that nobody reads.
 struct Q4Rows : Rows<uint8_t> {
   static constexpr size_t kRun = kNibbleGroup;
-  static constexpr bool kScaled = true, kOffset = true;
+  static constexpr bool kScaled = true, kOffset = true, kNibbles = true;
 
   Q4Rows(const uint8_t* rows, size_t width) : Rows(rows, nbytes(round_up(width, kNibbleGroup))) {}
   // Eight numbers of a group that begins with number d: its first, or with h = 8 its last.
@@ -266,6 +269,18 @@ void score_page(const AttendTile& tile, const float* const* q, const KvPage& pag
   if (rest < places.end) score_places<R, 1, false>(q, keys, tile.key_width, page.values, {rest, places.end}, scores);
 }
 
+// The same for nibbles and queries of bytes. Rows are computed in fours from the page's first: what lies before and
+// behind the places is hidden later.
+template <int R, bool Asks>
+void score_nibbles(const KvPage& page, size_t width, const ByteQuery* queries, Places places, float* scores) {
+  if (places.empty()) return;
+  const size_t nbytes = kv_row_nbytes(KvCodec::q4, width);
+  for (size_t p = places.low / 4 * 4; p < places.end; p += 4) {
+    prefetch<Asks>(page.values + p * nbytes, 4 * nbytes);
+    dot_nibbles<R>(page.keys + p * nbytes, nbytes, queries, scores + p, kBlock);
+  }
+}
+
 void hide_dead(const KvPage* pages, Places seen, float* scores) {
   for (size_t p = seen.low; p < seen.end; ++p)
     if (!is_live(pages[p / kPageTokens], p % kPageTokens)) scores[p] = kMinusInfinity;
@@ -391,8 +406,17 @@ void attend_seen(const Reading& from, const float* const* q, const Places (&seen
   bool all_live = true;
   for (size_t page = begin; page < end; ++page) all_live = all_live && from.pages[page].live == kAllLive;
   for_runs(from.pages, begin, end, [&]<class Rows>(std::type_identity<Rows>, size_t first, size_t last) {
-    for (size_t page = first; page < last; ++page)
-      score_page<R, Asks, Rows>(tile, q, from.pages[page], of_page(any, page), scores + page * kPageTokens);
+    ByteQuery bytes[R];
+    const bool by_bytes = Rows::kNibbles && !tile.exact && tile.key_width <= kMaxByteQuery;
+    if (by_bytes)
+      for (size_t r = 0; r < R; ++r) to_bytes(q[r], tile.key_width, bytes[r]);
+    for (size_t page = first; page < last; ++page) {
+      const KvPage& own = from.pages[page];
+      if (by_bytes)
+        score_nibbles<R, Asks>(own, tile.key_width, bytes, of_page(any, page), scores + page * kPageTokens);
+      else
+        score_page<R, Asks, Rows>(tile, q, own, of_page(any, page), scores + page * kPageTokens);
+    }
     if constexpr (Rows::kScaled)
       for (size_t r = 0; r < R; ++r) {
         const float sum_of_query = Rows::kOffset ? sum_of(q[r], tile.key_width) : 0;

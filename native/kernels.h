@@ -58,6 +58,7 @@ struct AttendTile {
   bool joint;     // values are the first numbers of the keys
   size_t window;  // 0: none
   float scale, softcap;
+  bool exact;  // queries are not rounded
 };
 
 inline constexpr size_t kAttendBlock = 128;  // places that give one partial result

@@ -151,6 +151,41 @@ def test_dead_places_and_those_outside_of_a_window_are_passed_over(
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.num_heads}x{shape.key_width}")
+@pytest.mark.parametrize("per_head", [1, 3, 4])
+def test_queries_that_bytes_can_hold_meet_nibbles_without_loss(
+    make_ops: MakeOps, shape: LayerShape, per_head: int
+) -> None:
+    q = np.random.default_rng(1).integers(-126, 127, (7, shape.num_heads * per_head, shape.key_width))
+    q[..., -1] = 127
+    queries = q.astype(np.float32) / 64
+    segments = [Segment(new_table(shape, ["q4"] * 6), 5 * BLOCK_TOKENS + 3, 7)]
+    theirs = ReferenceOps().attend(queries, segments, 0, 0.1)
+    ours = make_ops().attend(queries, segments, 0, 0.1)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [64, 20, 130])
+def test_rounding_queries_to_bytes_costs_little_and_only_where_it_may(make_ops: MakeOps, width: int) -> None:
+    shape = LayerShape(2, width, 64)
+    queries = random(2, 1, 6, width)
+    segments = [Segment(new_table(shape, ["q4"] * 6), 5 * BLOCK_TOKENS + 3, 1)]
+    theirs = ReferenceOps().attend(queries, segments, 0, width**-0.5)
+    exact = make_ops(exact=True).attend(queries, segments, 0, width**-0.5)
+    rounded = make_ops().attend(queries, segments, 0, width**-0.5)
+    np.testing.assert_allclose(exact, theirs, rtol=1e-4, atol=1e-4)
+    assert 1e-5 < np.abs(rounded - theirs).max() < 0.01
+
+
+def test_a_query_that_is_no_number_gives_none(make_ops: MakeOps) -> None:
+    shape = LayerShape(1, 64, 64)
+    queries = random(2, 1, 3, 64)
+    queries[0, 1, 5] = np.nan
+    out = make_ops().attend(queries, [Segment(new_table(shape, ["q4"] * 2), BLOCK_TOKENS + 3, 1)], 0, 0.1)
+    assert np.isnan(out[0, 1]).all()
+    assert np.isfinite(out[0, [0, 2]]).all()
+
+
 @pytest.mark.parametrize("codec", CODED)
 @pytest.mark.parametrize("per_head", [1, 3, 5])
 def test_a_token_alone_gives_the_same_bits_as_among_others(

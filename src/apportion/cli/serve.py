@@ -25,6 +25,13 @@ from apportion.core.errors import UsageError
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="The port; 0 takes any."
 )
+@click.option(
+    "--keep-alive",
+    "keep_alive_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Unload a model that nobody has used for so long [default: when another needs its room].",
+)
 @ctx_option
 @budget_options
 @batch_options
@@ -34,6 +41,7 @@ def command(
     models: tuple[str, ...],
     host: str,
     port: int,
+    keep_alive_s: float | None,
     ctx: int | None,
     budget: BudgetOptions,
     serving: ServingOptions,
@@ -71,5 +79,6 @@ def command(
             retention=serving.retention,
         ),
         prefill="chunked" if budget.prefill_order == "chunked" else "layer_major",
+        keep_alive_s=keep_alive_s,
     )
     serve(guard.applied(config), lambda url: note(f"listening at {url}"), guard.applied)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 STATUS = Path("/proc/self/status")
+M_ARENA_MAX = -8  # glibc's number for it
 
 
 def peak_rss_bytes(status: Path = STATUS) -> int:
@@ -44,3 +45,12 @@ def give_back_freed() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
     if trim is not None:
         trim(0)
+
+
+def share_one_heap() -> None:
+    """Have threads that begin from now on allocate from one heap, where the C library would give each its
+    own: what threads that have ended left there would be of no use to others.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        set_option(M_ARENA_MAX, 1)

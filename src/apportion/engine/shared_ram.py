@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from apportion.core.claim import Claim, Kind, Tier
-from apportion.core.resident import rss_bytes
+from apportion.core.resident import rss_bytes, share_one_heap
 from apportion.core.units import MiB
 from apportion.engine.budget import ram_bytes
 from apportion.memory import Lease, Ledger
@@ -23,6 +23,7 @@ class SharedRam:
     """
 
     def __init__(self, ram: int | str, beside: int = BESIDE_NBYTES) -> None:
+        share_one_heap()  # models come and go, each with threads of its own
         self.ledger = Ledger({Tier.RAM: ram_bytes(ram)})
         self._beside = beside
         self._process: Lease | None = None

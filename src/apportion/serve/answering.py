@@ -25,7 +25,7 @@ from apportion.serve.dialects.writer import Frame
 from apportion.serve.errors import error_event, error_response, json_response
 from apportion.serve.site import Site
 from apportion.serve.sse import comment, written
-from apportion.text.answer_parts import AnswerParts, Part
+from apportion.text.answer_parts import AnswerParts, Mismatch, Part
 
 if TYPE_CHECKING:
     from apportion.engine import LLM
@@ -68,7 +68,8 @@ async def answered(site: Site, caller: Caller, ask: Ask, make_writer: MakeWriter
             ask.include_timings,
             sum(request.sequence.num_prompt for request in requests[:: ask.num_choices]),
         )
-        reading = Reading(answer, make_writer(frame, len(requests)), [parts_of(turn) for _ in requests])
+        parts = [parts_of(turn) for _ in requests]
+        reading = Reading(answer, make_writer(frame, len(requests)), parts, site.meters.mismatched)
         reading.keep(stack.pop_all())
     headers = {"X-Apportion-Warnings": "; ".join(ask.warnings[:MAX_WARNINGS])} if ask.warnings else {}
     return EventResponse(reading, headers) if ask.stream else WholeResponse(reading, headers)
@@ -120,12 +121,23 @@ def parts_of(turn: ChatTurn | None) -> AnswerParts:
 
 
 class Reading:
-    """An answer being read: what its deltas mean, in an API's words."""
+    """An answer being read: what its deltas mean, in an API's words.
 
-    def __init__(self, answer: Answer, writer: Writer, parts: Sequence[AnswerParts]) -> None:
+    Args:
+        on_mismatch: told of each call in it that could not be read.
+    """
+
+    def __init__(
+        self,
+        answer: Answer,
+        writer: Writer,
+        parts: Sequence[AnswerParts],
+        on_mismatch: Callable[[Answer], None],
+    ) -> None:
         self.answer = answer
         self.writer = writer
         self._parts = parts
+        self._on_mismatch = on_mismatch
         self._stack = AsyncExitStack()
 
     def keep(self, stack: AsyncExitStack) -> None:
@@ -163,7 +175,13 @@ class Reading:
 
     def _meaning(self, choice: int, delta: Any) -> list[Part]:
         parts = self._parts[choice].feed(delta.text)
-        return parts if delta.finish_reason is None else [*parts, *self._parts[choice].finish()]
+        if delta.finish_reason is not None:
+            parts = [*parts, *self._parts[choice].finish()]
+        for part in parts:
+            if isinstance(part, Mismatch):
+                logger.warning("a call in answer %s could not be read: %s", self.answer.label.id, part.why)
+                self._on_mismatch(self.answer)
+        return parts
 
 
 class EventResponse(Response):

@@ -92,7 +92,7 @@ def guard(app: FastAPI, site: Site) -> None:
     app.add_middleware(Draining, is_draining=lambda: site.draining, work=site.work)
     app.add_middleware(Gate, keys=lambda: site.keys, routes=lambda: app.routes)
     app.add_middleware(Browsers, names=lambda: site.names, origins=site.config.cors_origins)
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, answered=site.meters.answered)
 
 
 def endpoint_of(app: FastAPI, path: str) -> Any:

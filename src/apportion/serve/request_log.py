@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import secrets
+from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import monotonic
@@ -71,10 +72,15 @@ def id_of(headers: Headers) -> str:
 
 
 class RequestLog:
-    """Gives each request an id, answers what nobody caught, and logs one line when a request is over."""
+    """Gives each request an id, answers what nobody caught, and logs one line when a request is over.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        answered: counts requests that are over, by the route's template and the status.
+    """
+
+    def __init__(self, app: ASGIApp, answered: Counter[tuple[str, int]] | None = None) -> None:
         self._app = app
+        self._answered = Counter() if answered is None else answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -103,7 +109,9 @@ class RequestLog:
         except Exception as error:
             await self._answer(error, record, scope, listen, tell)
         finally:
-            logger.log(level_of(record), "request", extra={"fields": fields_of(record, scope)})
+            fields = fields_of(record, scope)
+            self._answered[fields.get("route", ""), fields["status"]] += 1
+            logger.log(level_of(record), "request", extra={"fields": fields})
 
     async def _answer(
         self, error: Exception, record: Record, scope: Scope, receive: Receive, send: Send

@@ -72,3 +72,10 @@ def test_models_that_a_server_does_not_know_make_no_meters(tmp_path: Path) -> No
     meters.began(answer)
     meters.ended(answer)
     assert list(meters.by_model) == ["tiny"]
+
+
+def test_calls_that_could_not_be_read_are_counted_by_model() -> None:
+    meters = Meters(["tiny"])
+    answer = Answer(SimpleNamespace(), [make_request([1], 2)], lambda answer: None, Label("an-id", "tiny"))  # type: ignore[arg-type]
+    meters.mismatched(answer)
+    assert meters.mismatches == {"tiny": 1}

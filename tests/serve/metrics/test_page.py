@@ -22,8 +22,6 @@ EVERY = [*OWN, *COMPAT["vllm"]]
 
 # Metrics that a healthy server has no values of until something goes wrong or a feature is used.
 QUIET = {
-    "apportion_requests_refused_total",
-    "apportion_answer_mismatches_total",
     "apportion_ledger_refusals_total",
     "apportion_prefill_progress_ratio",
 }
@@ -200,6 +198,21 @@ def test_models_that_clients_make_up_leave_no_trace(server: Running) -> None:
     text = httpx.get(f"{server.url}/metrics").text
     assert "made-up" not in text
     assert len(text.splitlines()) <= before + 3
+
+
+def test_requests_are_counted_by_route_and_status(server: Running) -> None:
+    before = scraped(server)
+    httpx.get(f"{server.url}/v1/models/nobody/of/this/name")
+    httpx.get(f"{server.url}/no-such-route/{'x' * 50}")
+    httpx.delete(f"{server.url}/health")
+    after = scraped(server)
+    new = {
+        (dict(labels)["route"], dict(labels)["status"])
+        for (name, labels), count in after.items()
+        if name == "apportion_http_requests_total" and count > before.get((name, labels), 0)
+    }
+    assert {("/v1/models/{name:path}", "404"), ("", "404")} <= new
+    assert all("xxx" not in route for route, _ in new)
 
 
 def test_metrics_are_for_those_who_have_a_key_where_there_are_keys(tmp_path: Path) -> None:

@@ -59,13 +59,13 @@ class Meters:
         now: the engines' clock.
 
     Attributes:
-        refused: requests that were answered with an error, by its code.
-        mismatches: answers that could not be taken apart as their format wants, by the format.
+        answered: HTTP requests, by the route's template (empty for none of ours) and the status.
+        mismatches: calls in answers that could not be read, by model.
     """
 
     def __init__(self, names: Iterable[str], now: Callable[[], float] = time.monotonic) -> None:
         self.by_model = {name: Meter(name) for name in names}
-        self.refused: Counter[str] = Counter()
+        self.answered: Counter[tuple[str, int]] = Counter()
         self.mismatches: Counter[str] = Counter()
         self.now = now
 
@@ -81,6 +81,10 @@ class Meters:
         """An answer is over."""
         if meter := self.by_model.get(answer.label.model):
             meter.ended(answer)
+
+    def mismatched(self, answer: Answer) -> None:
+        """A call in an answer could not be read."""
+        self.mismatches[answer.label.model] += 1
 
 
 def nbytes_read_of(llm: Callable[[], LLM | None]) -> int:

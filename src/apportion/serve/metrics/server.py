@@ -35,14 +35,14 @@ def viewers(sight: Sight) -> Values:
     yield (), sight.site.broadcast.num_viewers
 
 
-def refused(sight: Sight) -> Iterator[tuple[tuple[str, ...], float]]:
-    for code, count in list(sight.site.meters.refused.items()):
-        yield (code,), count
+def answered(sight: Sight) -> Iterator[tuple[tuple[str, ...], float]]:
+    for (route, status), count in list(sight.site.meters.answered.items()):
+        yield (route, str(status)), count
 
 
 def mismatches(sight: Sight) -> Iterator[tuple[tuple[str, ...], float]]:
-    for form, count in list(sight.site.meters.mismatches.items()):
-        yield (form,), count
+    for model in sight.site.meters.by_model:
+        yield (model,), sight.site.meters.mismatches[model]
 
 
 METRICS = (
@@ -55,15 +55,16 @@ METRICS = (
     ),
     gauge("apportion_status_viewers", "Connections that watch the status.", (), viewers),
     counter(
-        "apportion_requests_refused_total",
-        "Requests that were answered with an error before anything was computed, by the error's code.",
-        ("code",),
-        refused,
+        "apportion_http_requests_total",
+        "HTTP requests, by the route's template (empty for none of ours) and the status; 499 for clients "
+        "that left.",
+        ("route", "status"),
+        answered,
     ),
     counter(
-        "apportion_answer_mismatches_total",
-        "Answers that could not be taken apart as the format of their tool calls wants.",
-        ("format",),
+        "apportion_call_mismatches_total",
+        "Calls of tools in answers that could not be read, and were passed on as text.",
+        ("model",),
         mismatches,
     ),
 )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
@@ -21,7 +22,7 @@ from apportion.engine.prompts import prompt_ids
 from apportion.serve.access import Caller
 from apportion.serve.answer import Answer, Label
 from apportion.serve.dialects import Writer
-from apportion.serve.dialects.writer import Frame
+from apportion.serve.dialects.writer import Echo, Frame
 from apportion.serve.errors import error_event, error_response, json_response
 from apportion.serve.site import Site
 from apportion.serve.sse import comment, written
@@ -30,6 +31,7 @@ from apportion.text.answer_parts import AnswerParts, Mismatch, Part
 if TYPE_CHECKING:
     from apportion.engine import LLM
     from apportion.engine.request import Request
+    from apportion.text.tokenizer import Tokenizer
 
 logger = logging.getLogger("apportion.serve")
 MAX_WARNINGS = 8  # that a header tells
@@ -67,6 +69,7 @@ async def answered(site: Site, caller: Caller, ask: Ask, make_writer: MakeWriter
             ask.include_usage,
             ask.include_timings,
             sum(request.sequence.num_prompt for request in requests[:: ask.num_choices]),
+            partial(echo_of, ask, requests, llm.tokenizer) if ask.echo else None,
         )
         parts = [parts_of(turn) for _ in requests]
         reading = Reading(answer, make_writer(frame, len(requests)), parts, site.meters.mismatched)
@@ -99,6 +102,15 @@ def requests_of(llm: LLM, ask: Ask, caller: Caller) -> tuple[list[Request], Chat
         first.branches = others
         requests += [first, *others]
     return requests, turn
+
+
+def echo_of(ask: Ask, requests: Sequence[Request], tokenizer: Tokenizer, choice: int) -> Echo:
+    """The prompt of a choice, once it was read."""
+    request, prompt = requests[choice], ask.prompts[choice // ask.num_choices]
+    ids = request.sequence.prompt.tolist()
+    observer = request.observer
+    logprobs = None if observer is None or ask.params.logprobs is None else observer.logprobs()
+    return Echo(prompt if isinstance(prompt, str) else tokenizer.decode(ids), ids, logprobs)
 
 
 def turn_of(llm: LLM, ask: Ask) -> ChatTurn:

@@ -107,10 +107,11 @@ def chat_ask(body: Mapping[str, Any], lenient: bool, limits: AskLimits) -> Ask:
 
 def text_ask(body: Mapping[str, Any], lenient: bool, limits: AskLimits) -> Ask:
     known, warnings = check_fields(body, "text", lenient)
-    params = sampling(known, known.get("max_tokens", COMPLETION_TOKENS), known.get("logprobs"), limits)
+    echo, most = truth(known, "echo"), known.get("max_tokens", COMPLETION_TOKENS)
+    params = sampling(known, most, known.get("logprobs"), limits, echo)
     given = read_prompts(known.get("prompt"), limits.num_prompts)
     shared = shared_terms(known, warnings, limits)
-    return Ask("/v1/completions", None, given, params, echo=truth(known, "echo"), **shared)
+    return Ask("/v1/completions", None, given, params, echo=echo, **shared)
 
 
 ENDPOINTS: dict[str, Callable[[Mapping[str, Any], bool, AskLimits], Ask]] = {

@@ -27,8 +27,13 @@ SAME = (
 )
 
 
-def sampling(known: Mapping[str, Any], max_tokens: Any, logprobs: Any, limits: AskLimits) -> SamplingParams:
+def sampling(
+    known: Mapping[str, Any], max_tokens: Any, logprobs: Any, limits: AskLimits, echo: bool = False
+) -> SamplingParams:
     """The parameters of a body's fields.
+
+    Args:
+        echo: the prompt comes back, with log-probabilities where there are any.
 
     Raises:
         UsageError: a value is of the wrong kind or out of range.
@@ -45,6 +50,7 @@ def sampling(known: Mapping[str, Any], max_tokens: Any, logprobs: Any, limits: A
         "max_tokens": max_tokens,
         "stop": stop_strings(known.get("stop", ()), limits),
         "logprobs": logprobs,
+        "prompt_logprobs": (0 if logprobs is None and max_tokens == 0 else logprobs) if echo else None,
         "logit_bias": biases(known.get("logit_bias"), limits),
         **form_of(known, limits),
         **{name: known[name] for name in SAME if name in known},

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from apportion.engine.completion import Completion, Delta
+from apportion.engine.completion import Completion, Delta, TokenLogprobs
 from apportion.serve.sse import Event
 from apportion.text.answer_parts import Part
 
@@ -34,6 +34,20 @@ class Writer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Echo:
+    """A prompt that was read.
+
+    Attributes:
+        ids: its tokens.
+        logprobs: one for each token, None for the first; None where nobody asked for them.
+    """
+
+    text: str
+    ids: Sequence[int]
+    logprobs: Sequence[TokenLogprobs | None] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """What all events of an answer share.
 
@@ -41,6 +55,7 @@ class Frame:
         created: seconds since 1970.
         num_prompts: those whose tokens are counted once.
         prompt_tokens: tokens of all of them.
+        echo: the prompt of a choice, where prompts come back before the answers.
     """
 
     answer_id: str
@@ -51,6 +66,7 @@ class Frame:
     include_usage: bool = False
     include_timings: bool = False
     prompt_tokens: int = 0
+    echo: Callable[[int], Echo] | None = None
 
 
 def timings(completions: Sequence[Completion]) -> dict[str, Any]:

@@ -16,16 +16,17 @@ from tests.serve.running import Running, config_for, running
 
 from apportion.engine import LLM
 from apportion.serve import ModelSpec, models
+from apportion.serve.offered import loaded_llm
 
 
-def load(reference: str, **options: Any) -> LLM:
-    return parrot() if reference == "parrot" else LLM(reference, **options)
+def load(spec: ModelSpec, *rest: Any) -> LLM:
+    return parrot() if spec.reference == "parrot" else loaded_llm(spec, *rest)
 
 
 @pytest.fixture(scope="session")
 def contract_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     patch = pytest.MonkeyPatch()
-    patch.setattr(models, "LLM", load)
+    patch.setattr(models, "loaded_llm", load)
     with patch.context() as longer:
         longer.setitem(tiny.BASE, "max_position_embeddings", 1024)
         config = config_for(tmp_path_factory.mktemp("models"))

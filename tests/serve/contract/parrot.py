@@ -4,10 +4,12 @@ tool calls, thoughts, stop strings.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 from tests.engine.conftest import EOG, VOCAB, ByteTokenizer, assembled
+from tests.models.tiny import tiny_config
 
 from apportion.engine import LLM, SamplingParams
 from apportion.engine.assembly import Serving
@@ -38,7 +40,7 @@ def repeat(context: list[int]) -> int:
 
 def parrot() -> LLM:
     """The model."""
-    config = SimpleNamespace(vocab_size=VOCAB + 6, context_length=CTX, hidden_size=8)
+    config = replace(tiny_config("llama"), vocab_size=VOCAB + 6, context_length=CTX)
     loaded: Any = LoadedModel(
         name="parrot",
         model=SimpleNamespace(config=config),

@@ -1,0 +1,364 @@
+"""The process from start to end: signals, and surroundings in which little is as usual."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.models.tiny import tiny_gguf
+from tests.serve.programs import program
+
+LONG = {"prompt": "Once", "max_tokens": 240, "temperature": 0, "ignore_eos": True}
+SHORT = {"prompt": "Once", "max_tokens": 3, "temperature": 0}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_gguf("llama", tmp_path_factory.mktemp("models"))
+
+
+def answers(url: str) -> bool:
+    said = httpx.post(f"{url}/v1/completions", json=SHORT, timeout=30)
+    return said.status_code == 200 and said.json()["usage"]["completion_tokens"] > 0
+
+
+# --- surroundings ---
+
+
+def read_only(folder: Path) -> str:
+    folder.chmod(0o500)
+    return str(folder)
+
+
+SURROUNDINGS: dict[str, dict[str, Any]] = {
+    "stdin is closed": {"stdin": None, "close": [0]},
+    "stdin, stdout are closed": {"stdin": None, "close": [0, 1]},
+    "no home": {
+        "env": {"HOME": None, "XDG_CACHE_HOME": None, "XDG_CONFIG_HOME": None, "XDG_DATA_HOME": None}
+    },
+    "a home that is not there": {"env": {"HOME": "/no/such/home", "XDG_CACHE_HOME": None}},
+    "no folder for temporary files": {"env": {"TMPDIR": "/no/such/folder"}},
+    "few file descriptors": {"files": 64},
+    "the locale C": {"env": {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}},
+    "no PATH": {"env": {"PATH": ""}},
+    "a terminal that is none": {"env": {"TERM": "dumb", "COLUMNS": "0"}},
+    "settings of proxies": {"env": {"http_proxy": "http://192.0.2.1:1", "FORWARDED_ALLOW_IPS": "*"}},
+    "uvicorn's own settings": {"env": {"WEB_CONCURRENCY": "7", "UVICORN_PORT": "1"}},
+    "asyncio's debugging": {"env": {"PYTHONASYNCIODEBUG": "1"}},
+    "a broken time zone": {"env": {"TZ": "No/Where"}},
+}
+
+
+@pytest.mark.parametrize("name", SURROUNDINGS)
+def test_it_serves_and_ends_well_in_odd_surroundings(name: str, model: Path) -> None:
+    terms = dict(SURROUNDINGS[name])
+    closing = terms.pop("close", [])
+    if closing:
+        terms["preexec_fn"] = lambda: [os.close(number) for number in closing]
+    with program(model, **terms) as running:
+        assert answers(running.ready())
+        running.tell(signal.SIGTERM)
+        assert running.ends() == 0, running.text
+        assert "Traceback" not in running.text
+
+
+def test_a_home_that_cannot_be_written_is_no_hindrance(model: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    env = {"HOME": read_only(home), "XDG_CACHE_HOME": None, "XDG_CONFIG_HOME": None, "XDG_DATA_HOME": None}
+    with program(model, env=env) as running:
+        assert answers(running.ready())
+
+
+def test_a_log_that_nobody_reads_any_more_is_no_hindrance(model: Path, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with program(model, stderr=writing, text=False) as running:
+        os.close(writing)
+        said = b""
+        while b"listening at http" not in said or not said.endswith(b"\n"):
+            said += os.read(reading, 1000)
+        os.close(reading)
+        url = said.split(b"listening at ")[1].split()[0].decode()
+        deadline = time.monotonic() + 30
+        while httpx.get(f"{url}/ready").status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert all(answers(url) for _ in range(3))
+        running.tell(signal.SIGTERM)
+        assert running.ends() == 0
+
+
+def test_few_descriptors_mean_few_connections_and_no_harm(model: Path) -> None:
+    with program(model, files=64) as running:
+        url = running.ready()
+        host, port = url.removeprefix("http://").split(":")
+        held = []
+        for _ in range(60):
+            one = socket.socket()
+            one.settimeout(2)
+            held.append(one)
+            one.connect((host, int(port)))
+        for one in held:
+            one.close()
+        time.sleep(0.2)
+        assert answers(url)
+
+
+# --- starting ---
+
+
+def test_a_port_that_is_taken_ends_it_with_words(model: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with program(model, "--port", str(taken.getsockname()[1])) as running:
+            assert running.ends() == 1
+    assert "another program has the port" in running.text
+    assert "Traceback" not in running.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--host", "0.0.0.0"], "no key is set"),
+        (["--host", "192.0.2.1", "--api-key", "long-enough-key"], "no address of this machine"),
+        (["--host", "no.such.name.invalid", "--api-key", "long-enough-key"], "no address"),
+        (["--api-key", "short"], "8 to 512 characters"),
+        (["--limit", "quue=3"], "queue"),
+        (["--limit", "queue=-3"], "queue"),
+        (["--limit", "body_nbytes=many"], "8MiB"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_loaded(
+    arguments: list[str], words: str, model: Path
+) -> None:
+    with program(model, *arguments) as running:
+        assert running.ends() in (1, 2)
+    assert words in running.text
+    assert "Traceback" not in running.text
+
+
+# --- ending ---
+
+
+def test_a_request_that_runs_comes_to_its_end_and_nothing_new_is_taken(model: Path) -> None:
+    with program(model, "--drain", "20", "--log-format", "json") as running:
+        url = running.ready()
+        got: list[Any] = []
+        body = LONG | {"stream": True, "n": 4}
+        with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=30) as answer:
+            pieces = answer.iter_text()
+            got.append(next(pieces))
+            running.tell(signal.SIGTERM)
+            running.until(lambda: '"stopping"' in running.text)
+            late = httpx.post(f"{url}/v1/completions", json=SHORT)
+            ready = httpx.get(f"{url}/ready")
+            got += list(pieces)
+        assert "".join(got).endswith("data: [DONE]\n\n"), "what ran came to its end"
+        assert (late.status_code, ready.status_code) == (503, 503)
+        assert int(late.headers["retry-after"]) > 0
+        assert running.ends() == 0
+        events = [json.loads(line)["event"] for line in running.lines if line.startswith("{")]
+        assert events[-1] == "ended"
+
+
+def test_what_runs_for_too_long_is_cut_off(model: Path) -> None:
+    with program(model, "--drain", "0") as running:
+        url = running.ready()
+        with httpx.stream(
+            "POST", f"{url}/v1/completions", json=LONG | {"stream": True}, timeout=30
+        ) as answer:
+            next(answer.iter_text())
+            began = time.monotonic()
+            running.tell(signal.SIGTERM)
+            assert running.ends() == 0
+        assert time.monotonic() - began < 8
+        assert "Traceback" not in running.text
+
+
+def test_who_is_connected_and_silent_does_not_hold_up_the_end(model: Path) -> None:
+    with program(model, "--drain", "20") as running:
+        url = running.ready()
+        host, port = url.removeprefix("http://").split(":")
+        held = [socket.create_connection((host, int(port))) for _ in range(10)]
+        held[0].sendall(b"POST /v1/comp")
+        held[1].sendall(b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n")
+        time.sleep(0.1)
+        running.tell(signal.SIGTERM)
+        began = time.monotonic()
+        assert running.ends() == 0
+        assert time.monotonic() - began < 10
+        for one in held:
+            one.close()
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGINT)])
+def test_the_second_signal_ends_it_now(model: Path, numbers: tuple[int, int]) -> None:
+    with program(model, "--drain", "60") as running:
+        url = running.ready()
+        body = LONG | {"stream": True, "n": 8}
+        with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=30) as answer:
+            next(answer.iter_text())
+            running.tell(numbers[0])
+            running.until(lambda: "stopping" in running.text)
+            running.tell(numbers[1])
+            assert running.ends(5) == 128 + numbers[1]
+
+
+def test_ctrl_c_ends_it_well(model: Path) -> None:
+    with program(model) as running:
+        running.ready()
+        running.tell(signal.SIGINT)
+        assert running.ends() == 0
+        assert "Traceback" not in running.text
+
+
+def test_a_signal_while_a_model_is_loaded_ends_it_well(model: Path) -> None:
+    with program(model) as running:
+        assert running.url
+        running.tell(signal.SIGTERM)
+        assert running.ends() in (0, -signal.SIGTERM)
+        assert "Traceback" not in running.text
+
+
+def test_after_kill_it_starts_again_at_the_same_port(model: Path) -> None:
+    with program(model) as running:
+        url = running.ready()
+        running.tell(signal.SIGKILL)
+        running.ends()
+    with program(model, "--port", url.rpartition(":")[2]) as running:
+        assert answers(running.ready())
+
+
+# --- reading again ---
+
+
+def test_keys_and_limits_are_read_again_and_what_is_wrong_changes_nothing(
+    model: Path, tmp_path: Path
+) -> None:
+    keys, limits = tmp_path / "keys", tmp_path / "limits.toml"
+    keys.write_text("first-key-1\n# second-key-2\n")
+    limits.write_text('body_nbytes = "1MiB"\n')
+
+    def status(url: str, key: str, size: int = 1) -> int:
+        body = {"prompt": "x" * size, "max_tokens": 1}
+        headers = {"authorization": f"Bearer {key}"}
+        return httpx.post(f"{url}/v1/completions", json=body, headers=headers, timeout=30).status_code
+
+    def again(running: Any, words: str) -> None:
+        before = running.text.count(words)
+        running.tell(signal.SIGHUP)
+        running.until(lambda: running.text.count(words) > before)
+
+    with program(model, "--api-key-file", str(keys), "--limits-file", str(limits)) as running:
+        url = running.ready()
+        assert [status(url, "first-key-1"), status(url, "second-key-2")] == [200, 401]
+        keys.write_text("second-key-2\n")
+        limits.write_text("body_nbytes = 100\n")
+        again(running, "was read again")
+        assert [status(url, "first-key-1"), status(url, "second-key-2")] == [401, 200]
+        assert status(url, "second-key-2", 200) == 413
+        for wrong in ("", "short\n", "key with spaces\n"):
+            keys.write_text(wrong)
+            again(running, "stays as it was")
+            assert [status(url, "first-key-1"), status(url, "second-key-2")] == [401, 200]
+        keys.unlink()
+        again(running, "stays as it was")
+        assert status(url, "second-key-2") == 200
+        assert "second-key-2" not in running.text
+        assert str(tmp_path) not in running.text.split("listening", 1)[1]
+
+
+def test_keys_come_from_flags_files_and_the_environment(model: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("from-a-file-1\n")
+    env = {"APPORTION_API_KEYS": "from-env-11, from-env-22"}
+    with program(model, "--api-key", "from-a-flag-1", "--api-key-file", str(keys), env=env) as running:
+        url = running.url
+        for key in ("from-a-flag-1", "from-a-file-1", "from-env-11", "from-env-22"):
+            assert httpx.get(f"{url}/v1/models", headers={"x-api-key": key}).status_code == 200
+        assert httpx.get(f"{url}/v1/models", headers={"x-api-key": "from-env-33"}).status_code == 401
+        assert httpx.get(f"{url}/health").status_code == 200
+
+
+# --- who started it ---
+
+
+def test_the_service_manager_hears_when_it_serves_and_when_it_stops(model: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        name = f"\0apportion-test-{os.getpid()}"
+        heard.bind(name)
+        heard.settimeout(20)
+        with program(model, env={"NOTIFY_SOCKET": "@" + name[1:]}) as running:
+            assert heard.recv(100).startswith(b"READY=1")
+            running.ready()
+            running.tell(signal.SIGTERM)
+            words = [heard.recv(100)]
+            while not words[-1].startswith(b"STOPPING=1"):
+                words.append(heard.recv(100))
+            assert set(words[:-1]) <= {b"WATCHDOG=1"}
+            assert running.ends() == 0
+
+
+def test_ipv6_alone_will_do(model: Path) -> None:
+    with program(model, "--host", "::1") as running:
+        assert running.url.startswith("http://[::1]:")
+        assert answers(running.ready())
+
+
+def test_offline_it_opens_no_socket_but_the_one_it_listens_with(model: Path) -> None:
+    with program(model) as running:
+        url = running.ready()
+        assert answers(url)
+        descriptors = Path(f"/proc/{running.process.pid}/fd")
+        held = [os.readlink(one) for one in descriptors.iterdir()]
+        numbers = {name.removeprefix("socket:[").rstrip("]") for name in held if name.startswith("socket:")}
+        states = {
+            line.split()[9]: line.split()[3]
+            for table in ("tcp", "tcp6", "udp", "udp6")
+            for line in Path(f"/proc/{running.process.pid}/net/{table}").read_text().splitlines()[1:]
+        }
+        listening = [number for number in numbers if states.get(number) == "0A"]
+        others = [states[number] for number in numbers if number in states and states[number] != "0A"]
+        assert len(listening) == 1
+        assert set(others) <= {"01", "06", "08"}, "nothing but what clients opened"
+        assert not [number for number in numbers if states.get(number) == "02"], "nothing dials"
+
+
+def test_the_memory_of_a_server_that_refuses_does_not_grow(model: Path) -> None:
+    with program(model, "--limit", "body_nbytes=64KiB", "--api-key", "long-enough-key") as running:
+        url = running.ready()
+        status = Path(f"/proc/{running.process.pid}/status")
+
+        def resident() -> int:
+            return int(status.read_text().split("VmRSS:")[1].split()[0]) * 1024
+
+        def flood() -> None:
+            with httpx.Client() as client:
+                for number in range(150):
+                    key = "long-enough-key" if number % 2 else "wrong-key-here"
+                    size = 100_000 if number % 3 else 10
+                    client.post(
+                        f"{url}/v1/chat/completions",
+                        json={"messages": "x" * size},
+                        headers={"authorization": f"Bearer {key}"},
+                    )
+
+        flood()
+        before = resident()
+        threads = [threading.Thread(target=flood) for _ in range(3)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+        assert resident() - before < 8 * 1024**2

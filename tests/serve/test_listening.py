@@ -33,15 +33,10 @@ def test_a_port_that_is_taken_is_said_to_be() -> None:
     assert "--port" in caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "host", ["256.0.0.1", "no.such.host.invalid", "", "1.2.3", "x" * 300, "a b", "\0", "::g"]
-)
+@pytest.mark.parametrize("host", ["256.0.0.1", "no.such.host.invalid", "x" * 300, "a b", "\0", "::g"])
 def test_what_is_no_address_is_refused(host: str) -> None:
-    if host in ("", "1.2.3"):  # the first means any, the second 1.2.0.3 to the system
-        pytest.skip("the system takes it for an address") if host == "" else None
     with pytest.raises(UsageError):
-        for one in listen(host, 0):
-            one.close()
+        listen(host, 0)
 
 
 def test_an_address_of_another_machine_is_refused() -> None:

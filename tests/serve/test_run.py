@@ -6,15 +6,17 @@ import json
 import os
 import signal
 import socket
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from tests.models.tiny import tiny_gguf
 from tests.serve.programs import program
+
+from apportion.cli import main
 
 LONG = {"prompt": "Once", "max_tokens": 240, "temperature": 0, "ignore_eos": True}
 SHORT = {"prompt": "Once", "max_tokens": 3, "temperature": 0}
@@ -40,22 +42,38 @@ def read_only(folder: Path) -> str:
     return str(folder)
 
 
+# Several oddities at a time: starting a process takes longer than everything that it is asked.
 SURROUNDINGS: dict[str, dict[str, Any]] = {
-    "stdin is closed": {"stdin": None, "close": [0]},
-    "stdin, stdout are closed": {"stdin": None, "close": [0, 1]},
-    "no home": {
-        "env": {"HOME": None, "XDG_CACHE_HOME": None, "XDG_CONFIG_HOME": None, "XDG_DATA_HOME": None}
+    "no home, no PATH, no folder for temporary files, no time zone, a proxy that is not there": {
+        "env": {
+            "HOME": None,
+            "XDG_CACHE_HOME": None,
+            "XDG_CONFIG_HOME": None,
+            "XDG_DATA_HOME": None,
+            "PATH": "",
+            "TMPDIR": "/no/such/folder",
+            "TZ": "No/Where",
+            "http_proxy": "http://192.0.2.1:1",
+            "FORWARDED_ALLOW_IPS": "*",
+        }
     },
-    "a home that is not there": {"env": {"HOME": "/no/such/home", "XDG_CACHE_HOME": None}},
-    "no folder for temporary files": {"env": {"TMPDIR": "/no/such/folder"}},
-    "few file descriptors": {"files": 64},
-    "the locale C": {"env": {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}},
-    "no PATH": {"env": {"PATH": ""}},
-    "a terminal that is none": {"env": {"TERM": "dumb", "COLUMNS": "0"}},
-    "settings of proxies": {"env": {"http_proxy": "http://192.0.2.1:1", "FORWARDED_ALLOW_IPS": "*"}},
-    "uvicorn's own settings": {"env": {"WEB_CONCURRENCY": "7", "UVICORN_PORT": "1"}},
-    "asyncio's debugging": {"env": {"PYTHONASYNCIODEBUG": "1"}},
-    "a broken time zone": {"env": {"TZ": "No/Where"}},
+    "stdin and stdout closed, the locale C, a terminal that is none, uvicorn's own settings": {
+        "stdin": None,
+        "close": [0, 1],
+        "env": {
+            "LC_ALL": "C",
+            "LANG": "C",
+            "PYTHONUTF8": "0",
+            "PYTHONCOERCECLOCALE": "0",
+            "TERM": "dumb",
+            "COLUMNS": "0",
+            "WEB_CONCURRENCY": "7",
+            "UVICORN_PORT": "1",
+        },
+    },
+    "a home that is not there, asyncio's debugging": {
+        "env": {"HOME": "/no/such/home", "XDG_CACHE_HOME": None, "PYTHONASYNCIODEBUG": "1"}
+    },
 }
 
 
@@ -70,14 +88,6 @@ def test_it_serves_and_ends_well_in_odd_surroundings(name: str, model: Path) -> 
         running.tell(signal.SIGTERM)
         assert running.ends() == 0, running.text
         assert "Traceback" not in running.text
-
-
-def test_a_home_that_cannot_be_written_is_no_hindrance(model: Path, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    env = {"HOME": read_only(home), "XDG_CACHE_HOME": None, "XDG_CONFIG_HOME": None, "XDG_DATA_HOME": None}
-    with program(model, env=env) as running:
-        assert answers(running.ready())
 
 
 def test_a_log_that_nobody_reads_any_more_is_no_hindrance(model: Path, tmp_path: Path) -> None:
@@ -98,8 +108,14 @@ def test_a_log_that_nobody_reads_any_more_is_no_hindrance(model: Path, tmp_path:
         assert running.ends() == 0
 
 
-def test_few_descriptors_mean_few_connections_and_no_harm(model: Path) -> None:
-    with program(model, files=64) as running:
+def test_few_descriptors_mean_few_connections_and_a_home_is_not_written(model: Path, tmp_path: Path) -> None:
+    env = {
+        "HOME": read_only(tmp_path),
+        "XDG_CACHE_HOME": None,
+        "XDG_CONFIG_HOME": None,
+        "XDG_DATA_HOME": None,
+    }
+    with program(model, files=64, env=env) as running:
         url = running.ready()
         host, port = url.removeprefix("http://").split(":")
         held = []
@@ -117,35 +133,47 @@ def test_few_descriptors_mean_few_connections_and_no_harm(model: Path) -> None:
 # --- starting ---
 
 
+def started(model: Path, *arguments: str) -> tuple[int, str]:
+    """What becomes of a server that cannot start, without a process of its own."""
+    said = CliRunner().invoke(main, ["serve", str(model), "--offline", "--port", "0", *arguments])
+    return said.exit_code, said.output
+
+
 def test_a_port_that_is_taken_ends_it_with_words(model: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with program(model, "--port", str(taken.getsockname()[1])) as running:
-            assert running.ends() == 1
-    assert "another program has the port" in running.text
-    assert "Traceback" not in running.text
+        status, text = started(model, "--port", str(taken.getsockname()[1]))
+    assert status == 1
+    assert "another program has the port" in text
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--host", "0.0.0.0"], "no key is set"),
+        (["--host", "::"], "no key is set"),
         (["--host", "192.0.2.1", "--api-key", "long-enough-key"], "no address of this machine"),
         (["--host", "no.such.name.invalid", "--api-key", "long-enough-key"], "no address"),
         (["--api-key", "short"], "8 to 512 characters"),
+        (["--api-key", "with space"], "printable ASCII"),
+        (["--api-key-file", "/no/such/file"], "does not exist"),
         (["--limit", "quue=3"], "queue"),
         (["--limit", "queue=-3"], "queue"),
+        (["--limit", "queue"], "--limit queue=64"),
+        (["--limit", "receive_s=nan"], "receive_s"),
         (["--limit", "body_nbytes=many"], "8MiB"),
+        (["--port", "65536"], "65536"),
+        (["--drain", "-1"], "-1"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_loaded(
     arguments: list[str], words: str, model: Path
 ) -> None:
-    with program(model, *arguments) as running:
-        assert running.ends() in (1, 2)
-    assert words in running.text
-    assert "Traceback" not in running.text
+    status, text = started(model, *arguments)
+    assert status in (1, 2)
+    assert words in text
+    assert "Traceback" not in text
 
 
 # --- ending ---
@@ -194,16 +222,17 @@ def test_who_is_connected_and_silent_does_not_hold_up_the_end(model: Path) -> No
         held[0].sendall(b"POST /v1/comp")
         held[1].sendall(b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n")
         time.sleep(0.1)
-        running.tell(signal.SIGTERM)
+        running.tell(signal.SIGINT)  # as Ctrl-C does
         began = time.monotonic()
         assert running.ends() == 0
         assert time.monotonic() - began < 10
+        assert "Traceback" not in running.text
         for one in held:
             one.close()
 
 
-@pytest.mark.parametrize("numbers", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGINT)])
-def test_the_second_signal_ends_it_now(model: Path, numbers: tuple[int, int]) -> None:
+def test_the_second_signal_ends_it_now(model: Path) -> None:
+    numbers = (signal.SIGTERM, signal.SIGINT)
     with program(model, "--drain", "60") as running:
         url = running.ready()
         body = LONG | {"stream": True, "n": 8}
@@ -213,14 +242,6 @@ def test_the_second_signal_ends_it_now(model: Path, numbers: tuple[int, int]) ->
             running.until(lambda: "stopping" in running.text)
             running.tell(numbers[1])
             assert running.ends(5) == 128 + numbers[1]
-
-
-def test_ctrl_c_ends_it_well(model: Path) -> None:
-    with program(model) as running:
-        running.ready()
-        running.tell(signal.SIGINT)
-        assert running.ends() == 0
-        assert "Traceback" not in running.text
 
 
 def test_a_signal_while_a_model_is_loaded_ends_it_well(model: Path) -> None:
@@ -333,32 +354,3 @@ def test_offline_it_opens_no_socket_but_the_one_it_listens_with(model: Path) -> 
         assert len(listening) == 1
         assert set(others) <= {"01", "06", "08"}, "nothing but what clients opened"
         assert not [number for number in numbers if states.get(number) == "02"], "nothing dials"
-
-
-def test_the_memory_of_a_server_that_refuses_does_not_grow(model: Path) -> None:
-    with program(model, "--limit", "body_nbytes=64KiB", "--api-key", "long-enough-key") as running:
-        url = running.ready()
-        status = Path(f"/proc/{running.process.pid}/status")
-
-        def resident() -> int:
-            return int(status.read_text().split("VmRSS:")[1].split()[0]) * 1024
-
-        def flood() -> None:
-            with httpx.Client() as client:
-                for number in range(150):
-                    key = "long-enough-key" if number % 2 else "wrong-key-here"
-                    size = 100_000 if number % 3 else 10
-                    client.post(
-                        f"{url}/v1/chat/completions",
-                        json={"messages": "x" * size},
-                        headers={"authorization": f"Bearer {key}"},
-                    )
-
-        flood()
-        before = resident()
-        threads = [threading.Thread(target=flood) for _ in range(3)]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
-        assert resident() - before < 8 * 1024**2

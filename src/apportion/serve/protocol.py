@@ -26,6 +26,7 @@ from apportion.serve.errors import error_body
 from apportion.serve.limits import Limits
 
 SEND_BUFFER_NBYTES = 64 * 1024  # of the socket; what lies beyond it waits in the application
+IGNORED_NBYTES = 1024 * 1024  # beyond the largest body, of one that was refused
 LINGER_S = 2.0  # for a client to read a refusal before the connection goes
 VERSIONS = (b"1.0", b"1.1")
 TELL = {
@@ -182,7 +183,7 @@ class GuardedProtocol(H11Protocol):
         """The rest of a body that was refused may come, so that the client reads why; not for ever."""
         if self.cycle is not None and self.cycle.response_complete and self.conn.their_state is h11.SEND_BODY:
             self._num_ignored += nbytes
-            if self._num_ignored > self._limits.body_nbytes:
+            if self._num_ignored > self._limits.body_nbytes + IGNORED_NBYTES:
                 self._end()
 
     def _is_late(self) -> None:

@@ -31,6 +31,8 @@ def repeat(context: list[int]) -> int:
     """The next token of an answer that is the last message of a user or tool."""
     said = bytes(token for token in context if token < 256)
     end = said.rfind(BEGIN)
+    if end < 0:
+        return EOG
     asked = said[:end]
     begin = max(asked.rfind(b"[user]"), asked.rfind(b"[tool]")) + len(b"[user]")
     answer = asked[begin:].rstrip(b"\n")

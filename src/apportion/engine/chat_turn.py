@@ -119,7 +119,8 @@ def chat_turn(
     reads_format = bool(offered) or tool_format.frames_answers
     reasoning = None if tool_format.frames_answers else reasoning_marks(source)
     is_open = reasoning is not None and reasoning.is_open_in(prompt)
-    style = Style(tool_format if reads_format else None, reasoning, is_open, marks_of(tokenizer))
+    is_closed = reasoning is not None and reasoning.is_closed_in(prompt)
+    style = Style(tool_format if reads_format else None, reasoning, is_open, is_closed, marks_of(tokenizer))
     return ChatTurn(
         with_bos(tokenizer.encode(prompt, add_special=False, parse_special=True), tokenizer),
         Frame(style.shown(tokenizer), style.before(tool_choice == "required")),
@@ -160,6 +161,7 @@ class Style:
     tool_format: ToolFormat | None
     reasoning: ReasoningMarks | None
     is_open: bool
+    is_closed: bool
     written: Written
 
     def shown(self, tokenizer: Tokenizer) -> frozenset[int]:
@@ -180,7 +182,7 @@ class Style:
         """The grammar of an answer of calls; reasoning may go before them."""
         assert self.tool_format is not None
         rules = self.tool_format.calls(tools, parallel, self.written)
-        if self.reasoning is None or self.is_open:
+        if self.reasoning is None or self.is_open or self.is_closed:
             return f"start: calls\n{rules}"
         first = f"start: (begin thought SPACES)? calls\nbegin: {self.written(self.reasoning.begin)}\n"
         return first + self._thought(self.reasoning) + rules

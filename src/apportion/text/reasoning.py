@@ -16,6 +16,10 @@ class ReasoningMarks:
         """Whether the prompt ends within the reasoning, so that the answer begins with it."""
         return prompt.rstrip().endswith(self.begin)
 
+    def is_closed_in(self, prompt: str) -> bool:
+        """Whether the prompt ends behind reasoning, so that the answer goes without."""
+        return prompt.rstrip().endswith(self.end)
+
 
 MARKS = (
     ReasoningMarks("<think>", "</think>"),

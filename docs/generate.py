@@ -33,6 +33,8 @@ from apportion.kernels.kv_codecs import CODECS
 from apportion.models.family import FAMILIES, Family
 from apportion.policies import FAMILIES as POLICY_FAMILIES
 from apportion.policies.family import Policy, PolicyFamily
+from apportion.serve.metrics import COMPAT, OWN
+from apportion.serve.metrics.metric import Metric
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"  # what benchmarks printed with --json
@@ -260,6 +262,22 @@ def kv_codecs() -> str:
     return table(["codec", "stored as", *shapes], rows)
 
 
+# --- the server -------------------------------------------------------------------------------------------
+
+
+def metrics() -> str:
+    return _metrics(OWN)
+
+
+def metrics_vllm() -> str:
+    return _metrics(COMPAT["vllm"])
+
+
+def _metrics(found: Iterable[Metric]) -> str:
+    rows = [(f"`{one.name}`", one.kind, _codes(one.labels), one.sentence) for one in found]
+    return table(("metric", "type", "labels", "what it tells"), rows)
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "block-drawings": block_drawings,
     "block-formats": block_formats,
@@ -269,6 +287,8 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "errors": error_tree,
     "kernels": kernels,
     "kv-codecs": kv_codecs,
+    "metrics": metrics,
+    "metrics-vllm": metrics_vllm,
     "model-families": model_families,
     "origins": origins,
     "policies": policies,

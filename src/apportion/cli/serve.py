@@ -37,6 +37,12 @@ from apportion.core.errors import UsageError
 @batch_options
 @engine_options
 @guard_options
+@click.option(
+    "--metrics-compat",
+    type=click.Choice(["vllm"]),
+    multiple=True,
+    help="Tell /metrics under the names of another server besides, for its dashboards.",
+)
 def command(
     models: tuple[str, ...],
     host: str,
@@ -47,6 +53,7 @@ def command(
     serving: ServingOptions,
     engine: EngineOptions,
     guard: GuardOptions,
+    metrics_compat: tuple[str, ...],
 ) -> None:
     """Serve models to clients of the OpenAI and Anthropic APIs, and a page that shows where the memory went.
 

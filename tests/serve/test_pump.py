@@ -6,12 +6,15 @@ import asyncio
 import json
 import threading
 import time
+import weakref
+from pathlib import Path
 
 import httpx
 import pytest
-from tests.serve.running import Running
+from tests.serve.running import Running, config_for, running
 
 from apportion.core.errors import DiskFault
+from apportion.serve import pump
 
 GREEDY = {"temperature": 0, "ignore_eos": True}
 
@@ -100,6 +103,18 @@ def test_a_step_that_fails_for_good_fails_who_runs_and_nobody_else(
     assert "weight" not in answer.text, "what is wrong inside is not the client's business"
     assert client.post("/v1/completions", json={"prompt": "Once", "max_tokens": 2}).status_code == 200
     wait_idle(server)
+
+
+def test_nothing_holds_on_to_a_model_whose_answer_was_seen_by_a_tick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pump, "TICK_S", 0.01)
+    with running(config_for(tmp_path)) as own:
+        body = {"prompt": "Once", "max_tokens": 60, "stream": True, **GREEDY}
+        httpx.post(f"{own.url}/v1/completions", json=body)
+        model = weakref.ref(own.site.models.loaded()["tiny"].model)
+        asyncio.run_coroutine_threadsafe(own.site.models.unload("tiny"), own.loop).result(10)
+        assert model() is None
 
 
 def test_something_can_be_done_between_steps(server: Running) -> None:

@@ -135,8 +135,12 @@ class Pump:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            for answer in self.answers():
-                answer.tick(self.ping_s)
+            self._tick_all()
+
+    def _tick_all(self) -> None:
+        """A function of its own, so that no answer, and with it a model, stays in sight until the next."""
+        for answer in self.answers():
+            answer.tick(self.ping_s)
 
     # --- on the thread ---
 

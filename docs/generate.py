@@ -35,6 +35,7 @@ from apportion.policies import FAMILIES as POLICY_FAMILIES
 from apportion.policies.family import Policy, PolicyFamily
 from apportion.serve.metrics import COMPAT, OWN
 from apportion.serve.metrics.metric import Metric
+from apportion.text.tool_calls import TOOL_FORMATS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"  # what benchmarks printed with --json
@@ -244,6 +245,13 @@ def _policy(name: str, policy: Policy, is_baseline: bool) -> tuple[str, ...]:
 # --- results ----------------------------------------------------------------------------------------------
 
 
+def tool_formats() -> str:
+    formats = [(name, TOOL_FORMATS.get(name)) for name in TOOL_FORMATS]
+    rows = [(f"`{name}`", one.sentence(), one.models) for name, one in formats]
+    examples = [f"`{name}`\n\n````text\n{one.example}\n````" for name, one in formats]
+    return "\n\n".join([table(("format", "how a call is written", "models"), rows), *examples])
+
+
 def kernels() -> str:
     return markdown(json.loads((RESULTS / "kernels.json").read_text(encoding="utf-8")))
 
@@ -293,6 +301,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "origins": origins,
     "policies": policies,
     "settings": settings,
+    "tool-formats": tool_formats,
     "verbs": verbs,
 }
 

@@ -10,6 +10,7 @@ from apportion.core.errors import UsageError, unknown
 from apportion.engine.params import SamplingParams
 from apportion.engine.prompts import Message, checked, required, with_bos
 from apportion.kernels.ops import Ints
+from apportion.text.answer import Answer, answer_of
 from apportion.text.answer_parts import AnswerParts
 from apportion.text.lark_rules import Written, quoted, text_up_to
 from apportion.text.messages import checked_messages
@@ -79,6 +80,11 @@ class ChatTurn:
     def parts(self) -> AnswerParts:
         """Tells apart the parts of one answer; every answer needs one of its own."""
         return AnswerParts(self.tool_format, self.tools, self.reasoning, self.is_open)
+
+    def read(self, text: str) -> Answer:
+        """A whole answer: its text, reasoning and calls."""
+        parts = self.parts()
+        return answer_of([*parts.feed(text), *parts.finish()])
 
 
 def chat_turn(

@@ -227,9 +227,12 @@ class GuardedProtocol(H11Protocol):
     def _hang_up(self) -> None:
         """Close, but not under the eyes of a client that reads: with bytes unread, closing resets."""
         self._arrival.call_off()
-        if self.transport.can_write_eof():
+        try:
             self.transport.write_eof()
-        self._linger.begin(LINGER_S)
+        except OSError:  # it has gone already
+            self._end()
+        else:
+            self._linger.begin(LINGER_S)
 
     def _end(self) -> None:
         self._is_over = True

@@ -27,7 +27,7 @@ from apportion.core.errors import ApportionError
 from apportion.serve.access import Keys, check_exposed
 from apportion.serve.app import create_app
 from apportion.serve.config import ServeConfig
-from apportion.serve.listening import affordable, listen, url_of
+from apportion.serve.listening import BACKLOG, affordable, listen, url_of
 from apportion.serve.logs import Logging
 from apportion.serve.notify import notify
 from apportion.serve.protocol import GuardedProtocol
@@ -167,6 +167,7 @@ def uvicorn_config(app: FastAPI, site: Site) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         workers=1,
+        backlog=BACKLOG,
         lifespan="on",
         timeout_graceful_shutdown=CANCEL_S,
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from apportion.engine.grammar.spec import MAX_REGEX_NBYTES, MAX_SCHEMA_DEPTH, MAX_SCHEMA_NBYTES
+from apportion.core.errors import LimitExceeded
+from apportion.engine.grammar.spec import MAX_REGEX_NBYTES, MAX_SCHEMA_DEPTH, MAX_SCHEMA_NBYTES, written
 from apportion.engine.params import MAX_LOGPROBS
+from apportion.formats.bounded_json import json_depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +37,15 @@ class AskLimits:
 
 
 FREE = AskLimits()
+
+
+def check_schema(schema: Any, what: str, where: str, limits: AskLimits) -> None:
+    """Raises LimitExceeded where a JSON schema is too long or too deep; `what` is, for instance, "the schema
+    is", and `where` the field that holds it.
+    """
+    text = written(schema).encode("utf-8", "surrogatepass")
+    if len(text) > limits.schema_nbytes:
+        raise LimitExceeded(f"{what} too long", nbytes=len(text), limit=limits.schema_nbytes).about(where)
+    depth = json_depth(text, limits.schema_depth)
+    if depth > limits.schema_depth:
+        raise LimitExceeded(f"{what} nested too deep", depth=depth, limit=limits.schema_depth).about(where)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from apportion.core.errors import ApportionError, LimitExceeded, UsageError
-from apportion.engine.openai.limits import AskLimits
+from apportion.engine.openai.limits import AskLimits, check_schema
 from apportion.engine.params import SamplingParams
 
 # Fields that are ours under the same name: OpenAI's own, and those that other servers have added.
@@ -146,4 +146,5 @@ def response_format(given: Any, limits: AskLimits) -> dict[str, Any]:
             hint='{"type": "text"}, {"type": "json_object"} or '
             '{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}',
         ).about("response_format")
+    check_schema(wrapped["schema"], "the schema is", "response_format", limits)
     return {"json_schema": wrapped["schema"]}

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from apportion.core.errors import LimitExceeded, Unsupported, UsageError, unknown
-from apportion.engine.grammar.spec import written
-from apportion.engine.openai.limits import AskLimits
-from apportion.formats.bounded_json import json_depth
+from apportion.engine.openai.limits import AskLimits, check_schema
 
 Choice: TypeAlias = Literal["auto", "none", "required"]
 MODES: tuple[Choice, ...] = ("auto", "none", "required")
@@ -102,25 +100,12 @@ def offer(tool: Any, where: str, limits: AskLimits) -> Mapping[str, Any]:
         raise UsageError("a tool's parameters are a JSON schema", tool=name).about(
             f"{where}.function.parameters"
         )
-    check_size(parameters, f"{where}.function.parameters", limits)
+    check_schema(parameters, "a tool's parameters are", f"{where}.function.parameters", limits)
     strict = function.get("strict")
     if strict is not None and not isinstance(strict, bool):
         raise UsageError("strict is true or false", tool=name).about(f"{where}.function.strict")
     told = {"name": name, "description": about or "", "parameters": parameters}
     return {"type": "function", "function": {**told, "strict": strict or False}}
-
-
-def check_size(schema: Mapping[str, Any], where: str, limits: AskLimits) -> None:
-    text = written(schema).encode("utf-8", "surrogatepass")
-    if len(text) > limits.schema_nbytes:
-        raise LimitExceeded(
-            "a tool's parameters are too long", nbytes=len(text), limit=limits.schema_nbytes
-        ).about(where)
-    depth = json_depth(text, limits.schema_depth)
-    if depth > limits.schema_depth:
-        raise LimitExceeded(
-            "a tool's parameters are nested too deep", depth=depth, limit=limits.schema_depth
-        ).about(where)
 
 
 def read_choice(given: Any) -> tuple[Choice, tuple[str, ...] | None]:

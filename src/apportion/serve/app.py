@@ -28,6 +28,7 @@ from apportion.serve.openapi import describe
 from apportion.serve.pump import Pump
 from apportion.serve.request_log import RequestLog
 from apportion.serve.routes import (
+    admin,
     chat,
     completions,
     embeddings,
@@ -55,6 +56,7 @@ FAMILIES = (
     health,
     status,
     metrics,
+    admin,
     page,
 )
 

@@ -6,14 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from apportion.serve.schemas.base import Told
 
-class Told(BaseModel):
-    """What the server says; it says nothing else."""
+
+class Exact(Told):
+    """What the server says, and nothing else."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class Ram(Told):
+class Ram(Exact):
     """Memory, and who has it."""
 
     limit_bytes: int | None = Field(
@@ -25,21 +27,21 @@ class Ram(Told):
     kinds: dict[str, int] = Field(description="What is spoken for, by what it is for.")
 
 
-class Disk(Told):
+class Disk(Exact):
     """Room on disk for keys and values of earlier requests."""
 
     limit_bytes: int
     used_bytes: int
 
 
-class Budget(Told):
+class Budget(Exact):
     """How memory and disk are divided now."""
 
     ram: Ram
     disk: Disk
 
 
-class Speeds(Told):
+class Speeds(Exact):
     """How fast a model is: as it was planned, or as it was in the last minute."""
 
     decode_tok_s: float | None = Field(description="Of one answer, after its first token.")
@@ -47,7 +49,7 @@ class Speeds(Told):
     ttft_s: float | None = Field(description="To the first token; the median where it was measured.")
 
 
-class Kv(Told):
+class Kv(Exact):
     """Memory for keys and values."""
 
     codec: str
@@ -57,7 +59,7 @@ class Kv(Told):
     kept_blocks: int = Field(description="That are held only because a later request may want them.")
 
 
-class Experts(Told):
+class Experts(Exact):
     """Experts that come and go, of all layers together."""
 
     layers: int = Field(description="Layers whose experts come and go.")
@@ -70,7 +72,7 @@ class Experts(Told):
     resident: int = Field(description="Experts that are in memory now.")
 
 
-class ModelStatus(Told):
+class ModelStatus(Exact):
     """A model that the server offers."""
 
     name: str
@@ -88,7 +90,7 @@ class ModelStatus(Told):
     experts: Experts | None = Field(description="Null where all weights stay in memory.")
 
 
-class RequestStatus(Told):
+class RequestStatus(Exact):
     """A request that a client waits for."""
 
     id: str = Field(description="As in the answer.")
@@ -105,7 +107,7 @@ class RequestStatus(Told):
     tok_s: float | None = Field(description="Output tokens by the seconds since the first.")
 
 
-class Rates(Told):
+class Rates(Exact):
     """What the server did in the last minute, by the seconds in which it did it; null for nothing."""
 
     decode_tok_s: float | None = Field(description="Tokens of all answers together.")
@@ -117,7 +119,7 @@ class Rates(Told):
     tpot_p99_s: float | None
 
 
-class Status(Told):
+class Status(Exact):
     """The server at one moment."""
 
     version: str
@@ -134,7 +136,7 @@ class Status(Told):
     counters: dict[str, int] = Field(description="Of the models that are loaded, since they were.")
 
 
-class ExpertMap(Told):
+class ExpertMap(Exact):
     """Experts by layer, of the layers whose experts come and go."""
 
     model: str
@@ -160,10 +162,8 @@ class PlanAsk(BaseModel):
     ctx: int | None = Field(None, ge=1, le=1 << 24)
 
 
-class Planned(BaseModel):
+class Planned(Told):
     """A plan, as `apportion plan --json` tells it; the figures that matter most by name."""
-
-    model_config = ConfigDict(extra="allow")
 
     fits: bool
     smallest_budget: int = Field(description="The smallest budget that does, in bytes.")
@@ -180,7 +180,7 @@ class Planned(BaseModel):
     tiers: dict[str, int]
 
 
-class Cancelled(Told):
+class Cancelled(Exact):
     """A request that was told to end."""
 
     id: str

@@ -88,6 +88,34 @@ HARMLESS = [
     schema({"type": "array", "minItems": 100_000, "items": {"type": "integer"}}),
     schema({"type": "object", "properties": {f"k{i}": {"type": "string"} for i in range(1_500)}}),
     Spec("grammar", 'root ::= ("yes" | "no") [.!]?'),
+    schema({"enum": list(range(10_000))}),
+    Spec("regex", r"[\p{L}--\p{ASCII}]{1,50}"),
+    Spec("regex", r"(?i)straße|ΣΊΣΥΦΟΣ"),
+    Spec("regex", r"[\u{1F600}-\u{1F64F}]+"),
+    Spec("regex", r"(((a*)*)*)*b"),
+    Spec("regex", r"(x+x+)+y"),
+    Spec("regex", r"(.*)*(.*)*z"),
+    Spec("regex", "a{0}"),
+    Spec("regex", "^[a-z]+$"),
+    schema({"type": "string", "pattern": "^(a+)+$"}),
+    schema({"type": "array", "items": {"$ref": "#"}, "maxItems": 3}),
+    schema(
+        {"$ref": "#/$defs/n", "$defs": {"n": {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}}}}
+    ),
+    schema({"type": ["string", "null", "integer", "boolean", "number", "array", "object"]}),
+]
+FOREIGN_TOKENS = [
+    Spec("grammar", "start: <[128010]> /a+/"),
+    Spec("grammar", 'start: "a" <[257]>'),
+    Spec("json_schema", '{"type":"integer"}', 'before: "x" <[50000]>\n'),
+    Spec("regex", "a+", 'before: thought\nthought[suffix="</think>"]: /(?s:.*)/\n'),
+    Spec("grammar", 'start: "a"', 'before: "x"?\n'),
+]
+BROKEN_BEFORE = [
+    Spec("regex", "a+", "before: missing\n"),
+    Spec("regex", "a+", "thought: /a/\n"),
+    Spec("regex", "(", 'before: "x"\n'),
+    Spec("json_schema", '{"type":"strin"}', 'before: "x"\n'),
 ]
 
 
@@ -131,6 +159,20 @@ def test_references_that_exhaust_the_stack_are_too_complex(check: Check) -> None
 @pytest.mark.parametrize("spec", HARMLESS, ids=lambda spec: spec.text[:40])
 def test_what_only_looks_dangerous_is_compiled(check: Check, spec: Spec) -> None:
     assert judged(check, spec) is None
+
+
+@pytest.mark.parametrize("spec", FOREIGN_TOKENS, ids=lambda spec: spec.text[:40])
+def test_tokens_that_are_no_text_and_rules_before_a_form_are_compiled(check: Check, spec: Spec) -> None:
+    assert judged(check, spec) is None
+
+
+@pytest.mark.parametrize("spec", BROKEN_BEFORE, ids=lambda spec: spec.before[:40])
+def test_rules_before_a_form_and_the_form_behind_them_are_checked(check: Check, spec: Spec) -> None:
+    assert isinstance(judged(check, spec), UsageError)
+
+
+def test_the_grammar_keeps_the_numbers_of_its_tokens(check: Check) -> None:
+    assert "<[128010]>" in check.grammar(FOREIGN_TOKENS[0])
 
 
 def test_processor_time_is_bounded() -> None:

@@ -35,7 +35,7 @@ def hashed(context: list[int]) -> int:
 
 class ByteTokenizer:
     bos_id, eos_id, eog_ids, vocab_size = BOS, EOG, frozenset({EOG}), VOCAB
-    adds_bos, space_prefix = False, False
+    adds_bos, space_prefix, longest_token = False, False, 1
 
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
         return list(text.encode())

@@ -263,14 +263,19 @@ def test_other_paths_lead_nowhere(client: httpx.Client, path: str) -> None:
 # --- on the socket ---
 
 
-def spoken(server: Running, data: bytes, wait_s: float = 5) -> bytes:
-    """What comes back to these bytes, until the server closes or says nothing for a while."""
+def spoken(server: Running, data: bytes, wait_s: float = 5, ends: bool = True) -> bytes:
+    """What comes back to these bytes, until the server closes or says nothing for a while.
+
+    Args:
+        ends: nothing more will be sent, and the server can know it.
+    """
     address = urlsplit(server.url)
     assert address.hostname is not None
     assert address.port is not None
     with socket.create_connection((address.hostname, address.port), timeout=wait_s) as one:
         one.sendall(data)
-        one.shutdown(socket.SHUT_WR)
+        if ends:
+            one.shutdown(socket.SHUT_WR)
         found = b""
         try:
             while more := one.recv(65536):
@@ -295,12 +300,12 @@ def status(data: bytes) -> int | None:
 
 
 def test_http_1_0_is_answered(server: Running) -> None:
-    assert status(spoken(server, head(server, TYPE, LENGTH, version="1.0") + BODY)) == 200
+    assert status(spoken(server, head(server, TYPE, LENGTH, version="1.0") + BODY, ends=False)) == 200
 
 
 def test_requests_in_a_row_are_answered_in_a_row(server: Running) -> None:
-    one = head(server, TYPE, LENGTH) + BODY
-    assert spoken(server, one * 3).count(b"HTTP/1.1 200") == 3
+    one, last = head(server, TYPE, LENGTH) + BODY, head(server, TYPE, LENGTH, "Connection: close") + BODY
+    assert spoken(server, one + one + last, ends=False).count(b"HTTP/1.1 200") == 3
 
 
 CHUNKED = "Transfer-Encoding: chunked"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from apportion.core.errors import UsageError, unknown
 from apportion.engine.params import SamplingParams
-from apportion.engine.prompts import Message, checked, required, with_bos
+from apportion.engine.prompts import Message, checked, required, text_ids
 from apportion.kernels.ops import Ints
 from apportion.text.answer import Answer, answer_of
 from apportion.text.answer_parts import AnswerParts
@@ -93,6 +93,7 @@ def chat_turn(
     template: ChatTemplate | None,
     name: str,
     *,
+    ctx: int | None = None,
     tools: Sequence[Mapping[str, Any] | Tool] = (),
     tool_choice: ToolChoice = "auto",
     names: Sequence[str] | None = None,
@@ -103,6 +104,7 @@ def chat_turn(
 
     Args:
         name: of the model.
+        ctx: positions of its context, where a prompt that cannot fit is to be refused early.
         tools: functions that it may call.
         tool_choice: `none` says nothing of tools to the model, `required` holds its answer to calls.
         names: of the tools that may be called; None for all.
@@ -128,7 +130,7 @@ def chat_turn(
     is_closed = reasoning is not None and reasoning.is_closed_in(prompt)
     style = Style(tool_format if reads_format else None, reasoning, is_open, is_closed, marks_of(tokenizer))
     return ChatTurn(
-        with_bos(tokenizer.encode(prompt, add_special=False, parse_special=True), tokenizer),
+        text_ids(prompt, tokenizer, ctx),
         Frame(style.shown(tokenizer), style.before(tool_choice == "required")),
         style.tool_format,
         callable_ones,

@@ -294,7 +294,7 @@ class LLM:
         if is_one_prompt(prompt):
             return self.stream(prompt, params).run()
         many = cast("list[Prompt]", prompt)
-        return self.run([self.request(prompt_ids(one, self.tokenizer), params) for one in many])
+        return self.run([self.request(prompt_ids(one, self.tokenizer, self.ctx), params) for one in many])
 
     def samples(
         self, prompt: Prompt | Sequence[Message], n: int, params: SamplingParams | None = None
@@ -368,7 +368,7 @@ class LLM:
         """
         if pooling not in POOLINGS:
             raise unknown("pooling", str(pooling)[:64], POOLINGS, UsageError)
-        ids = prompt_ids(text, self.tokenizer)
+        ids = prompt_ids(text, self.tokenizer, self.ctx)
         return self.request(ids, UNANSWERED, observer=Embedding(len(ids), pooling, self.model.norm), **terms)
 
     def embed(self, inputs: Prompt | Prompts, pooling: Pooling = "mean", normalize: bool = True) -> Floats:
@@ -419,7 +419,9 @@ class LLM:
         with self.engine.between_steps():
             if prompt is None:
                 return self._kept.pin(self._kept.chain(str(key)), seconds)
-            return self._kept.pin(self._reuse.keys_of(prompt_ids(prompt, self.tokenizer), salt), seconds)
+            return self._kept.pin(
+                self._reuse.keys_of(prompt_ids(prompt, self.tokenizer, self.ctx), salt), seconds
+            )
 
     def drop_prefixes(self, *, key: str | None = None, salt: str | None = None) -> int:
         """Drop keys and values that are kept, from memory and from disk: of a prefix and all that continue
@@ -483,7 +485,7 @@ class LLM:
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
         """Continue a prompt, delta by delta; as `generate` otherwise."""
-        return self.submit(self.request(prompt_ids(prompt, self.tokenizer), params))
+        return self.submit(self.request(prompt_ids(prompt, self.tokenizer, self.ctx), params))
 
     def chat(
         self, messages: Sequence[Message], params: SamplingParams | None = None, **asked: Any
@@ -523,7 +525,7 @@ class LLM:
 
         Raises what `engine.chat_turn.chat_turn` raises.
         """
-        return chat_turn(messages, self.tokenizer, self.template, self.name, **asked)
+        return chat_turn(messages, self.tokenizer, self.template, self.name, ctx=self.ctx, **asked)
 
     def chat_text(self, messages: Sequence[Message], **asked: Any) -> str:
         """A conversation as text, as the model's chat template writes it; as `chat_turn.chat_text`."""

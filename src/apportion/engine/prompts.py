@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 
-from apportion.core.errors import Unsupported, UsageError
+from apportion.core.errors import ContextOverflow, Unsupported, UsageError
 from apportion.kernels.ops import Ints
 
 if TYPE_CHECKING:
@@ -26,10 +26,14 @@ def is_one_prompt(prompt: object) -> TypeGuard[Prompt]:
     return isinstance(prompt, Iterable) and all(isinstance(item, (int, np.integer)) for item in prompt)
 
 
-def prompt_ids(prompt: Prompt, tokenizer: Tokenizer) -> Ints:
-    """Token ids, [n] int32. Text gets the model's BOS where its tokenizer adds one; ids stay as they are."""
+def prompt_ids(prompt: Prompt, tokenizer: Tokenizer, ctx: int | None = None) -> Ints:
+    """Token ids, [n] int32. Text gets the model's BOS where its tokenizer adds one; ids stay as they are.
+
+    Args:
+        ctx: positions of the context; text that cannot fit is refused before time is spent on it.
+    """
     if isinstance(prompt, str):
-        return with_bos(tokenizer.encode(prompt, add_special=False, parse_special=True), tokenizer)
+        return text_ids(prompt, tokenizer, ctx)
     ids = np.asarray(prompt, dtype=np.int64)
     if len(ids) and (ids.min() < 0 or ids.max() >= tokenizer.vocab_size):
         raise UsageError(
@@ -39,6 +43,24 @@ def prompt_ids(prompt: Prompt, tokenizer: Tokenizer) -> Ints:
             vocab_size=tokenizer.vocab_size,
         )
     return ids.astype(np.int32)
+
+
+def text_ids(text: str, tokenizer: Tokenizer, ctx: int | None) -> Ints:
+    """The token ids of a text in which special tokens are recognised.
+
+    Raises:
+        ContextOverflow: it is longer than `ctx` tokens could be.
+    """
+    if ctx is not None and len(text) > ctx * tokenizer.longest_token:
+        raise ContextOverflow(
+            "the prompt is longer than the context, whatever its tokens are",
+            "prompt and answer share it, and nothing is ever truncated",
+            "shorten the prompt, or raise ctx",
+            prompt_chars=len(text),
+            prompt_tokens=f"at least {-(-len(text) // tokenizer.longest_token)}",
+            ctx=ctx,
+        )
+    return with_bos(tokenizer.encode(text, add_special=False, parse_special=True), tokenizer)
 
 
 def required(template: ChatTemplate | None, name: str) -> ChatTemplate:

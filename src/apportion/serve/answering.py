@@ -83,7 +83,7 @@ def requests_of(llm: LLM, ask: Ask, caller: Caller) -> tuple[list[Request], Chat
     are read, where it is a chat.
     """
     turn = None if ask.chat is None else turn_of(llm, ask)
-    prompts = [turn.ids] if turn else [prompt_ids(prompt, llm.tokenizer) for prompt in ask.prompts]
+    prompts = [turn.ids] if turn else [prompt_ids(prompt, llm.tokenizer, llm.ctx) for prompt in ask.prompts]
     params = turn.held(ask.params) if turn else ask.params
     requests = []
     for ids in prompts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from apportion.core.errors import UsageError
@@ -72,6 +73,11 @@ class Tokenizer:
     def eog_ids(self) -> frozenset[int]:
         """All ids that end an answer: end of sequence, of turn, of message."""
         return self._frame.eog_ids
+
+    @cached_property
+    def longest_token(self) -> int:
+        """Characters of a text that one token stands for at most."""
+        return max(map(len, self._vocabulary.tokens), default=1)
 
     @property
     def control_ids(self) -> frozenset[int]:

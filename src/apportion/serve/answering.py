@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from apportion.core.errors import ApportionError
 from apportion.engine.chat_turn import PLAIN, ChatTurn
 from apportion.engine.llm import numbered
-from apportion.engine.openai import Ask
+from apportion.engine.openai import Ask, turn_of
 from apportion.engine.prompts import prompt_ids
 from apportion.serve.access import Caller
 from apportion.serve.answer import Answer, Label
@@ -111,20 +111,6 @@ def echo_of(ask: Ask, requests: Sequence[Request], tokenizer: Tokenizer, choice:
     observer = request.observer
     logprobs = None if observer is None or ask.params.logprobs is None else observer.logprobs()
     return Echo(prompt if isinstance(prompt, str) else tokenizer.decode(ids), ids, logprobs)
-
-
-def turn_of(llm: LLM, ask: Ask) -> ChatTurn:
-    """The conversation as a prompt."""
-    assert ask.chat is not None
-    tools = ask.tools
-    return llm.chat_turn(
-        ask.chat,
-        tools=tools.offered,
-        tool_choice=tools.choice,
-        names=tools.names,
-        parallel=tools.parallel,
-        template_kwargs=ask.variables,
-    )
 
 
 def parts_of(turn: ChatTurn | None) -> AnswerParts:

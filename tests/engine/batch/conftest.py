@@ -13,6 +13,7 @@ from tests.engine.scripted import BLOCK, ScriptedExecutor, Tokens, continued, ma
 
 from apportion.core.clock import VirtualClock
 from apportion.core.errors import Unsupported
+from apportion.engine.chat_turn import PLAIN, ChatTurn, Frame
 from apportion.engine.engine import Engine
 from apportion.engine.grammar import Grammars, spec_of
 from apportion.engine.kv.space import KvSpace
@@ -50,13 +51,15 @@ class Host:
             clock=clock,
         )
 
-    def request(self, ids: np.ndarray, params: SamplingParams, *, continues: bool = True) -> Request:
+    def request(
+        self, ids: np.ndarray, params: SamplingParams, *, continues: bool = True, frame: Frame = PLAIN
+    ) -> Request:
         completed = params.completed(SamplingParams(temperature=0))
         spec = spec_of(completed)
         grammar = None if spec is None else self.grammars.matcher(spec)
         return Request(TokenSequence(ids, completed, self.tokenizer, CTX, grammar=grammar))
 
-    def chat_ids(self, messages: Sequence[dict]) -> np.ndarray:
+    def chat_turn(self, messages: Sequence[dict], **asked: Any) -> ChatTurn:
         raise Unsupported("there is no chat template")
 
     @property

@@ -98,7 +98,8 @@ def test_null_is_absent_and_what_says_nothing_is_allowed() -> None:
         ({"messages": "Hello"}, UsageError),
         ({"stream": True}, Unsupported),
         ({"stream": 0}, Unsupported),
-        ({"tools": [{"type": "function"}]}, Unsupported),
+        ({"tools": [{"type": "function"}]}, UsageError),
+        ({"tools": [{"type": "web_search"}]}, Unsupported),
         ({"echo": True}, Unsupported),
     ],
 )

@@ -16,6 +16,7 @@ from apportion.formats.bounded_json import parse_json_bounded
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from apportion.engine.chat_turn import ChatTurn
     from apportion.engine.completion import Completion
     from apportion.text.tokenizer import Tokenizer
 
@@ -100,13 +101,19 @@ def name_of(fields: dict[str, Any]) -> str:
 
 
 def answered(
-    line: Line, answers: Sequence[Completion], model: str, created: int, tokenizer: Tokenizer
+    line: Line,
+    answers: Sequence[Completion],
+    model: str,
+    created: int,
+    tokenizer: Tokenizer,
+    turn: ChatTurn | None,
 ) -> dict[str, Any]:
     """The line that answers a request.
 
     Args:
         answers: of each prompt in turn as many as there are choices.
         created: seconds since 1970.
+        turn: of a chat: how its answers are read.
     """
     assert isinstance(line.ask, Ask)
     answer_id = line.id.replace("batch_req_", "chatcmpl-" if line.ask.chat is not None else "cmpl-")
@@ -118,6 +125,7 @@ def answered(
         model=model,
         created=created,
         tokenizer=tokenizer,
+        turn=turn,
     )
     return envelope(line, 200, body, None)
 

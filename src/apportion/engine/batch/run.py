@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from apportion.core.errors import ApportionError, UsageError
 from apportion.engine.batch.groups import grouped
 from apportion.engine.batch.journal import Journal, Lock
 from apportion.engine.batch.lines import Line, answered, read_lines, refused
 from apportion.engine.batch.queue import GroupQueue, Waiting
+from apportion.engine.chat_turn import PLAIN, ChatTurn, Frame
 from apportion.engine.engine import MAX_RUNNING
-from apportion.engine.openai import Ask
+from apportion.engine.openai import Ask, turn_of
 from apportion.engine.prompts import Message, prompt_ids
 from apportion.engine.request import Request, State
 from apportion.kernels.ops import Ints
@@ -42,10 +43,17 @@ class Host(Protocol):
     @property
     def engine(self) -> Engine: ...
 
-    def chat_ids(self, messages: Sequence[Message]) -> Ints:
-        """The token ids of a conversation."""
+    def chat_turn(self, messages: Sequence[Message], **asked: Any) -> ChatTurn:
+        """A conversation as a prompt."""
 
-    def request(self, ids: Ints, params: SamplingParams | None = None, *, continues: bool = True) -> Request:
+    def request(
+        self,
+        ids: Ints,
+        params: SamplingParams | None = None,
+        *,
+        continues: bool = True,
+        frame: Frame = PLAIN,
+    ) -> Request:
         """A request that no one has added yet."""
 
 
@@ -86,6 +94,7 @@ class Job:
 
     line: Line
     left: int
+    turn: ChatTurn | None = None
     requests: dict[int, Request] = field(default_factory=dict)
     error: ApportionError | None = None
 
@@ -98,7 +107,6 @@ class Piece:
     place: int
     ids: Ints
     params: SamplingParams
-    continues: bool
 
 
 def run_batch(
@@ -251,7 +259,9 @@ class Batch:
         if piece.job.error is not None:
             return
         try:
-            request = self._host.request(piece.ids, piece.params, continues=piece.continues)
+            turn = piece.job.turn
+            frame = PLAIN if turn is None else turn.frame
+            request = self._host.request(piece.ids, piece.params, continues=turn is None, frame=frame)
             self._host.engine.add(request)
         except ApportionError as error:
             self._fail(piece.job, error)
@@ -283,7 +293,8 @@ class Batch:
         if job.left:
             return
         answers = [job.requests[place].completion for place in sorted(job.requests)]
-        line = answered(job.line, answers, self._host.name, int(time.time()), self._host.tokenizer)
+        now = int(time.time())
+        line = answered(job.line, answers, self._host.name, now, self._host.tokenizer, job.turn)
         self._journal.append(line)
         self._report.answered += 1
         for answer in answers:
@@ -310,13 +321,12 @@ def pieces_of(line: Line, ask: Ask, host: Host) -> list[Piece]:
     Raises:
         ApportionError: its prompts cannot be made, or are too long.
     """
-    if ask.chat is not None:
-        prompts = [host.chat_ids(ask.chat)]
-    else:
-        prompts = [prompt_ids(prompt, host.tokenizer) for prompt in ask.prompts]
-    job = Job(line, len(prompts) * ask.num_choices)
+    turn = None if ask.chat is None else turn_of(host, ask)
+    prompts = [turn.ids] if turn else [prompt_ids(prompt, host.tokenizer) for prompt in ask.prompts]
+    params = turn.held(ask.params) if turn else ask.params
+    job = Job(line, len(prompts) * ask.num_choices, turn)
     return [
-        Piece(job, place * ask.num_choices + choice, ids, seeded(ask.params, choice), ask.chat is None)
+        Piece(job, place * ask.num_choices + choice, ids, seeded(params, choice))
         for place, ids in enumerate(prompts)
         for choice in range(ask.num_choices)
     ]

@@ -5,6 +5,7 @@ from apportion.engine.openai.asks import ENDPOINTS, Ask, Endpoint, read_ask, rea
 from apportion.engine.openai.fields import FIELDS, Field
 from apportion.engine.openai.limits import AskLimits
 from apportion.engine.openai.tools import Tools
+from apportion.engine.openai.turns import turn_of
 
 __all__ = [
     "ENDPOINTS",
@@ -19,4 +20,5 @@ __all__ = [
     "read_ask",
     "read_prompts",
     "read_served",
+    "turn_of",
 ]

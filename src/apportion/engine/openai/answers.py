@@ -13,8 +13,10 @@ from apportion.core.errors import (
     Unsupported,
     UsageError,
 )
+from apportion.engine.openai.turns import message_of
 
 if TYPE_CHECKING:
+    from apportion.engine.chat_turn import ChatTurn
     from apportion.engine.completion import Completion, TokenLogprobs
     from apportion.engine.openai.asks import Endpoint
     from apportion.text.tokenizer import Tokenizer
@@ -38,6 +40,7 @@ def answer_body(
     model: str,
     created: int,
     tokenizer: Tokenizer,
+    turn: ChatTurn | None = None,
 ) -> dict[str, Any]:
     """The body of a response.
 
@@ -45,28 +48,34 @@ def answer_body(
         answers: for each prompt in turn as many as there are choices.
         num_prompts: those whose tokens are counted once.
         created: seconds since 1970.
+        turn: of a chat: how its answers are read.
     """
-    is_chat = endpoint == "/v1/chat/completions"
-    write = chat_choice if is_chat else text_choice
     return {
         "id": answer_id,
         "object": OBJECTS[endpoint],
         "created": created,
         "model": model,
-        "choices": [write(place, answer, tokenizer) for place, answer in enumerate(answers)],
+        "choices": [
+            text_choice(place, answer, tokenizer)
+            if turn is None
+            else chat_choice(place, answer, tokenizer, turn)
+            for place, answer in enumerate(answers)
+        ],
         "usage": usage(answers, num_prompts),
     }
 
 
-def chat_choice(place: int, answer: Completion, tokenizer: Tokenizer) -> dict[str, Any]:
+def chat_choice(place: int, answer: Completion, tokenizer: Tokenizer, turn: ChatTurn) -> dict[str, Any]:
     logprobs = None
     if answer.logprobs is not None:
         logprobs = {"content": [chat_logprob(one, tokenizer) for one in answer.logprobs]}
+    message = message_of(answer.text, turn)
+    ends_in_calls = answer.finish_reason == "stop" and "tool_calls" in message
     return {
         "index": place,
-        "message": {"role": "assistant", "content": answer.text},
+        "message": message,
         "logprobs": logprobs,
-        "finish_reason": answer.finish_reason,
+        "finish_reason": "tool_calls" if ends_in_calls else answer.finish_reason,
     }
 
 

@@ -67,15 +67,11 @@ FIELDS: dict[str, Field] = {
     "regex": Field("the answer matches this regular expression"),
     "grammar": Field("the answer follows this grammar, Lark or GBNF"),
     "choice": Field("the answer is one of these texts"),
-    "tools": Field("functions that the model may call", CHAT, None, ([],)),
-    "tool_choice": Field(
-        "`auto`, `none`, `required`, a function, or `allowed_tools`", CHAT, None, ("none", "auto")
-    ),
+    "tools": Field("functions that the model may call", CHAT),
+    "tool_choice": Field("`auto`, `none`, `required`, a function, or `allowed_tools`", CHAT),
     "parallel_tool_calls": Field("whether one answer may hold several calls", CHAT),
-    "reasoning_effort": Field("for templates that know it; `none` switches thinking off", CHAT, None, ()),
-    "chat_template_kwargs": Field(
-        "what the template reads besides, from a list of known names", CHAT, None, ({},)
-    ),
+    "reasoning_effort": Field("for templates that know it; `none` switches thinking off", CHAT),
+    "chat_template_kwargs": Field("what the template reads besides, from a list of known names", CHAT),
     "cache_salt": Field("prefixes are shared with requests of the same salt alone"),
     "priority": Field("-100 to 100; larger is more urgent"),
     "x_apportion": Field("true adds a block with the answer's timings and warnings", BOTH, None, (False,)),

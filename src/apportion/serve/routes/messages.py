@@ -10,9 +10,9 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from apportion.core.errors import ApportionError
-from apportion.engine.openai import Ask, AskLimits, read_served
+from apportion.engine.openai import Ask, AskLimits, read_served, turn_of
 from apportion.serve.access import CallerHere, for_users
-from apportion.serve.answering import answered, turn_of
+from apportion.serve.answering import answered
 from apportion.serve.bodies import BodyRoute
 from apportion.serve.dialects.messages import MessagesWriter
 from apportion.serve.dialects.messages_request import blamed, chat_body, wants_thinking

@@ -18,10 +18,14 @@ START_S = 5400  # how long the server has run when the page opens
 
 
 def plan_of(ram: int) -> dict[str, Any]:
-    """The recorded plan of the largest budget that is not larger; where none is, the refusal."""
+    """The recorded plan of the largest budget that is not larger.
+
+    Raises:
+        LookupError: the budget is too small for any.
+    """
     fitting = [plan for plan in PLANS["plans"] if plan["ram"] <= ram + 2]
     if not fitting:
-        return dict(PLANS["refused"])
+        raise LookupError(ram)
     return {**max(fitting, key=lambda plan: plan["ram"]), "ram": ram}
 
 
@@ -49,11 +53,11 @@ def rates(second: int) -> dict[str, float | None]:
 
 
 def stalls(second: int) -> dict[str, float]:
-    return {"experts": 0.312 * second, "layers": 0.0, "rows": 0.0021 * second, "kv": 0.018 * second}
+    return {"experts": 0.312 * second, "layers": 0.0, "embedding": 0.0, "kv": 0.018 * second}
 
 
 def requests(second: int) -> list[dict[str, Any]]:
-    base = {"model": "olmoe-1b-7b", "cached_tokens": 0, "ttft_s": None, "tok_s": None, "max_tokens": 512}
+    base = {"model": "olmoe-1b-7b", "choices": 1, "cached_tokens": 0, "ttft_s": None, "tok_s": None, "max_tokens": 512}
     step = second - START_S
     return [
         base
@@ -112,15 +116,17 @@ def status(second: int) -> dict[str, Any]:
         "name": "olmoe-1b-7b",
         "state": "loaded",
         "progress": 1.0,
+        "error": None,
         "ctx": 4096,
         "scheduler": "layer_major",
-        "kv": {"codec": "f16", "blocks": blocks, "free_blocks": 71, "kept_blocks": 64},
+        "kv": {"codec": "f16", "block_tokens": 16, "blocks": blocks, "free_blocks": 71, "kept_blocks": 64},
         "plan": plan,
         "forecast": {name: plan["forecast"][name] for name in ("decode_tok_s", "prefill_tok_s", "ttft_s")},
         "measured": {"decode_tok_s": 2.94, "prefill_tok_s": 80.1, "ttft_s": 3.94},
         "experts": {
             "layers": LAYERS,
             "experts": EXPERTS,
+            "slots": sum(plan["expert_slots"]),
             "hits": hits,
             "misses": misses,
             "resident": sum(plan["expert_slots"]),
@@ -131,6 +137,7 @@ def status(second: int) -> dict[str, Any]:
         "version": "0.1.0",
         "uptime_s": float(second),
         "ready": True,
+        "draining": False,
         "budget": {
             "ram": {
                 "limit_bytes": RAM,
@@ -153,7 +160,7 @@ def experts() -> dict[str, Any]:
     """Uses that are skewed as a trained router's are; what is used most is in memory."""
     dice = random.Random(6)
     slots = plan_of(RAM)["expert_slots"]
-    table: dict[str, Any] = {"layers": LAYERS, "experts": EXPERTS, "resident": [], "hits": [], "misses": []}
+    table: dict[str, Any] = {"layers": LAYERS, "experts": EXPERTS, "numbers": [*range(LAYERS)], "resident": [], "hits": [], "misses": []}
     for layer in range(LAYERS):
         liked = [dice.lognormvariate(0, 0.9 + layer / 40) for _ in range(EXPERTS)]
         recent = [weight * dice.lognormvariate(0, 0.7) for weight in liked]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -43,12 +44,20 @@ class Mock(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if self.path == "/v1/apportion/plan":
-            self.answer(200, scene.plan_of(int(body["ram"])))
+            self.plan(int(body["ram"]))
         else:
             self.stream(iter(scene.chat_events()), 0.02 if self.server.moving else 0.0, 0)
 
     def do_DELETE(self) -> None:
         self.answer(200, {"cancelled": True})
+
+    def plan(self, ram: int) -> None:
+        try:
+            self.answer(200, scene.plan_of(ram))
+        except LookupError:
+            details = scene.PLANS["refused"]["error"]
+            error = {"message": details["what"], "code": details["code"], "details": details}
+            self.answer(400, {"error": error})
 
     def statuses(self) -> Iterator[dict[str, Any]]:
         for second in count(scene.START_S - PAST_S):
@@ -109,8 +118,6 @@ class MockServer(ThreadingHTTPServer):
 
     def __init__(self, port: int, *, moving: bool) -> None:
         super().__init__(("127.0.0.1", port), Mock)
-        import threading
-
         self.moving = moving
         self.closing = threading.Event()
 

@@ -23,14 +23,10 @@ export const KIND_MEANINGS: Record<Kind, string> = {
 };
 
 const STALLS: Record<string, string> = {
-  disk: "Waiting for the disk",
-  expert_load: "Experts from disk",
   experts: "Experts from disk",
-  stream: "Layers from disk",
-  streaming: "Layers from disk",
-  kv: "Keys and values",
-  memory: "Waiting for memory",
-  queue: "Waiting in the queue",
+  layers: "Layers from disk",
+  embedding: "Rows of the embedding",
+  kv: "Keys and values from disk",
 };
 
 /** A cause of stalls in words; causes that this page does not know are shown as they are called. */

@@ -1,19 +1,21 @@
-/** What the server tells of itself; see docs/metrics.md for each field. Bytes are bytes, times are seconds. */
+/** What the server tells of itself, as `serve/schemas/status.py` describes it field by field. Bytes are bytes, times are seconds. */
 
 export type Kind = "runtime" | "dense_weights" | "expert_slots" | "kv" | "workspace" | "io_buffers" | "reserve";
 
 export type Shares = Partial<Record<Kind, number>>;
 
 export interface RamTier {
-  limit_bytes: number;
+  /** null: no budget was stated. */
+  limit_bytes: number | null;
   leased_bytes: number;
-  rss_bytes: number | null;
-  peak_rss_bytes: number | null;
+  rss_bytes: number;
+  peak_rss_bytes: number;
   kinds: Shares;
 }
 
 export interface DiskTier {
-  limit_bytes: number | null;
+  /** 0: nothing is kept on disk. */
+  limit_bytes: number;
   used_bytes: number;
 }
 
@@ -61,25 +63,27 @@ export interface Plan {
 export interface ModelState {
   name: string;
   state: "loaded" | "loading" | "unloaded" | "failed";
-  progress: number | null;
+  progress: number;
+  error: string | null;
   ctx: number | null;
   scheduler: string | null;
   kv: { codec: string; blocks: number; free_blocks: number; kept_blocks: number } | null;
   plan: Plan | null;
   forecast: Speeds | null;
-  measured: Speeds | null;
-  experts: { layers: number; experts: number; hits: number; misses: number; resident: number } | null;
+  measured: Speeds;
+  experts: { layers: number; experts: number; slots: number; hits: number; misses: number; resident: number } | null;
 }
 
 export interface RequestState {
   id: string;
   model: string;
   state: "waiting" | "loading" | "prefill" | "decode";
-  prompt_tokens: number | null;
-  cached_tokens: number | null;
-  computed_tokens: number | null;
+  choices: number;
+  prompt_tokens: number;
+  cached_tokens: number;
+  computed_tokens: number;
   output_tokens: number;
-  max_tokens: number | null;
+  max_tokens: number;
   age_s: number;
   ttft_s: number | null;
   tok_s: number | null;
@@ -99,7 +103,8 @@ export interface Status {
   version: string;
   uptime_s: number;
   ready: boolean;
-  budget: { ram: RamTier; disk: DiskTier | null };
+  draining: boolean;
+  budget: { ram: RamTier; disk: DiskTier };
   models: ModelState[];
   requests: RequestState[];
   rates: Rates;
@@ -111,6 +116,8 @@ export interface Status {
 export interface Experts {
   layers: number;
   experts: number;
+  /** Which layers of the model the rows are. */
+  numbers: number[];
   resident: number[][];
   hits: number[][];
   misses: number[][];

@@ -15,10 +15,8 @@ export interface Mark {
 interface Props {
   /** Bytes of each kind. */
   shares: Shares;
-  /** Bytes that the tier may hold: the end of the division, marked by a line. */
-  limit: number;
-  /** Bytes that the whole width stands for; the limit where it is left out. */
-  scale?: number;
+  /** Bytes that the tier may hold, marked by a line; null: as many as there are. */
+  limit: number | null;
   marks?: Mark[];
   label: string;
 }
@@ -26,13 +24,14 @@ interface Props {
 const STEPS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512].flatMap((n) => [n * 2 ** 20, n * 2 ** 30, n * 2 ** 40]).sort((a, b) => a - b);
 
 /** How a tier's bytes are divided: one bar whose parts are in proportion. */
-export function Division({ shares, limit, scale, marks = [], label }: Props) {
-  const whole = Math.max(scale ?? limit, ...marks.map((mark) => mark.at), 1);
-  const share = (nbytes: number) => `${(100 * nbytes) / whole}%`;
+export function Division({ shares, limit, marks = [], label }: Props) {
   const parts = KINDS.filter((kind) => shares[kind]);
+  const spoken = parts.reduce((sum, kind) => sum + shares[kind]!, 0);
+  const whole = Math.max(limit ?? spoken, ...marks.map((mark) => mark.at), 1);
+  const share = (nbytes: number) => `${(100 * nbytes) / whole}%`;
   return (
     <div class="division" role="img" aria-label={`${label}. ${inWords(shares, limit)}`}>
-      <div class="division-track" style={{ "--limit-at": share(limit) }}>
+      <div class="division-track" style={{ "--limit-at": share(limit ?? whole) }}>
         {parts.map((kind) => (
           <div
             key={kind}
@@ -48,7 +47,7 @@ export function Division({ shares, limit, scale, marks = [], label }: Props) {
             </span>
           </div>
         ))}
-        <i class="division-limit" style={{ left: share(limit) }} />
+        {limit !== null && <i class="division-limit" style={{ left: share(limit) }} />}
         {marks.map((mark) => (
           <i key={mark.tone} class={`division-mark is-${mark.tone}`} style={{ left: share(mark.at) }} title={`${mark.words}: ${bytes(mark.at)}`} />
         ))}
@@ -64,9 +63,9 @@ export function Division({ shares, limit, scale, marks = [], label }: Props) {
   );
 }
 
-function inWords(shares: Shares, limit: number): string {
+function inWords(shares: Shares, limit: number | null): string {
   const parts = KINDS.filter((kind) => shares[kind]).map((kind) => `${KIND_NAMES[kind]} ${bytes(shares[kind])}`);
-  return `${parts.join(", ") || "nothing yet"}; the limit is ${bytes(limit)}`;
+  return `${parts.join(", ") || "nothing yet"}; ${limit === null ? "no limit was stated" : `the limit is ${bytes(limit)}`}`;
 }
 
 /** Three to five round places on the scale. */

@@ -16,13 +16,14 @@ export function Notices() {
           </p>
         )}
       </div>
+      {status.value?.draining && <p class="notice is-warm">The server is stopping: it finishes what runs and takes nothing new.</p>}
       {models.filter((model) => model.state === "loading").map((model) => <Loading key={model.name} model={model} />)}
       {models
         .filter((model) => model.state === "failed")
         .map((model) => (
           <p key={model.name} class="notice is-bad">
             <b>{model.name}</b>
-            <span>could not be loaded; the server's log says why.</span>
+            <span>{`could not be loaded: ${model.error ?? "the server's log says why"}`}</span>
           </p>
         ))}
     </div>
@@ -33,7 +34,7 @@ function Loading({ model }: { model: ModelState }) {
   return (
     <div class="notice">
       <b>{`Loading ${model.name}`}</b>
-      <Meter label={`Loading ${model.name}`} share={model.progress ?? 0} />
+      <Meter label={`Loading ${model.name}`} share={model.progress} />
       <span class="number">{percent(model.progress)}</span>
     </div>
   );

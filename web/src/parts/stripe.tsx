@@ -8,7 +8,7 @@ export function Stripe() {
     <div class="stripe" aria-hidden="true">
       {ram &&
         KINDS.map((kind) => {
-          const width = `${(100 * (ram.kinds[kind] ?? 0)) / ram.limit_bytes}%`;
+          const width = `${(100 * (ram.kinds[kind] ?? 0)) / (ram.limit_bytes ?? ram.leased_bytes)}%`;
           return <i key={kind} class={`k-${kind}`} style={{ width }} />;
         })}
     </div>

@@ -50,11 +50,17 @@ export interface Message {
   content: string;
 }
 
-/** What the model reads: failed answers and empty ones left out, with what led to them. */
+/** What the model reads. What got no answer is left out: templates want the roles in turn. */
 export function messages(system: string): Message[] {
-  const said = turns.value.filter((turn) => turn.state !== "failed" && turn.text);
+  const said = turns.value.filter((turn, index, all) => turn.text && !isUnanswered(all, index));
   const own = said.map(({ role, text }) => ({ role, content: text }));
   return system.trim() ? [{ role: "system", content: system.trim() }, ...own] : own;
+}
+
+function isUnanswered(all: readonly Turn[], index: number): boolean {
+  const [turn, next] = [all[index]!, all[index + 1]];
+  const failed = (one: Turn) => one.state === "failed" || (one.state === "stopped" && !one.text);
+  return turn.role === "user" ? next !== undefined && failed(next) : failed(turn);
 }
 
 /** The conversation as a file that other programs read. */

@@ -64,7 +64,7 @@ function readout(table: Experts, { layer, expert }: Cell): string {
   const place = table.resident[layer]?.[expert] ? "in memory" : "on disk";
   const hits = count(table.hits[layer]?.[expert] ?? 0);
   const misses = count(table.misses[layer]?.[expert] ?? 0);
-  return `Layer ${layer}, expert ${expert}: ${place}, ${hits} hits, ${misses} misses`;
+  return `Layer ${table.numbers[layer]}, expert ${expert}: ${place}, ${hits} hits, ${misses} misses`;
 }
 
 /** What the colours mean. */

@@ -28,7 +28,7 @@ export function Layers({ table }: { table: Experts }) {
             {allTotals(table).map((layer, index) => (
               <tr key={index}>
                 <th scope="row" class="number">
-                  {index}
+                  {table.numbers[index]}
                 </th>
                 <td>
                   <div class="layer-bar">

@@ -90,7 +90,7 @@ function paintLabels(pen: CanvasRenderingContext2D, table: Experts, measures: Me
   pen.textAlign = "right";
   const every = Math.ceil(16 / measures.cellHeight);
   for (let layer = 0; layer < table.layers; layer += every) {
-    pen.fillText(String(layer), measures.gutter - 7, HEAD + (layer + 0.5) * measures.cellHeight);
+    pen.fillText(String(table.numbers[layer]), measures.gutter - 7, HEAD + (layer + 0.5) * measures.cellHeight);
   }
   pen.textAlign = "center";
   const step = [1, 2, 4, 8, 16, 32, 64].find((size) => size * measures.cellWidth >= 26) ?? 64;

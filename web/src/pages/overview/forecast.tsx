@@ -2,10 +2,16 @@ import type { ModelState, SpeedName } from "../../api/types";
 import { Card, Empty } from "../../parts/card";
 import { duration, percent, rate } from "../../format";
 
-const ROWS: [SpeedName, string, (value: number | null | undefined) => string][] = [
-  ["decode_tok_s", "Decode", rate],
-  ["prefill_tok_s", "Prefill", rate],
-  ["ttft_s", "Time to first token", duration],
+interface Figure {
+  name: SpeedName;
+  words: string;
+  format: (value: number | null | undefined) => string;
+}
+
+const FIGURES: Figure[] = [
+  { name: "decode_tok_s", words: "Decode", format: rate },
+  { name: "prefill_tok_s", words: "Prefill", format: rate },
+  { name: "ttft_s", words: "Time to first token", format: duration },
 ];
 
 const NEAR = 0.1; // a forecast that is off by more is a defect of the cost model
@@ -38,28 +44,27 @@ function Comparison({ model, named }: { model: ModelState; named: boolean }) {
         </tr>
       </thead>
       <tbody>
-        {ROWS.map(([name, words, format]) => (
-          <Row key={name} words={words} format={format} forecast={model.forecast?.[name]} measured={model.measured?.[name]} />
+        {FIGURES.map((figure) => (
+          <Row key={figure.name} figure={figure} model={model} />
         ))}
       </tbody>
     </table>
   );
 }
 
-interface RowProps {
-  words: string;
-  format: (value: number | null | undefined) => string;
-  forecast: number | null | undefined;
-  measured: number | null | undefined;
-}
-
-function Row({ words, format, forecast, measured }: RowProps) {
+function Row({ figure: { name, words, format }, model }: { figure: Figure; model: ModelState }) {
+  const forecast = model.forecast?.[name];
+  const measured = model.measured[name];
+  const prompt = model.plan?.forecast.prompt_tokens;
   const most = Math.max(forecast ?? 0, measured ?? 0) || 1;
   const off = forecast && measured != null ? measured / forecast - 1 : null;
   const width = (value: number | null | undefined) => ({ width: `${(100 * (value ?? 0)) / most}%` });
   return (
     <tr>
-      <th scope="row">{words}</th>
+      <th scope="row">
+        {words}
+        {name === "ttft_s" && prompt && <small>{`promised for ${prompt} tokens`}</small>}
+      </th>
       <td class="promise-bars" aria-hidden="true">
         <i class="is-forecast" style={width(forecast)} />
         <i class="is-measured" style={width(measured)} />
@@ -73,10 +78,17 @@ function Row({ words, format, forecast, measured }: RowProps) {
         {format(measured)}
       </td>
       <td class="right">
-        {off === null ? <span class="tag">idle</span> : <span class={`tag ${Math.abs(off) <= NEAR ? "is-good" : "is-warm"}`}>{signed(off)}</span>}
+        <Difference off={off} comparable={name !== "ttft_s"} />
       </td>
     </tr>
   );
+}
+
+/** How far off the promise was. A time to the first token was promised for a prompt of another length. */
+function Difference({ off, comparable }: { off: number | null; comparable: boolean }) {
+  if (off === null) return <span class="tag">idle</span>;
+  const tone = !comparable ? "" : Math.abs(off) <= NEAR ? "is-good" : "is-warm";
+  return <span class={`tag ${tone}`}>{signed(off)}</span>;
 }
 
 function signed(off: number): string {

@@ -11,28 +11,29 @@ export function Memory({ status }: { status: Status }) {
   const loaded = status.models.filter((model) => model.state === "loaded" && model.plan);
   return (
     <Card title="Where the memory went" class="memory">
-      <Headline ram={ram} />
+      <Headline ram={ram} isLoaded={status.models.some((model) => model.state === "loaded")} />
       <Division shares={ram.kinds} limit={ram.limit_bytes} marks={marksOf(ram)} label="Memory" />
       <Kinds ram={ram} plan={loaded.length === 1 ? loaded[0]!.plan : null} />
-      {disk && <Disk disk={disk} />}
+      {disk.limit_bytes > 0 && <Disk disk={disk} />}
     </Card>
   );
 }
 
 function marksOf(ram: RamTier): Mark[] {
-  const marks: Mark[] = [];
-  if (ram.peak_rss_bytes) marks.push({ words: "Peak", at: ram.peak_rss_bytes, tone: "peak" });
-  if (ram.rss_bytes) marks.push({ words: "In use now", at: ram.rss_bytes, tone: "rss" });
-  return marks;
+  return [
+    { words: "Peak", at: ram.peak_rss_bytes, tone: "peak" },
+    { words: "In use now", at: ram.rss_bytes, tone: "rss" },
+  ];
 }
 
-function Headline({ ram }: { ram: RamTier }) {
+function Headline({ ram, isLoaded }: { ram: RamTier; isLoaded: boolean }) {
   const [number, unit] = byteParts(ram.leased_bytes);
-  const over = (ram.peak_rss_bytes ?? 0) > ram.limit_bytes;
+  const limit = ram.limit_bytes;
+  const over = limit !== null && ram.peak_rss_bytes > limit;
   return (
     <div class="headline">
       <p class="headline-main">
-        <b>{number}</b> {unit} <span>{`of ${bytes(ram.limit_bytes)} apportioned`}</span>
+        <b>{number}</b> {unit} <span>{limit === null ? `taken; ${isLoaded ? "no budget was stated" : "no model is loaded"}` : `of ${bytes(limit)} apportioned`}</span>
       </p>
       <dl class="headline-facts">
         <div>
@@ -49,20 +50,23 @@ function Headline({ ram }: { ram: RamTier }) {
           </dt>
           <dd class={over ? "is-bad" : ""}>{bytes(ram.peak_rss_bytes)}</dd>
         </div>
-        <div>
-          <dt>
-            <i class="key-limit" aria-hidden="true" />
-            Limit
-          </dt>
-          <dd>{bytes(ram.limit_bytes)}</dd>
-        </div>
+        {limit !== null && (
+          <div>
+            <dt>
+              <i class="key-limit" aria-hidden="true" />
+              Limit
+            </dt>
+            <dd>{bytes(limit)}</dd>
+          </div>
+        )}
       </dl>
     </div>
   );
 }
 
 function Kinds({ ram, plan }: { ram: RamTier; plan: Plan | null }) {
-  const free = ram.limit_bytes - KINDS.reduce((sum, kind) => sum + (ram.kinds[kind] ?? 0), 0);
+  const whole = ram.limit_bytes ?? ram.leased_bytes;
+  const free = Math.max(0, whole - ram.leased_bytes);
   const shown = KINDS.filter((kind) => ram.kinds[kind] || plan?.bytes[kind]);
   return (
     <table class="kinds">
@@ -101,30 +105,32 @@ function Kinds({ ram, plan }: { ram: RamTier; plan: Plan | null }) {
             <td class="meaning">{KIND_MEANINGS[kind]}</td>
             {plan && <td class="right number planned">{plan.bytes[kind] ? bytes(plan.bytes[kind]) : UNKNOWN}</td>}
             <td class="right number strong">{bytes(ram.kinds[kind] ?? 0)}</td>
-            <td class="right number">{percent((ram.kinds[kind] ?? 0) / ram.limit_bytes, 1)}</td>
+            <td class="right number">{percent((ram.kinds[kind] ?? 0) / whole, 1)}</td>
           </tr>
         ))}
-        <tr class="is-free">
-          <th scope="row">
-            <i class="swatch k-free" aria-hidden="true" />
-            Not spoken for
-          </th>
-          <td class="meaning">left of the limit for more context or more experts</td>
-          {plan && <td class="planned" />}
-          <td class="right number strong">{bytes(Math.max(0, free))}</td>
-          <td class="right number">{percent(Math.max(0, free) / ram.limit_bytes, 1)}</td>
-        </tr>
+        {free > 0 && (
+          <tr>
+            <th scope="row">
+              <i class="swatch k-free" aria-hidden="true" />
+              Not spoken for
+            </th>
+            <td class="meaning">left of the limit</td>
+            {plan && <td class="planned" />}
+            <td class="right number strong">{bytes(free)}</td>
+            <td class="right number">{percent(free / whole, 1)}</td>
+          </tr>
+        )}
       </tbody>
     </table>
   );
 }
 
 function Disk({ disk }: { disk: DiskTier }) {
-  const words = disk.limit_bytes ? `${bytes(disk.used_bytes)} of ${bytes(disk.limit_bytes)}` : bytes(disk.used_bytes);
+  const words = `${bytes(disk.used_bytes)} of ${bytes(disk.limit_bytes)}`;
   return (
     <div class="disk">
       <h3>Kept on disk</h3>
-      {disk.limit_bytes ? <Meter label="Kept on disk" share={disk.used_bytes / disk.limit_bytes} tone="k-kv-tone" words={words} /> : null}
+      <Meter label="Kept on disk" share={disk.used_bytes / disk.limit_bytes} words={words} />
       <p class="number">{words}</p>
     </div>
   );

@@ -26,6 +26,7 @@ function Model({ model }: { model: ModelState }) {
       <h3>
         {model.name} <span class={`tag ${model.state === "loaded" ? "is-good" : model.state === "failed" ? "is-bad" : ""}`}>{model.state}</span>
       </h3>
+      {model.error && <p class="is-bad">{model.error}</p>}
       <dl class="facts">
         {facts(model).map(([words, value]) => (
           <div key={words}>

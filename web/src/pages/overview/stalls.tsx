@@ -1,7 +1,7 @@
 import { Card, Empty } from "../../parts/card";
 import { span_s, SPANS } from "../../parts/chart";
 import { Meter } from "../../parts/meter";
-import { duration, percent } from "../../format";
+import { age, duration, percent } from "../../format";
 import { history, samples } from "../../state/live";
 import { stallWords } from "../../words";
 
@@ -35,5 +35,5 @@ export function Stalls() {
 /** The span that was chosen, or what has been seen of it so far. */
 function spanWords(seen_s: number): string {
   const chosen = SPANS.find(([seconds]) => seconds === span_s.value);
-  return chosen && seen_s >= chosen[0] * 0.95 ? chosen[1] : duration(Math.round(seen_s));
+  return chosen && seen_s >= chosen[0] * 0.95 ? chosen[1] : age(seen_s);
 }

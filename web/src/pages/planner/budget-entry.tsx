@@ -7,8 +7,8 @@ const STEPS = 400;
 
 interface Props {
   budget: number;
-  /** What the server runs with. */
-  limit: number;
+  /** What the server runs with; null: it was told none. */
+  limit: number | null;
   onChange: (nbytes: number) => void;
 }
 
@@ -16,7 +16,7 @@ interface Props {
 export function BudgetEntry({ budget, limit, onChange }: Props) {
   const [typed, type] = useState(bytes(budget));
   useEffect(() => type(bytes(budget)), [budget]);
-  const [low, high] = ends(limit);
+  const [low, high] = ends(limit ?? budget);
   const wrong = parseBytes(typed) === null;
   const enter = () => {
     const nbytes = parseBytes(typed);
@@ -41,9 +41,11 @@ export function BudgetEntry({ budget, limit, onChange }: Props) {
             onKeyDown={(event) => event.key === "Enter" && enter()}
           />
         </label>
-        <button class="quiet" onClick={() => onChange(limit)} disabled={budget === limit}>
-          As it runs
-        </button>
+        {limit !== null && (
+          <button class="quiet" onClick={() => onChange(limit)} disabled={budget === limit}>
+            As it runs
+          </button>
+        )}
       </div>
       <input
         type="range"
@@ -70,9 +72,9 @@ export function BudgetEntry({ budget, limit, onChange }: Props) {
 
 /** From less than would do to more than is needed. */
 function ends(limit: number): [number, number] {
-  const plan = answer.value && "plan" in answer.value ? answer.value.plan : null;
-  const smallest = plan?.smallest_budget ?? limit / 8;
-  const most = plan?.resident_budget ?? limit * 4;
+  const got = answer.value;
+  const smallest = (got && ("plan" in got ? got.plan.smallest_budget : got.smallest)) ?? limit / 8;
+  const most = (got && "plan" in got ? got.plan.resident_budget : null) ?? Math.max(limit, smallest) * 4;
   return [Math.max(64 * MiB, Math.floor((smallest * 0.7) / MiB) * MiB), Math.max(limit, Math.ceil((most * 1.15) / MiB) * MiB)];
 }
 

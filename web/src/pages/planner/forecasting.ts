@@ -19,6 +19,7 @@ export const asking = signal(false);
 export const curve = signal<ReadonlyMap<number, number>>(new Map());
 
 const DEBOUNCE_MS = 120;
+const BUSY_MS = 700;
 const SAMPLES = 10;
 
 let current = new AbortController();
@@ -43,6 +44,11 @@ async function settle(wish: Wish, left: AbortSignal): Promise<void> {
     if ("plan" in got) await sample(wish, got.plan, left);
   } catch (error) {
     if (wasAborted(error)) return;
+    if (error instanceof ApiError && error.status === 429) {
+      // Plans that were given up on are still being made.
+      timer = setTimeout(() => void settle(wish, left), BUSY_MS);
+      return;
+    }
     asking.value = false;
     answer.value = { why: inWords(error), hint: "", smallest: null };
   }
@@ -51,25 +57,20 @@ async function settle(wish: Wish, left: AbortSignal): Promise<void> {
 async function ask(wish: Wish, left: AbortSignal): Promise<Answer> {
   try {
     const message = { model: wish.model, ram: wish.ram, ...(wish.ctx ? { ctx: wish.ctx } : {}) };
-    const plan = (await (await post("v1/apportion/plan", message, left)).json()) as Plan & { error?: unknown };
-    return plan.fits === false ? refusal(plan, "it does not fit") : { plan };
+    return { plan: (await (await post("v1/apportion/plan", message, left)).json()) as Plan };
   } catch (error) {
-    if (error instanceof ApiError && error.status >= 400 && error.status < 500 && error.status !== 401) {
-      return refusal(error.body, error.message);
-    }
+    if (error instanceof ApiError && (error.status === 400 || error.status === 404)) return refusal(error);
     throw error;
   }
 }
 
 interface Refusal {
-  smallest_budget?: number;
-  error?: { what?: string; message?: string; why?: string; hint?: string; numbers?: { smallest_budget?: number } };
+  error?: { details?: { what?: string; why?: string; hint?: string; numbers?: { smallest_budget?: number } } };
 }
 
-function refusal(body: unknown, otherwise: string): Answer {
-  const { error = {}, smallest_budget } = (body ?? {}) as Refusal;
-  const why = [error.what ?? error.message ?? otherwise, error.what && error.why].filter(Boolean).join(": ");
-  return { why, hint: error.hint ?? "", smallest: error.numbers?.smallest_budget ?? smallest_budget ?? null };
+function refusal({ body, message }: ApiError): Answer {
+  const { what, why, hint, numbers } = (body as Refusal | null)?.error?.details ?? {};
+  return { why: what ? [what, why].filter(Boolean).join(": ") : message, hint: hint ?? "", smallest: numbers?.smallest_budget ?? null };
 }
 
 /** Fills the curve between the smallest budget and the one that keeps everything in memory. */

@@ -21,7 +21,7 @@ export function Planner() {
   }, [model.value, ram.value, ctx.value, now === null]);
   if (!now) return <Awaiting title="Planner" />;
   model.value ??= now.models[0]?.name ?? null;
-  ram.value ||= now.budget.ram.limit_bytes;
+  ram.value ||= now.budget.ram.limit_bytes ?? now.budget.ram.leased_bytes;
   if (!model.value) return <Empty title="No model to plan for" />;
   return (
     <>
@@ -41,7 +41,7 @@ export function Planner() {
           <label class="field">
             <span>Context</span>
             <select value={ctx.value ?? ""} onChange={(event) => (ctx.value = Number(event.currentTarget.value) || null)}>
-              <option value="">As the planner chooses</option>
+              <option value="">As it runs</option>
               {CONTEXTS.map((tokens) => (
                 <option key={tokens} value={tokens}>{`${tokens.toLocaleString("en")} tokens`}</option>
               ))}

@@ -103,7 +103,7 @@ function Row({ request, named }: { request: RequestState; named: boolean }) {
       </td>
       <td class="right number" data-name="Answer">
         {count(output_tokens)}
-        {max_tokens !== null && <small>{`of ${count(max_tokens)}`}</small>}
+        <small>{`of ${count(max_tokens)}`}</small>
       </td>
       <td class="right number" data-name="Age">
         {age(request.age_s)}
@@ -129,14 +129,14 @@ function short(id: string): string {
 }
 
 function shareDone({ state, prompt_tokens, computed_tokens, output_tokens, max_tokens }: RequestState): number {
-  if (state === "decode") return max_tokens ? output_tokens / max_tokens : 0;
-  return prompt_tokens ? (computed_tokens ?? 0) / prompt_tokens : 0;
+  if (state === "decode") return output_tokens / Math.max(1, max_tokens);
+  return computed_tokens / Math.max(1, prompt_tokens);
 }
 
 function progressWords(request: RequestState): string {
   const { state, prompt_tokens, computed_tokens, output_tokens, max_tokens } = request;
-  if (state === "decode") return `${count(output_tokens)} of ${max_tokens === null ? "any number of" : count(max_tokens)} tokens`;
-  if (state === "prefill") return `${count(computed_tokens)} of ${several(prompt_tokens ?? 0, "prompt token")}`;
+  if (state === "decode") return `${count(output_tokens)} of ${several(max_tokens, "token")}`;
+  if (state === "prefill") return `${count(computed_tokens)} of ${several(prompt_tokens, "prompt token")}`;
   return state === "loading" ? "the model is being loaded" : "in the queue";
 }
 

@@ -144,7 +144,7 @@ async function cancel(id: string): Promise<void> {
   leaving.value = new Set([...leaving.value, id]);
   try {
     await call(`v1/apportion/requests/${encodeURIComponent(id)}`, { method: "DELETE" });
-    said.value = `Request ${short(id)} is cancelled.`;
+    said.value = `Request ${short(id)} was told to stop.`;
   } catch (error) {
     said.value = `Request ${short(id)} could not be cancelled: ${inWords(error)}`;
     leaving.value = new Set([...leaving.value].filter((other) => other !== id));

@@ -57,7 +57,14 @@ def stalls(second: int) -> dict[str, float]:
 
 
 def requests(second: int) -> list[dict[str, Any]]:
-    base = {"model": "olmoe-1b-7b", "choices": 1, "cached_tokens": 0, "ttft_s": None, "tok_s": None, "max_tokens": 512}
+    base = {
+        "model": "olmoe-1b-7b",
+        "choices": 1,
+        "cached_tokens": 0,
+        "ttft_s": None,
+        "tok_s": None,
+        "max_tokens": 512,
+    }
     step = second - START_S
     return [
         base
@@ -160,13 +167,23 @@ def experts() -> dict[str, Any]:
     """Uses that are skewed as a trained router's are; what is used most is in memory."""
     dice = random.Random(6)
     slots = plan_of(RAM)["expert_slots"]
-    table: dict[str, Any] = {"layers": LAYERS, "experts": EXPERTS, "numbers": [*range(LAYERS)], "resident": [], "hits": [], "misses": []}
+    table: dict[str, Any] = {
+        "layers": LAYERS,
+        "experts": EXPERTS,
+        "numbers": [*range(LAYERS)],
+        "resident": [],
+        "hits": [],
+        "misses": [],
+    }
     for layer in range(LAYERS):
         liked = [dice.lognormvariate(0, 0.9 + layer / 40) for _ in range(EXPERTS)]
         recent = [weight * dice.lognormvariate(0, 0.7) for weight in liked]
         inside = set(sorted(range(EXPERTS), key=recent.__getitem__, reverse=True)[: slots[layer]])
         uses = [int(6430 * weight / sum(liked)) for weight in liked]
-        shares = [0.42 + 0.3 * dice.random() if expert in inside else 0.25 * dice.random() for expert in range(EXPERTS)]
+        shares = [
+            0.42 + 0.3 * dice.random() if expert in inside else 0.25 * dice.random()
+            for expert in range(EXPERTS)
+        ]
         hits = [int(use * share) for use, share in zip(uses, shares, strict=True)]
         table["resident"].append([int(expert in inside) for expert in range(EXPERTS)])
         table["hits"].append(hits)
@@ -202,7 +219,13 @@ def chat_events() -> list[dict[str, Any]]:
 
     thought = [chunk({"reasoning_content": f"{word} "}) for word in THOUGHT.split()]
     answer = [chunk({"content": piece}) for piece in pieces(ANSWER)]
-    timings = {"ttft_s": 3.71, "prefill_s": 3.6, "decode_s": 48.2, "prefill_tok_s": 81.3, "decode_tok_s": 3.04}
+    timings = {
+        "ttft_s": 3.71,
+        "prefill_s": 3.6,
+        "decode_s": 48.2,
+        "prefill_tok_s": 81.3,
+        "decode_tok_s": 3.04,
+    }
     last = {
         **head,
         "choices": [],

@@ -1,6 +1,6 @@
 """The page in front of a scene instead of a server: for work on the page, and for its pictures.
 
-    python web/mock/server.py [PORT]
+python web/mock/server.py [PORT]
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import scene
 
 STATIC = Path(__file__).parents[2] / "src" / "apportion" / "serve" / "static"
-TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+}
 PAST_S = 320  # what the charts show at once, so that nobody needs to wait for them
 
 
@@ -111,7 +116,7 @@ class Mock(BaseHTTPRequestHandler):
 
 class MockServer(ThreadingHTTPServer):
     """Args:
-        moving: time passes; else the scene stands still, for pictures.
+    moving: time passes; else the scene stands still, for pictures.
     """
 
     daemon_threads = True

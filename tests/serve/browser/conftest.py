@@ -7,16 +7,13 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.models.tiny import tiny_gguf
-from tests.serve.running import Running, config_for, running
+from tests.serve.running import Running
+from tests.serve.streaming import streaming
 
-from apportion import LLM
-from apportion.core.errors import DoesNotFit
 from apportion.engine.executor import RunItem
 from apportion.engine.model_executor import ModelExecutor
 
@@ -44,20 +41,10 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def mixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A model of experts within a budget that holds a part of it; every step takes a while."""
-    folder = tmp_path_factory.mktemp("models")
-    path = tiny_gguf("olmoe", folder, block_format="q8_0")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ModelExecutor, "run", slowed(ModelExecutor.run))
-        with running(config_for(folder, "olmoe", ram=smallest_budget(path) + (16 << 20))) as one:
+        with streaming(tmp_path_factory.mktemp("models")) as one:
             yield one
-
-
-def smallest_budget(path: Path) -> int:
-    with pytest.raises(DoesNotFit) as caught:
-        LLM(path, ram=1 << 20, concurrency=8, structured=True)
-    least = caught.value.numbers["smallest_budget"]
-    assert isinstance(least, int)
-    return least
 
 
 def slowed(run: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
@@ -84,7 +71,9 @@ class Visit:
     def go(self, name: str = "overview", heading: str | None = None) -> Any:
         """Open a page and wait until it shows figures of the server."""
         self.page.goto(f"{self.url}/#/{name}")
-        self.page.get_by_role("heading", level=1, name=heading or name.capitalize()).wait_for(state="attached")
+        self.page.get_by_role("heading", level=1, name=heading or name.capitalize()).wait_for(
+            state="attached"
+        )
         self.page.locator(".connection.is-live").wait_for()
         return self.page
 

@@ -10,8 +10,11 @@ from tests.serve.running import Running
 
 HOSTILE = """# A heading
 
-<script>document.title = 'taken'</script><img src="https://example.org/x.png" onerror="document.title='taken'">
-<a href="javascript:document.title='taken'">one</a> [two](javascript:alert) [three](https://example.org/)
+<script>document.title = 'taken'</script>
+<img src="https://example.org/x.png" onerror="document.title='taken'">
+<a href="javascript:document.title='taken'">one</a>
+
+![a picture](https://example.org/y.png) [two](javascript:alert) [three](https://example.org/)
 <form action="https://example.org/"><input></form><style>body { display: none }</style>
 
 ```python
@@ -91,7 +94,11 @@ def test_a_model_s_words_can_do_nothing(visit: Any) -> None:
     answer.locator(".code-block").wait_for()
     assert answer.locator("script, img, form, style, input, [onerror], [style]").count() == 0
     links = answer.locator("a[href]")
-    assert [links.nth(index).get_attribute("href") for index in range(links.count())] == ["https://example.org/"]
+    assert [links.nth(index).get_attribute("href") for index in range(links.count())] == [
+        "https://example.org/"
+    ]
+    assert "<script>document.title" in answer.inner_text()
+    assert "a picture" in answer.inner_text()
     assert "noopener" in links.first.get_attribute("rel")
     assert answer.locator("pre").inner_text().strip() == 'print("<b>not bold</b>")'
     assert page.title().startswith("Chat")

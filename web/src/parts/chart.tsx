@@ -38,7 +38,7 @@ export const span_s = signal<number>(300);
 /** The sample that the pointer is on, in all charts at once; null: the latest. */
 const pointed = signal<number | null>(null);
 
-const HEIGHT = 104;
+const HEIGHT = 108;
 const POWERS = Array.from({ length: 44 }, (_, power) => 2 ** power);
 const sync = uPlot.sync("time");
 
@@ -121,7 +121,7 @@ function options(place: HTMLElement, { lines, format, binary, limit }: Drawing):
       y: { range: (_plot, _low, high) => [0, Math.max((high || 0) * 1.15, (limit() ?? 0) * 1.05) || 1] },
     },
     axes: [
-      { ...axis, grid: { show: false }, size: 18, gap: 2, splits, values: (plot, at) => at.map((time) => ago(plot, time)) },
+      { ...axis, grid: { show: false }, size: 22, gap: 5, splits, values: (plot, at) => at.map((time) => ago(plot, time)) },
       {
         ...axis,
         grid,

@@ -8,7 +8,7 @@ import { set, settings } from "./settings";
 import { SettingsPanel } from "./settings-panel";
 import { TurnView } from "./turn";
 
-const NEAR_END = 120;
+const NEAR_END = 260; // pixels: an answer's last line and what stands below it
 
 /** A conversation with a model that is served here. */
 export function Chat() {

@@ -1,9 +1,14 @@
 import DOMPurify from "dompurify";
-import { marked, type Token } from "marked";
+import { Marked, type Token } from "marked";
 import { memo } from "./memo";
 import { CodeBlock } from "./code-block";
 
-// A model's words are a stranger's: no pictures (they would tell a server elsewhere), forms, styles or ids.
+// A model's words are a stranger's. Tags are shown as they were written, and pictures, which would tell a
+// server elsewhere, as their descriptions; what markdown makes is cleaned all the same.
+const marked = new Marked({
+  gfm: true,
+  renderer: { html: ({ text }) => escaped(text), image: ({ text }) => escaped(text) },
+});
 const ALLOWED_TAGS = ["a", "b", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i"].concat(
   ["kbd", "li", "ol", "p", "pre", "s", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul"],
 );
@@ -17,7 +22,7 @@ DOMPurify.addHook("afterSanitizeAttributes", (node) => {
 
 /** Markdown as it streams: what has not changed is not made anew. */
 export function Markdown({ text }: { text: string }) {
-  const tokens = marked.lexer(text, { gfm: true, breaks: false });
+  const tokens = marked.lexer(text);
   return (
     <div class="markdown">
       {tokens.map((token, index) =>
@@ -35,6 +40,10 @@ const Piece = memo(
   ({ token }: { raw: string; token: Token }) => <div dangerouslySetInnerHTML={{ __html: clean(token) }} />,
   (before, after) => before.raw === after.raw,
 );
+
+function escaped(text: string): string {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
+}
 
 function clean(token: Token): string {
   return DOMPurify.sanitize(marked.parser([token]), RULES);

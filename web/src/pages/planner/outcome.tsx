@@ -97,9 +97,9 @@ function reasons(plan: Plan): [string, string][] {
     ["Layers that stream", plan.streamed_layers.length > 0 && several(plan.streamed_layers.length, "layer")],
     ["Read from disk per token", plan.disk_bytes_per_token > 0 ? bytes(plan.disk_bytes_per_token) : "nothing"],
     ["Context", `${count(plan.ctx)} tokens, keys and values as ${plan.kv}`],
-    ["Scheduler", plan.scheduler_why ? `${plan.scheduler}: ${plan.scheduler_why}` : plan.scheduler],
     ["Smallest budget", !!plan.smallest_budget && bytes(plan.smallest_budget)],
     ["Everything in memory from", !!plan.resident_budget && bytes(plan.resident_budget)],
+    ["Scheduler", plan.scheduler_why ? `${plan.scheduler}: ${plan.scheduler_why}` : plan.scheduler],
   ];
   return rows.filter((row): row is [string, string] => Boolean(row[1]));
 }

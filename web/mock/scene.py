@@ -191,10 +191,10 @@ def experts() -> dict[str, Any]:
     return table
 
 
-THOUGHT = "The person wants the idea and a small example. Routing per token, sparse activation, memory against speed."
+THOUGHT = "The person wants the idea and a small example: routing per token, memory against speed."
 
-ANSWER = """A **mixture of experts** replaces one large feed-forward network by many small ones, and a *router* \
-that sends each token to a few of them.
+ANSWER = """A **mixture of experts** replaces one large feed-forward network by many small ones, and a \
+*router* that sends each token to a few of them.
 
 - Each layer here has **64 experts**, and a token uses **8**.
 - All of them must be somewhere, but only an eighth is needed at a time.

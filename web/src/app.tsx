@@ -10,6 +10,7 @@ import { Overview } from "./pages/overview/overview";
 import { Planner } from "./pages/planner/planner";
 import { Requests } from "./pages/requests/requests";
 import { page, TITLES, type Page } from "./state/route";
+import { focusPage } from "./state/shortcuts";
 
 const PAGE: Record<Page, () => preact.JSX.Element> = {
   overview: Overview,
@@ -25,8 +26,10 @@ export function App() {
   const first = useRef(true);
   useEffect(() => {
     document.title = `${TITLES[shown]} · apportion`;
-    if (!first.current) main.current?.focus({ preventScroll: true }); // so that a reader begins with the new page
-    if (!first.current) scrollTo(0, 0);
+    if (!first.current) {
+      scrollTo(0, 0);
+      focusPage(main.current);
+    }
     first.current = false;
   }, [shown]);
   const Shown = PAGE[shown];

@@ -1,5 +1,5 @@
 import { signal } from "@preact/signals";
-import { go, PAGES, TITLES } from "./route";
+import { go, page, PAGES, TITLES } from "./route";
 import { nextTheme } from "./theme";
 
 const NAME = "apportion.shortcuts";
@@ -11,7 +11,7 @@ export const shortcutsOn = signal(localStorage.getItem(NAME) !== "off");
 export const listShown = signal(false);
 
 export const SHORTCUTS: [string, string][] = [
-  ...PAGES.map((page, index): [string, string] => [String(index + 1), `Show ${TITLES[page]}`]),
+  ...PAGES.map((name, index): [string, string] => [String(index + 1), `Show ${TITLES[name]}`]),
   ["/", "Write in the chat"],
   ["t", "Change the theme: automatic, light, dark"],
   ["?", "Show or hide this list"],
@@ -22,6 +22,22 @@ export function switchShortcuts(on: boolean): void {
   localStorage.setItem(NAME, on ? "on" : "off");
 }
 
+/** Whether the next page shall begin where one writes and not at its top. */
+let writesNext = false;
+
+function write(): void {
+  writesNext = true;
+  if (page.value === "chat") focusPage(null);
+  else go("chat");
+}
+
+/** Leads the focus to a page that was just shown: to its top, for readers, or to where one writes. */
+export function focusPage(top: HTMLElement | null): void {
+  const place = writesNext ? document.getElementById("message") : null;
+  writesNext = false;
+  (place ?? top)?.focus({ preventScroll: place === null });
+}
+
 function isTyping(target: EventTarget | null): boolean {
   return target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
 }
@@ -29,14 +45,12 @@ function isTyping(target: EventTarget | null): boolean {
 function onKey(event: KeyboardEvent): void {
   if (!shortcutsOn.value || event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
   if (document.querySelector("dialog[open]") && event.key !== "?") return;
-  const page = PAGES[Number(event.key) - 1];
-  if (page) go(page);
+  const chosen = PAGES[Number(event.key) - 1];
+  if (chosen) go(chosen);
   else if (event.key === "t") nextTheme();
   else if (event.key === "?") listShown.value = !listShown.value;
-  else if (event.key === "/") {
-    go("chat");
-    requestAnimationFrame(() => document.getElementById("message")?.focus());
-  } else return;
+  else if (event.key === "/") write();
+  else return;
   event.preventDefault();
 }
 

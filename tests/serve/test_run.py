@@ -321,13 +321,18 @@ def test_the_service_manager_hears_when_it_serves_and_when_it_stops(model: Path,
         heard.bind(name)
         heard.settimeout(20)
         with program(model, env={"NOTIFY_SOCKET": "@" + name[1:]}) as running:
-            assert heard.recv(100).startswith(b"READY=1")
-            running.ready()
-            running.tell(signal.SIGTERM)
             words = [heard.recv(100)]
+            while not words[-1].startswith(b"READY=1"):
+                words.append(heard.recv(100))
+            assert httpx.get(f"{running.url}/ready").status_code == 200
+            running.tell(signal.SIGTERM)
             while not words[-1].startswith(b"STOPPING=1"):
                 words.append(heard.recv(100))
-            assert set(words[:-1]) <= {b"WATCHDOG=1"}
+            assert [word for word in words if word != b"WATCHDOG=1"] == [
+                b"STATUS=loading",
+                b"READY=1\nSTATUS=serving",
+                b"STOPPING=1\nSTATUS=draining",
+            ]
             assert running.ends() == 0
 
 

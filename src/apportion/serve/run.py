@@ -87,6 +87,7 @@ class Process(uvicorn.Server):
         self._site = site
         self._reload = reload
         self._stopping: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None]
         self._watchdog = Watchdog(
             site.config.watch_s, lambda: site.pump.step_began_s, lambda: request_ids(site)
         )
@@ -94,10 +95,18 @@ class Process(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._watchdog.start()
+        self._telling = asyncio.create_task(self._tell_ready())
+
+    async def _tell_ready(self) -> None:
+        """Who started the server hears that it serves once its first model is there."""
+        notify("STATUS=loading")
+        while not self._site.is_ready:
+            await asyncio.sleep(TICK_S)
         notify("READY=1", "STATUS=serving")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._watchdog.stop()
+        self._telling.cancel()
         await super().shutdown(sockets)
 
     @contextmanager

@@ -238,3 +238,19 @@ def test_sampling_with_a_seed_does_not_depend_on_what_runs_beside_it() -> None:
         return request.sequence.output.tolist()
 
     assert sampled(0) == sampled(3)
+
+
+def test_programs_that_nobody_heard_of_for_long_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apportion.engine.engine.MOST_PROGRAMS", 3)
+    clock = VirtualClock()
+    engine = make_engine(clock=clock)
+
+    def arrival(program: str) -> float:
+        clock.advance(1.0)
+        request = engine.add(make_request([1, 2], 1, program=program))
+        run_all(engine)
+        return request.program_arrival_s
+
+    assert [arrival(name) for name in ("a", "b", "c", "a", "d")] == [1, 2, 3, 1, 5]
+    assert [arrival(name) for name in ("a", "b")] == [1, 7], "b was forgotten, a was not"
+    assert len(engine._programs) == 3

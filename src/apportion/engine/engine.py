@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from apportion.policies.scheduler import SchedulerState, Yield
 
 MAX_RUNNING = 64
+MOST_PROGRAMS = 4096  # whose first arrival is remembered
 RUN_AHEAD = 4  # deltas of an answer that is read slowly, while others are waited for
 NO_TOKENS: Ints = np.empty(0, np.int32)
 
@@ -125,10 +126,18 @@ class Engine:
             for one in (request, *request.branches):
                 one.id, self._next_id = self._next_id, self._next_id + 1
                 one.spent.added_s = now
-                one.program_arrival_s = self._programs.setdefault(one.program, now) if one.program else now
+                one.program_arrival_s = self._program_arrival(one.program, now) if one.program else now
             self._inside.waiting[request.id] = request
             self.counters.requests += 1 + len(request.branches)
         return request
+
+    def _program_arrival(self, program: str, now_s: float) -> float:
+        """When the first request of a program came; those that nobody heard of for long are forgotten."""
+        arrival_s = self._programs.pop(program, now_s)
+        self._programs[program] = arrival_s  # the one heard of last at the end
+        if len(self._programs) > MOST_PROGRAMS:
+            del self._programs[next(iter(self._programs))]
+        return arrival_s
 
     def cancel(self, request: Request) -> None:
         """End a request: at once, or after the step that runs, wherever it is."""

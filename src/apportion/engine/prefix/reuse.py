@@ -23,6 +23,20 @@ from apportion.policies.retention import Pause, RetentionState
 
 SAVE_S = 0.25  # a request that has ended waits so long for the store to take what it leaves
 CLOSE_S = 10.0
+MOST_PAUSED = 4096  # programs whose tool calls are waited for
+MOST_WAITS = 100
+
+
+@dataclass(slots=True)
+class Waits:
+    """How long requests waited that came back and found nothing of their context; the last count most."""
+
+    mean_s: float = 0.0
+    count: int = 0
+
+    def add(self, seconds: float) -> None:
+        self.count = min(self.count + 1, MOST_WAITS)
+        self.mean_s += (seconds - self.mean_s) / self.count
 
 
 @dataclass(slots=True)
@@ -80,6 +94,7 @@ class PrefixReuse:
         self._loading: dict[int, Loading] = {}
         self._late: list[Loading] = []  # broken off while a read was under way
         self._paused: dict[str, tuple[str, float]] = {}
+        self._waits = Waits()
 
     def find(self, request: Request) -> Found:
         self._release_late()
@@ -91,8 +106,10 @@ class PrefixReuse:
         return Found(min(match.num_blocks * self._block_tokens, num_tokens - 1), in_use)
 
     def enter(self, request: Request) -> Entered:
-        self._come_back(request)
-        held = self.index.hold(self._match(request))
+        came_back, match = self._come_back(request), self._match(request)
+        if came_back and not match.num_blocks:
+            self._waits.add(self._clock.now() - request.spent.added_s)
+        held = self.index.hold(match)
         blocks = [block for block in takewhile(lambda block: block is not None, held) if block is not None]
         for block in held[len(blocks) :]:  # behind one that must be read
             if block is not None:
@@ -178,18 +195,24 @@ class PrefixReuse:
     def _pause(self, request: Request, keys: Sequence[bytes]) -> None:
         """Pin what a tool call will come back for, as long as that is worth it."""
         tokens, now = request.num_computed, self._clock.now()
-        pause = Pause(request.tool, tokens, self._cost.recompute_s(0, tokens), 0.0)
+        pause = Pause(request.tool, tokens, self._cost.recompute_s(0, tokens), self._waits.mean_s)
         seconds = self._retention.time_to_live(pause)
         if seconds > 0:
             self.index.pin(keys, now + seconds)
         if request.program:
+            self._paused.pop(request.program, None)
             self._paused[request.program] = (request.tool, now)
+            if len(self._paused) > MOST_PAUSED:  # most programs end without a word
+                del self._paused[next(iter(self._paused))]
 
-    def _come_back(self, request: Request) -> None:
+    def _come_back(self, request: Request) -> bool:
+        """Whether a request goes on where a tool call ended an answer."""
         paused = self._paused.pop(request.program, None) if request.program else None
-        if paused is not None:
-            tool, since = paused
-            self._retention.tool_took(tool, self._clock.now() - since)
+        if paused is None:
+            return False
+        tool, since = paused
+        self._retention.tool_took(tool, request.spent.added_s - since)
+        return True
 
     # --- keys ---
 

@@ -35,6 +35,20 @@ def test_the_same_on_a_phone_and_nothing_scrolls_sideways(visits: Any, mixture: 
     assert {name: settled(visit, name).evaluate(JUDGE) for name in PAGES} == {name: [] for name in PAGES}
 
 
+def test_the_judge_finds_what_is_wrong(visit: Any) -> None:
+    page = visit.go("requests")
+    page.evaluate(
+        "() => { const main = document.querySelector('main'); main.style.minWidth = '1400px';"
+        " main.querySelector('h1').style.color = '#8a948f';"
+        " main.append(document.createElement('button'), document.createElement('h4'));"
+        " main.lastChild.textContent = 'deep'; main.querySelector('button').style.padding = '20px';"
+        " main.querySelector('button').id = 'content' }"
+    )
+    faults = " ".join(page.evaluate(JUDGE))
+    for fault in ("contrast", "no name", "heading skips", "id twice", "sideways"):
+        assert fault in faults
+
+
 def test_everything_is_reached_by_tab_and_the_focus_is_seen(visit: Any) -> None:
     page = settled(visit, "planner")
     reached = []

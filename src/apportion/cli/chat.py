@@ -23,9 +23,10 @@ from apportion.cli._options import (
     model_argument,
     sampling_options,
 )
-from apportion.cli._output import closing_line, note, print_object, visible
+from apportion.cli._output import closing_line, note, print_object
 from apportion.cli._progress import PhaseBars
 from apportion.cli._serving import ServingOptions, keeping_options
+from apportion.cli._speaking import Speaker, reasoning_of
 from apportion.core.errors import ApportionError, UsageError, unknown
 
 if TYPE_CHECKING:
@@ -162,23 +163,29 @@ class Chat:
     def _answer(self) -> None:
         """Stream the answer to the last message and keep it, also when Ctrl-C cuts it short."""
         try:
-            stream = self.llm.chat_stream(self.conversation.messages, self.params)
+            turn = self.llm.chat_turn(self.conversation.messages)
+            stream = self.llm.submit(
+                self.llm.request(turn.ids, self.params, continues=False, frame=turn.frame)
+            )
         except ApportionError:
             self.conversation.take_back()  # so that the next message finds the chat as it was
             raise
         question = self.conversation.messages[-1]["content"]
-        try:
-            for delta in stream:
-                self._show(visible(delta.text, err=self._silent))
-        except KeyboardInterrupt:
-            stream.close()
+        speaker = Speaker(turn.parts(), silent=self._is_quiet, to_stderr=self._silent)
+        speaker.follow(stream)
         self._show("\n")
-        self._last = stream.completion
-        self.conversation.say("assistant", self._last.text)
-        self.turns.append({"user": question} | replace(self._last, logprobs=None).to_dict())
+        self._last, said = stream.completion, speaker.answer
+        self.conversation.say("assistant", said.text)
+        fields = replace(self._last, text=said.text, logprobs=None).to_dict()
+        self.turns.append({"user": question} | fields | reasoning_of(said))
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Nothing is shown but the object at the end."""
+        return self._silent and not self._interactive
 
     def _show(self, text: str) -> None:
-        if not self._silent or self._interactive:
+        if not self._is_quiet:
             click.echo(text, nl=False, err=self._silent)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,11 +23,13 @@ from apportion.cli._options import (
 from apportion.cli._output import closing_line, note, print_object, visible
 from apportion.cli._progress import PhaseBars
 from apportion.cli._serving import ServingOptions, serving_options
+from apportion.cli._speaking import Speaker, reasoning_of
 from apportion.core.errors import UsageError
 
 if TYPE_CHECKING:
     from apportion.engine import LLM, Completion, SamplingParams, Stream
     from apportion.engine.prompts import Message
+    from apportion.text.answer_parts import AnswerParts
 
 
 @click.command()
@@ -74,10 +77,12 @@ def command(
         if samples > 1:
             show_samples(llm, llm.samples(asked, samples, params), as_json)
             return 0
-        stream = llm.stream(asked, params) if isinstance(asked, str) else llm.chat_stream(asked, params)
-        interrupted = follow(stream, silent=as_json)
+        stream, parts = begun(llm, asked, params)
+        speaker = Speaker(parts, silent=as_json)
+        interrupted = speaker.follow(stream)
         if as_json:
-            print_object(described(llm, stream.completion.to_dict()))
+            fields = replace(stream.completion, text=speaker.answer.text).to_dict()
+            print_object(described(llm, fields | reasoning_of(speaker.answer)))
         else:
             click.echo()
             note(closing_line(stream.completion))
@@ -113,13 +118,12 @@ def read_prompt(prompt: str | None) -> str:
         raise UsageError("standard input is not UTF-8 text", error.reason, offset=error.start) from error
 
 
-def follow(stream: Stream, *, silent: bool) -> bool:
-    """Show the answer as it comes; True if Ctrl-C ended it."""
-    try:
-        for delta in stream:
-            if not silent:
-                click.echo(visible(delta.text), nl=False)
-    except KeyboardInterrupt:
-        stream.close()
-        return True
-    return False
+def begun(llm: LLM, asked: str | list[Message], params: SamplingParams) -> tuple[Stream, AnswerParts]:
+    """An answer on its way, and what tells its parts apart; what continues a text is text."""
+    from apportion.text.answer_parts import AnswerParts
+
+    if isinstance(asked, str):
+        return llm.stream(asked, params), AnswerParts()
+    turn = llm.chat_turn(asked)
+    request = llm.request(turn.ids, params, continues=False, frame=turn.frame)
+    return llm.submit(request), turn.parts()

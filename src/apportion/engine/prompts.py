@@ -51,7 +51,18 @@ def text_ids(text: str, tokenizer: Tokenizer, ctx: int | None) -> Ints:
     Raises:
         ContextOverflow: it is longer than `ctx` tokens could be.
     """
-    if ctx is not None and len(text) > ctx * tokenizer.longest_token:
+    if ctx is not None:
+        check_length(text, tokenizer, ctx)
+    return with_bos(tokenizer.encode(text, add_special=False, parse_special=True), tokenizer)
+
+
+def check_length(text: str, tokenizer: Tokenizer, ctx: int) -> None:
+    """Refuse a text that is longer than `ctx` tokens could be; that takes no time.
+
+    Raises:
+        ContextOverflow
+    """
+    if len(text) > ctx * tokenizer.longest_token:
         raise ContextOverflow(
             "the prompt is longer than the context, whatever its tokens are",
             "prompt and answer share it, and nothing is ever truncated",
@@ -60,7 +71,6 @@ def text_ids(text: str, tokenizer: Tokenizer, ctx: int | None) -> Ints:
             prompt_tokens=f"at least {-(-len(text) // tokenizer.longest_token)}",
             ctx=ctx,
         )
-    return with_bos(tokenizer.encode(text, add_special=False, parse_special=True), tokenizer)
 
 
 def required(template: ChatTemplate | None, name: str) -> ChatTemplate:

@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from apportion.core.errors import UsageError
 from apportion.engine.openai import read_served
 from apportion.engine.openai.answers import shown
+from apportion.engine.prompts import check_length
 from apportion.serve.access import for_users
 from apportion.serve.bodies import BodyRoute
 from apportion.serve.schemas.tokens import (
@@ -65,6 +66,7 @@ def tokens_of(llm: LLM, body: TokenizeRequest, site: Site) -> dict[str, Any]:
     adds = body.add_special_tokens is not False and body.prompt is not None
     text = body.prompt if body.prompt is not None else rendered(llm, body, site)
     tokenizer = llm.tokenizer
+    check_length(text, tokenizer, llm.ctx)
     ids = tokenizer.encode(text, add_special=False, parse_special=True)
     if adds and tokenizer.adds_bos and tokenizer.bos_id is not None:
         ids = [tokenizer.bos_id, *ids]

@@ -24,7 +24,7 @@ DOCS_STAMP   := $(VENV)/.stamp-docs
 FUZZ_STAMP   := $(VENV)/.stamp-fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-isas model check format build docs docs-generate docs-serve fuzz bench bench-limits coverage web web-test screenshots clean
+.PHONY: help demo test test-isas model check format build docs docs-generate docs-serve fuzz schemathesis bench bench-limits coverage web web-test screenshots clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -105,6 +105,9 @@ test-isas: $(BUILD_STAMP) $(TEST_STAMP) ## Kernels of instruction sets that this
 
 fuzz: $(BUILD_STAMP) $(TEST_STAMP) $(FUZZ_STAMP) ## Fuzz each reader for SECONDS_EACH seconds (default 600)
 	@tools/fuzz $(SECONDS_EACH)
+
+schemathesis: $(BUILD_STAMP) $(TEST_STAMP) ## Ask a server whatever its API allows for SECONDS_EACH seconds
+	@$(BIN)/python -m tests.serve.api_fuzz --seconds $(SECONDS_EACH)
 
 # --- documentation ----------------------------------------------------------------------------------------
 

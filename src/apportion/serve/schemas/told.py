@@ -36,9 +36,19 @@ def told(
     """
     fine: dict[str, Any] = {"model": answer, "description": answer.__doc__ or ""}
     if event is not None:
-        fine["content"] = {"text/event-stream": {"schema": {"type": "string"}, "x-event": event.__name__}}
+        fine["content"] = {"text/event-stream": {"schema": event_schema(event.__name__)}}
         fine["description"] += f" In a stream, the data of each event is a `{event.__name__}`."
     failures: dict[int | str, dict[str, Any]] = {
         status: {"model": failure, "description": text} for status, text in STATUSES.items()
     }
     return {200: fine, **failures}
+
+
+def event_schema(model: str) -> dict[str, Any]:
+    """The schema of an event of a stream, by the name of what its data is."""
+    data = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"$ref": f"#/components/schemas/{model}"},
+    }
+    return {"type": "object", "properties": {"event": {"type": "string"}, "data": data}, "required": ["data"]}

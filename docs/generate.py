@@ -14,6 +14,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
@@ -24,6 +25,7 @@ from apportion.cli import main as apportion
 from apportion.core import errors
 from apportion.core.errors import ApportionError
 from apportion.core.settings import SETTINGS, Origin
+from apportion.core.units import format_bytes
 from apportion.formats.block import BlockFormat
 from apportion.formats.blocks import FORMATS, load_as
 from apportion.formats.blocks.table import KINS
@@ -33,6 +35,10 @@ from apportion.kernels.kv_codecs import CODECS
 from apportion.models.family import FAMILIES, Family
 from apportion.policies import FAMILIES as POLICY_FAMILIES
 from apportion.policies.family import Policy, PolicyFamily
+from apportion.serve import ModelSpec, ServeConfig
+from apportion.serve.app import create_app
+from apportion.serve.gate import entries
+from apportion.serve.limits import Limits
 from apportion.serve.metrics import COMPAT, OWN
 from apportion.serve.metrics.metric import Metric
 from apportion.text.tool_calls import TOOL_FORMATS
@@ -43,7 +49,7 @@ PART = re.compile(r"(?P<open><!-- generated: (?P<name>[a-z-]+) -->\n).*?(?P<clos
 
 
 def pages() -> list[Path]:
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def filled(text: str) -> str:
@@ -286,6 +292,52 @@ def _metrics(found: Iterable[Metric]) -> str:
     return table(("metric", "type", "labels", "what it tells"), rows)
 
 
+# --- the server -------------------------------------------------------------------------------------------
+
+
+def limits() -> str:
+    """What the docstring of `Limits` says of each, with its default."""
+    text = inspect.cleandoc(Limits.__doc__ or "").partition("Attributes:\n")[2]
+    rows = []
+    for entry in re.findall(r"^    (\w[\w, ]*): (.+(?:\n {8}.+)*)", text, re.MULTILINE):
+        names, sentence = entry[0].split(", "), " ".join(entry[1].split())
+        rows.append([" ".join(f"`{name}`" for name in names), ", ".join(map(_limit, names)), sentence])
+    named = {name for row in rows for name in row[0].replace("`", "").split()}
+    assert named == {one.name for one in fields(Limits)}, "a limit that nothing is said of"
+    return table(("limit", "default", "of what"), rows)
+
+
+def _limit(name: str) -> str:
+    value = getattr(Limits(), name)
+    return format_bytes(value) if name.endswith("_nbytes") else f"{value:g}"
+
+
+def routes() -> str:
+    """Every route of the server, and who may use it."""
+    app = create_app(ServeConfig((ModelSpec("any", "any"),)))
+    found: dict[str, tuple[set[str], str]] = {}
+    for entry in entries(app.routes):
+        methods, _ = found.setdefault(entry.template, (set(), str(entry.access)))
+        methods |= entry.methods - {"HEAD"}
+    rows = [(f"`{path}`", ", ".join(sorted(methods)), access) for path, (methods, access) in found.items()]
+    return table(
+        ("route", "methods", "who"), sorted(rows, key=lambda row: (row[2] != "open", row[2], row[0]))
+    )
+
+
+def promises() -> str:
+    """What tests/promises.json says, which a test compares with the tests that there are."""
+    groups = json.loads((ROOT / "tests" / "promises.json").read_text(encoding="utf-8"))
+    rows = [
+        (
+            *(group[name] for name in ("what", "goal", "cases", "how")),
+            " ".join(f"`{t}`" for t in group["tests"]),
+        )
+        for group in groups
+    ]
+    return table(("what is tried", "goal", "cases", "how they are counted", "tests"), rows)
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "block-drawings": block_drawings,
     "block-formats": block_formats,
@@ -295,11 +347,14 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "errors": error_tree,
     "kernels": kernels,
     "kv-codecs": kv_codecs,
+    "limits": limits,
     "metrics": metrics,
     "metrics-vllm": metrics_vllm,
     "model-families": model_families,
     "origins": origins,
     "policies": policies,
+    "promises": promises,
+    "routes": routes,
     "settings": settings,
     "tool-formats": tool_formats,
     "verbs": verbs,

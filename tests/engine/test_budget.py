@@ -137,3 +137,24 @@ def test_a_file_that_is_replaced_while_it_is_used_goes_on_as_it_was(
         assert llm.generate(PROMPT, GREEDY).token_ids == answer
     with pytest.raises(BadFile):
         LLM(copy)
+
+
+def test_as_many_run_at_once_as_was_planned_unless_asked_otherwise(
+    model: Path, answer: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apportion.plan.planner.company", lambda *arguments: 1)
+    whole = LLM(model, ram="4GiB", ctx=100, concurrency=3).plan
+    assert whole is not None
+    assert whole.max_running == 0, "nothing streams"
+    streamed = replace(whole, expert_slots=(3, 3, 3))
+    for asked, most in ((None, 1), (2, 2)):
+        with LLM(model, plan=streamed, max_running=asked) as llm:
+            assert llm.plan is not None
+            assert llm.plan.max_running == 1
+            seen: list[int] = []
+            llm.engine.on_step = lambda items, begin, seconds, seen=seen: seen.append(len(items))
+            found = llm.generate([PROMPT] * 3, GREEDY)
+            assert max(seen) == most
+            assert {one.token_ids for one in found} == {answer}
+    with pytest.raises(UsageError, match="max_running"):
+        LLM(model, max_running=0)

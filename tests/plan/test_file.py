@@ -147,7 +147,7 @@ PLAIN: Told = json.loads(
     "hit_rate_source": "", "disk_bytes_per_token": 0, "advice": [],
     "policies": {"placement": "a", "expert_cache": "b", "prediction": "c", "load_order": "d",
     "scheduler": "e", "retention": "f"},
-    "scheduler": "", "scheduler_why": "",
+    "scheduler": "", "scheduler_why": "", "max_running": 0,
     "bytes": {"runtime": 0, "dense_weights": 0, "expert_slots": 0, "kv": 0, "workspace": 0,
     "io_buffers": 0, "reserve": 0},
     "forecast": {"decode_tok_s": 1, "prefill_tok_s": 1, "ttft_s": 1, "load_s": 1, "prompt_tokens": 1,

@@ -25,6 +25,7 @@ class ServingOptions:
     kv_dir: Path | None
     kv_remote: str | None
     concurrency: int = 1
+    max_running: int | None = None
     scheduler: str = "auto"
     speculate: str = "none"
 
@@ -34,6 +35,7 @@ class ServingOptions:
 
         return Serving(
             concurrency=self.concurrency,
+            max_running=self.max_running,
             scheduler=self.scheduler,
             speculate=self.speculate,
             structured=structured,
@@ -126,5 +128,11 @@ STEP_OPTIONS = compose(
     KEEPING_OPTIONS,
 )
 
-SERVING_OPTIONS = compose(concurrency_option(1), STEP_OPTIONS)
-BATCH_OPTIONS = compose(concurrency_option(8), STEP_OPTIONS)
+max_running_option = click.option(
+    "--max-running",
+    type=click.IntRange(min=1),
+    help="Requests that run at once [default: all that have room; where weights stream, as planned].",
+)
+
+SERVING_OPTIONS = compose(concurrency_option(1), max_running_option, STEP_OPTIONS)
+BATCH_OPTIONS = compose(concurrency_option(8), max_running_option, STEP_OPTIONS)

@@ -302,6 +302,8 @@ def choices(plan: Plan, planner: Planner) -> Iterator[tuple[str, str]]:
     if plan.embedding == "rows":
         yield "embedding", "read from disk by row"
     yield "scheduler", f"{plan.scheduler}: {plan.scheduler_why}"
+    if plan.max_running:
+        yield "at once", f"{plan.max_running} of {plan.concurrency} requests: more are slower together"
     yield "read from disk per token", format_bytes(plan.disk_bytes_per_token)
     for why in planner.units.why_not:
         yield "stays in memory", why

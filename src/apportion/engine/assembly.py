@@ -54,6 +54,8 @@ class Serving:
         concurrency: requests of `ctx` positions that there is KV room for; more that are shorter fit too.
         scheduler, retention: which policies; `auto` is the scheduler that suits how weights are kept.
         step_tokens: as many tokens may pass in one step; None: what is planned, or else a good number.
+        max_running: as many requests run at once, the others wait; None: as many as have room, or, where
+            weights come and go, as many as the plan finds fastest.
         kv_disk: bytes of disk for keys and values of earlier requests; 0: none. They lie in `kv_dir`.
         kv_remote: address of a store that several machines share (`redis://host:port/0`); None for none.
         speculate: the way to guess tokens ahead (`engine.speculation.ways`).
@@ -67,6 +69,7 @@ class Serving:
     scheduler: str = AUTO
     retention: str = RETENTIONS.baseline
     step_tokens: int | None = None
+    max_running: int | None = None
     kv_disk: int | str = 0
     kv_dir: str | Path | None = None
     kv_remote: str | None = None
@@ -77,6 +80,8 @@ class Serving:
     def __post_init__(self) -> None:
         if self.concurrency < 1:
             raise UsageError("concurrency must be at least 1", concurrency=self.concurrency)
+        if self.max_running is not None and self.max_running < 1:
+            raise UsageError("max_running must be at least 1", max_running=self.max_running)
         if self.scheduler != AUTO:
             SCHEDULERS.choose(self.scheduler)
         RETENTIONS.choose(self.retention)
@@ -175,7 +180,7 @@ def assemble(loaded: LoadedModel, serving: Serving) -> Assembled:
             block_tokens=BLOCK_TOKENS,
             reuse=reuse,
             clock=clock,
-            max_running=MAX_RUNNING if hot is None else serving.concurrency,
+            max_running=most_running(loaded, serving, hot is not None),
             item_tokens=sys.maxsize if hot is None or model.residency is not None else AT_ONCE,
             step_tokens=serving.step_tokens or step_tokens(loaded, serving),
             observed_tokens=states_at_once(model.config.hidden_size),
@@ -196,6 +201,13 @@ def scheduler_for(loaded: LoadedModel, serving: Serving) -> str:
     if serving.scheduler != AUTO:
         return serving.scheduler
     return "chunked" if loaded.apportioned is None else loaded.apportioned.plan.scheduler
+
+
+def most_running(loaded: LoadedModel, serving: Serving, is_hot: bool) -> int:
+    """Requests that run at once: as was asked for, or as was planned, within what there is room for."""
+    planned = 0 if loaded.apportioned is None else loaded.apportioned.plan.max_running
+    most = serving.max_running or planned or MAX_RUNNING
+    return min(most, serving.concurrency if is_hot else MAX_RUNNING)
 
 
 def step_tokens(loaded: LoadedModel, serving: Serving) -> int:

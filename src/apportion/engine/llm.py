@@ -86,6 +86,8 @@ class LLM:
         prefill: where weights come and go, `layer_major` has all of a prompt pass a layer before the next;
             `chunked` runs chunk after chunk through all layers, and is there to compare.
         concurrency: requests of `ctx` positions that there is KV room for; more that are shorter fit, too.
+        max_running: requests that run at once; None: as many as have room, or, where weights come and go, as
+            many as the plan finds fastest.
         scheduler: decides what runs in a step, by name; `auto` is what suits how weights are kept.
         retention: decides which keys and values of earlier requests go first when room is short, by name.
         kv_disk: bytes of disk for keys and values of earlier requests, as `20GiB`; they outlive the process.
@@ -121,6 +123,7 @@ class LLM:
         policies: PolicyNames | None = None,
         prefill: PrefillOrder = "layer_major",
         concurrency: int = 1,
+        max_running: int | None = None,
         scheduler: str = AUTO,
         retention: str = RETENTIONS.baseline,
         kv_disk: int | str = 0,
@@ -134,6 +137,7 @@ class LLM:
             ops = NativeOps(threads=get(THREADS) if threads is None else threads, exact=exact)
         serving = Serving(
             concurrency=concurrency,
+            max_running=max_running,
             scheduler=scheduler,
             retention=retention,
             kv_disk=kv_disk,

@@ -54,7 +54,8 @@ def adopted(plan: Plan, planner: Planner) -> Plan:
         raise _too_large(plan, found.nbytes, needed)
     reserve = min(found.nbytes[Kind.RESERVE], plan.ram - needed)
     found = replace(found, nbytes={**found.nbytes, Kind.RESERVE: reserve})
-    return planner.told(found, plan.ram)
+    told = planner.told(found, plan.ram)
+    return replace(told, max_running=plan.max_running or told.max_running)
 
 
 def adopt_plan(

@@ -99,6 +99,28 @@ class CostModel:
             ended = clocks.compute - began
         return ended
 
+    def together_s(self, plan: Arrangement, depth: int, sequences: int) -> float:
+        """Of a step in which so many sequences decode, each at `depth` positions: their tokens pass a layer
+        together, and slots are shared among what all of them use.
+        """
+        if sequences == 1:
+            return self.decode_s(plan, depth)
+        clocks = Clocks(0.0, 0.0, [0.0] * max(1, plan.stream_buffers))
+        cached = sequences * kv_bytes_seen(self._config, depth, plan.kv) / len(self._layers)
+        ended = 0.0
+        for _ in range(3 if plan.streamed_layers else 1):
+            began = clocks.compute
+            clocks.compute += self._rows_s(plan, sequences)
+            for layer, cost in enumerate(self._layers):
+                dense_s = cost.dense.seconds(self._machine, sequences)
+                dense_s += cached / (self._machine.memory * KV_SHARE) + LAYER_S
+                self._dense(plan, layer, dense_s, clocks)
+                if cost.num_experts:
+                    self._shared(plan, layer, sequences, clocks)
+            clocks.compute += sequences * self._head_s + STEP_S
+            ended = clocks.compute - began
+        return ended
+
     def prefill_s(self, plan: Arrangement, tokens: int, *, cold: bool = False) -> float:
         """Of reading a prompt: layer by layer all of it, or in runs of `tokens_per_pass`.
 
@@ -171,6 +193,25 @@ class CostModel:
         if reading:
             clocks.disk = max(clocks.disk, clocks.compute) + reading
         clocks.compute += mean + (ROUTED_LAYER_S if plan.expert_slots[layer] < cost.num_experts else 0.0)
+
+    def _shared(self, plan: Arrangement, layer: int, sequences: int, clocks: Clocks) -> None:
+        """Compute the experts of several sequences' tokens, each once, while those that miss are read. A
+        sequence finds what its share of the slots would hold for it alone, or what all of them hold if every
+        expert is as likely as any other; room for reading is made first.
+        """
+        cost, slots = self._layers[layer], plan.expert_slots[layer]
+        chosen = cost.num_experts * (1 - (1 - self._top_k / cost.num_experts) ** sequences)
+        computing = chosen * cost.expert.seconds(self._machine, sequences * self._top_k / chosen)
+        if slots >= cost.num_experts:
+            clocks.compute += computing
+            return
+        own = self._hits.rate(layer, max(1, slots // sequences), cost.num_experts)
+        kept = slots - read_slots(slots, self._units.layers[layer].expert_nbytes)
+        misses = chosen - min(chosen * max(own, slots / cost.num_experts), kept)
+        nbytes, count = cost.expert_reads
+        reading = self._machine.disk.seconds(nbytes, misses * count, beside=True)
+        clocks.disk = max(clocks.disk, clocks.compute) + reading
+        clocks.compute = max(clocks.compute + computing, clocks.disk + computing / chosen) + ROUTED_LAYER_S
 
     def _experts_s(self, cost: LayerCost, k: int, misses: int, each: float) -> float:
         """Of a token's experts with so many misses: each is computed once its read is done."""

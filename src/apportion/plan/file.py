@@ -95,6 +95,7 @@ def plan_from_dict(told: object, what: str = "the plan") -> Plan:
         policies=_policies(table.table("policies")),
         scheduler=table.text("scheduler"),
         scheduler_why=table.text("scheduler_why"),
+        max_running=table.count("max_running"),
         nbytes=_nbytes(table.table("bytes")),
         forecast=_forecast(table.table("forecast")),
     )

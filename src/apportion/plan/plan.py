@@ -102,6 +102,7 @@ class Plan:
         hit_rate_source: where that is known from.
         disk_bytes_per_token: that decode reads on average.
         scheduler: that runs requests, and scheduler_why: what speaks for it.
+        max_running: requests that run at once, where more would be slower together; 0: as many as have room.
         advice: what would make it faster, the most helpful first.
     """
 
@@ -126,6 +127,7 @@ class Plan:
     policies: PolicyNames = field(default_factory=PolicyNames)
     scheduler: str = "chunked"
     scheduler_why: str = ""
+    max_running: int = 0
     advice: tuple[str, ...] = ()
 
     @property
@@ -209,6 +211,7 @@ class Plan:
             },
             "scheduler": self.scheduler,
             "scheduler_why": self.scheduler_why,
+            "max_running": self.max_running,
             "bytes": {str(kind): self.nbytes.get(kind, 0) for kind in Kind},
             "forecast": {
                 **{name: figure.value for name, figure in figures.items()},

@@ -24,7 +24,7 @@ from apportion.plan.estimate import workspace_of
 from apportion.plan.hit_rate import HitRates, expected
 from apportion.plan.machine import Machine, machine
 from apportion.plan.plan import Estimate, Forecast, Plan, PolicyNames, PrefillOrder
-from apportion.plan.scheduling import chosen_scheduler
+from apportion.plan.scheduling import chosen_scheduler, company
 from apportion.policies import PLACEMENTS
 
 DEFAULT_CTX = 8192  # at most, unless asked for
@@ -143,7 +143,21 @@ class Planner:
             policies=self.policies,
             scheduler=scheduler.name,
             scheduler_why=scheduler.why,
+            max_running=self._max_running(found, prompt),
             advice=advice(self, found, ram) if self.advises else (),
+        )
+
+    def _max_running(self, found: Arrangement, depth: int) -> int:
+        """How many requests run at once; 0, as many as have room, where nothing speaks against it."""
+        if not self._streams(found):
+            return 0
+        most = company(self.cost, found, depth, self.concurrency)
+        return most if most < self.concurrency else 0
+
+    def _streams(self, found: Arrangement) -> bool:
+        return any(
+            slots < layer.num_experts
+            for slots, layer in zip(found.expert_slots, self.units.layers, strict=True)
         )
 
     def forecast(self, found: Arrangement) -> Forecast:

@@ -1,4 +1,4 @@
-"""Which scheduler suits a plan, and why, by the cost model."""
+"""Which scheduler suits a plan, how many requests run at once, and why, by the cost model."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from apportion.plan.cost import CostModel
 from apportion.policies.scheduler import SCHEDULERS
 
 AUTO = "auto"
+COMPANY_GAIN = 1.25  # that running fewer at once must bring, since the others wait for their first token
 PIECE = 128  # tokens of a prompt that pass beside answers, as in the policies' own defaults
 
 
@@ -38,3 +39,16 @@ def chosen_scheduler(cost: CostModel, found: Arrangement, prompt: int, wanted: s
     if found.prefill == "layer_major" and whole_s < pieces_s:
         return Chosen("layer_major", f"weights come and go: {told}")
     return Chosen("chunked", f"{told}, beside which answers go on")
+
+
+def company(cost: CostModel, found: Arrangement, depth: int, concurrency: int) -> int:
+    """How many requests run at once, of the `concurrency` that there is room for, so that all of them
+    together get on fastest; `concurrency` unless fewer gain much.
+
+    Where experts come and go, each sequence brings experts of its own and leaves less room to what the others
+    come back to: several may be slower together than one after the other.
+    """
+    counts = [1 << power for power in range(concurrency.bit_length()) if 1 << power < concurrency]
+    rates = {count: count / cost.together_s(found, depth, count) for count in (*counts, concurrency)}
+    best = max(rates, key=lambda count: rates[count])
+    return best if rates[best] > COMPANY_GAIN * rates[concurrency] else concurrency

@@ -138,6 +138,7 @@ def loaded_llm(
         policies=config.policies,
         prefill=config.prefill,
         concurrency=serving.concurrency,
+        max_running=serving.max_running,
         scheduler=serving.scheduler,
         retention=serving.retention,
         kv_disk=serving.kv_disk,

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from tests.engine.scripted import BLOCK, VOCAB, ScriptedExecutor, continued, make_request, make_space
+from tests.engine.scripted import BLOCK, LAYERS, VOCAB, ScriptedExecutor, continued, make_request, make_space
 
 from apportion.core.clock import VirtualClock
 from apportion.core.errors import DiskFault, DoesNotFit
@@ -254,3 +254,25 @@ def test_programs_that_nobody_heard_of_for_long_are_forgotten(monkeypatch: pytes
     assert [arrival(name) for name in ("a", "b", "c", "a", "d")] == [1, 2, 3, 1, 5]
     assert [arrival(name) for name in ("a", "b")] == [1, 7], "b was forgotten, a was not"
     assert len(engine._programs) == 3
+
+
+def test_a_prompt_on_its_way_through_the_layers_is_read_in_part() -> None:
+    seen: list[int] = []
+
+    class Telling(ScriptedExecutor):
+        def run(self, items: list) -> list:
+            for layer in range(LAYERS):
+                self.layer = layer
+                seen.append(engine.num_read(request))
+            return super().run(items)
+
+    space = make_space(100)
+    state = SCHEDULERS.choose("chunked").state()
+    engine = Engine(Telling(space.pool), space, state, block_tokens=BLOCK)
+    request = engine.add(make_request(list(range(20)), 4))
+    assert engine.num_read(request) == 0
+    engine.step()
+    assert seen == [20 * layer // LAYERS for layer in range(LAYERS)]
+    assert engine.num_read(request) == 20
+    run_all(engine)
+    assert max(seen) <= 20  # tokens of the answer are none of the prompt

@@ -108,6 +108,7 @@ class Engine:
         self._observed_tokens = observed_tokens
         self._block_tokens = block_tokens
         self._inside = Occupancy(executor, space, self._reuse, block_tokens)
+        self._in_step: Sequence[RunItem] = ()
         self._next_id = 0
         self._programs: dict[str, float] = {}
         self._stepping = threading.RLock()
@@ -173,6 +174,18 @@ class Engine:
         """
         return [*self._inside.running.values(), *self._inside.waiting.values()]
 
+    def num_read(self, request: Request) -> int:
+        """Tokens of its prompt that were computed, those that have come through some of the layers counted in
+        part. Any thread may ask, while a step runs, too.
+        """
+        num_layers, done = self._executor.num_layers, request.num_computed
+        done += request.num_in_flight * request.first_layer // num_layers
+        for item in self._in_step:
+            if item.request == request.id:
+                layer = min(max(item.first_layer, self._executor.layer), item.end_layer)
+                done = request.num_computed + len(item.ids) * layer // num_layers
+        return min(done, request.sequence.num_prompt)
+
     @property
     def block_tokens(self) -> int:
         """Positions of a block of keys and values."""
@@ -224,7 +237,11 @@ class Engine:
             if not items:
                 return []
             begin = self._clock.now()
-            rows = self._executor.run(items)
+            self._in_step = items
+            try:
+                rows = self._executor.run(items)
+            finally:
+                self._in_step = ()
             seconds = self._clock.now() - begin
             self.counters.steps += 1
             if self.on_step:

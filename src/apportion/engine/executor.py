@@ -54,6 +54,10 @@ class Executor(Protocol):
     def streams(self) -> bool:
         """Weights come and go, so that every pass over the layers costs reads."""
 
+    @property
+    def layer(self) -> int:
+        """That the run under way has come to, as far as is known. Other threads may ask."""
+
     def new_table(self) -> Table:
         """For a sequence that enters."""
 

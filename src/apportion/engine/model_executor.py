@@ -75,6 +75,11 @@ class ModelExecutor:
     def streams(self) -> bool:
         return self._model.residency is not None
 
+    @property
+    def layer(self) -> int:
+        residency = self._model.residency
+        return 0 if residency is None else residency.layer
+
     def new_table(self) -> PoolTable:
         return PoolTable(self._pool, self._hot, self._hot_each)
 

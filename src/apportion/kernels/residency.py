@@ -19,6 +19,7 @@ class Residency(Protocol):
         chunk: tokens that pass a layer at a time.
         experts_per_token: how many experts a token is routed to; 0 where there are none.
         reads_embedding: the embedding is read row by row, with `embed`.
+        layer: whose weights the run under way asked for last; 0 before the first, and where none runs.
     """
 
     @property
@@ -32,6 +33,9 @@ class Residency(Protocol):
 
     @property
     def reads_embedding(self) -> bool: ...
+
+    @property
+    def layer(self) -> int: ...
 
     def expert_table(self, layer: int) -> ExpertTable | None:
         """Where the experts of a layer are; None where all of them stay in memory."""

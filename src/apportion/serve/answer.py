@@ -55,6 +55,8 @@ class Answer(AsyncIterator[Batch]):
         self.llm = llm
         self.label = label or Label()
         self.requests = requests
+        branches = {id(branch) for request in requests for branch in request.branches}
+        self._stems = [request for request in requests if id(request) not in branches]
         self.record: Record | None = current_record()
         self.num_given = self.num_taken = 0
         self.error: Exception | None = None
@@ -77,10 +79,9 @@ class Answer(AsyncIterator[Batch]):
 
     @property
     def progress(self) -> tuple[int, int]:
-        """Prompt tokens that were read, and all."""
-        requests = self.requests
-        total = sum(request.sequence.num_prompt for request in requests)
-        return sum(min(one.num_computed, one.sequence.num_prompt) for one in requests), total
+        """Prompt tokens that were read, and all; what several choices share counts once."""
+        total = sum(request.sequence.num_prompt for request in self._stems)
+        return sum(self.llm.engine.num_read(request) for request in self._stems), total
 
     @property
     def backlog(self) -> int:

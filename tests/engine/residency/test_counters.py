@@ -50,3 +50,12 @@ def test_stalls_are_told_apart_by_what_was_waited_for(load: Load, moe: Path) -> 
 def test_slots_are_counted_over_all_layers(load: Load, moe: Path) -> None:
     residency = load(moe, 3).residency
     assert residency.num_slots == 3 * len(residency.expert_uses())
+
+
+def test_the_layer_that_a_run_has_come_to_is_told(load: Load, moe: Path) -> None:
+    streamed = load(moe, 3)
+    seen: list[int] = []
+    streamed.residency.on_route = lambda layer, ids: seen.append(streamed.residency.layer)
+    logits_of(streamed.model, steps=1)
+    assert sorted(set(seen)) == [0, 1]  # asked before each layer's own experts
+    assert streamed.residency.layer == 0

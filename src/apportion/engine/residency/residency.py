@@ -61,6 +61,7 @@ class Residency:
         self.on_route: OnRoute | None = None
         self.experts_per_token = config.experts.routing.top_k if config.experts else 0
         self.chunk = CHUNK
+        self.layer = 0
         self._running = False  # also after a run that was broken off
         self._num_experts = config.experts.num_experts if config.experts else 0
         with ExitStack() as stack:
@@ -165,9 +166,11 @@ class Residency:
         if self._running:
             self._recover()
         self._running = True
+        self.layer = 0
 
     def end_run(self) -> None:
         self._running = False
+        self.layer = 0
 
     def _recover(self) -> None:
         """Make good what a run left that was broken off, by an error or by Ctrl-C, at any point."""
@@ -183,12 +186,14 @@ class Residency:
 
     def require(self, layer: int) -> None:
         assert self._ring is not None
+        self.layer = layer
         self._ring.require(layer)
 
     def route(self, layer: int, ids: Ints) -> Ints | None:
         return None if self.on_route is None else self.on_route(layer, ids)
 
     def acquire(self, layer: int, ids: Ints) -> Iterator[Sequence[int]]:
+        self.layer = layer
         parts = self._experts[layer].acquire(ids, self._following.get(layer))
         if self._predicts:
             parts = self._reading_ahead(layer, ids, parts)

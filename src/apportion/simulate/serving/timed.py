@@ -40,6 +40,10 @@ class TimedExecutor:
     def streams(self) -> bool:
         return self._streams
 
+    @property
+    def layer(self) -> int:
+        return 0
+
     def new_table(self) -> ScriptedTable:
         return ScriptedTable()
 

@@ -9,7 +9,6 @@ that is registered shows up by itself: verbs, errors, settings, block formats, m
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import json
 import re
@@ -26,11 +25,8 @@ from apportion.cli import main as apportion
 from apportion.core import errors
 from apportion.core.errors import ApportionError
 from apportion.core.settings import SETTINGS, Origin
-<<<<<<< HEAD
 from apportion.core.units import format_bytes
-=======
 from apportion.engine.openai import FIELDS, Field
->>>>>>> 3759b2d (The HTTP API, documented from what the code knows)
 from apportion.formats.block import BlockFormat
 from apportion.formats.blocks import FORMATS, load_as
 from apportion.formats.blocks.table import KINS
@@ -40,15 +36,10 @@ from apportion.kernels.kv_codecs import CODECS
 from apportion.models.family import FAMILIES, Family
 from apportion.policies import FAMILIES as POLICY_FAMILIES
 from apportion.policies.family import Policy, PolicyFamily
-<<<<<<< HEAD
 from apportion.serve import ModelSpec, ServeConfig
 from apportion.serve.app import create_app
 from apportion.serve.gate import entries
 from apportion.serve.limits import Limits
-=======
-from apportion.serve import Limits, ModelSpec, ServeConfig
-from apportion.serve.app import create_app
->>>>>>> 3759b2d (The HTTP API, documented from what the code knows)
 from apportion.serve.metrics import COMPAT, OWN
 from apportion.serve.metrics.metric import Metric
 from apportion.text.tool_calls import TOOL_FORMATS
@@ -305,7 +296,6 @@ def _metrics(found: Iterable[Metric]) -> str:
 # --- the server -------------------------------------------------------------------------------------------
 
 
-<<<<<<< HEAD
 def limits() -> str:
     """What the docstring of `Limits` says of each, with its default."""
     text = inspect.cleandoc(Limits.__doc__ or "").partition("Attributes:\n")[2]
@@ -347,7 +337,8 @@ def promises() -> str:
         for group in groups
     ]
     return table(("what is tried", "goal", "cases", "how they are counted", "tests"), rows)
-=======
+
+
 def api_routes() -> str:
     """Every route that clients may know of, by who may ask."""
     config = ServeConfig((ModelSpec("model", "model"),), admin_key="documented")
@@ -378,17 +369,8 @@ def support(field: Field) -> str:
     return "only " + ", ".join(f"`{json.dumps(value)}`" for value in field.only) if field.only else "no"
 
 
-def api_limits() -> str:
-    """What a server takes at most, by the names of its options."""
-    limits = Limits()
-    rows = [(f"`{one.name}`", f"{getattr(limits, one.name):,}") for one in dataclasses.fields(Limits)]
-    return table(("limit", "default"), rows)
->>>>>>> 3759b2d (The HTTP API, documented from what the code knows)
-
-
 GENERATORS: dict[str, Callable[[], str]] = {
     "api-fields": api_fields,
-    "api-limits": api_limits,
     "api-routes": api_routes,
     "block-drawings": block_drawings,
     "block-formats": block_formats,

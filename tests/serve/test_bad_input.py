@@ -63,7 +63,7 @@ NO_JSON = {
     "same key twice below": b'{"prompt": "a", "metadata": {"a": 1, "a": 2}}',
     "byte order mark": b'\xef\xbb\xbf{"prompt": "a"}',
     "utf-16": '{"prompt": "a"}'.encode("utf-16"),
-    "latin-1": b'{"prompt": "caf\xe9"}',
+    "latin-1": b'{"prompt": "cr\xeape"}',
     "overlong": b'{"prompt": "\xc0\xaf"}',
     "cut character": b'{"prompt": "\xf0\x9f\x98"}',
     "surrogate": b'{"prompt": "\\ud800"}',

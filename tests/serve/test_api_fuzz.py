@@ -14,7 +14,7 @@ MIN_CASES = 1500
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_schemathesis_finds_nothing(server: Running) -> None:
-    run = fuzz(server.url, "--phases", "coverage,fuzzing", "--max-examples", "60", "--seed", "1")
+    run = fuzz(server.url, "--phases", "coverage,fuzzing", "--max-examples", "10", "--seed", "1")
     assert run.returncode == 0, run.stdout
     cases = re.search(r"([\d,]+) generated", run.stdout)
     assert cases is not None

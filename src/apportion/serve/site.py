@@ -56,7 +56,7 @@ class Site:
 
     def __post_init__(self) -> None:
         self.planning = Planning(self.config)
-        self.broadcast = Broadcast(lambda: snapshot_of(self), lambda: self.draining)
+        self.broadcast = Broadcast(lambda: snapshot_of(self), lambda: self.is_done)
         self.metrics = Page(self.config.metrics_compat)
         self.crowd = Crowd(self.config.limits)
         self.room = Room(self.config.limits.bodies_nbytes)
@@ -74,6 +74,11 @@ class Site:
         self.names = HostNames(config.host, config.allowed_hosts)
         self.crowd.limits = config.limits
         self.room.limit_nbytes = config.limits.bodies_nbytes
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was told to stop, and everything that it waits for has ended."""
+        return self.draining and not self.work.num_inside
 
     @property
     def is_ready(self) -> bool:

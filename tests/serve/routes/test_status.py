@@ -203,15 +203,17 @@ def test_a_viewer_that_leaves_is_forgotten(server: Running, client: httpx.Client
 
 
 def test_who_watches_sees_the_server_drain_and_is_sent_home_at_its_end(tmp_path: Path) -> None:
-    with running(config_for(tmp_path)) as server:
-        with httpx.stream("GET", f"{server.url}/v1/apportion/events", timeout=20) as events:
-            lines = (line.removeprefix("data: ") for line in events.iter_lines() if line)
-            assert not Status.model_validate_json(next(lines)).draining
-            server.site.work.num_inside += 1
-            server.site.draining = True
-            assert any(Status.model_validate_json(next(lines)).draining for _ in range(3))
-            server.site.work.num_inside -= 1
-            assert sum(1 for _ in lines) < 3
+    with (
+        running(config_for(tmp_path)) as server,
+        httpx.stream("GET", f"{server.url}/v1/apportion/events", timeout=20) as events,
+    ):
+        lines = (line.removeprefix("data: ") for line in events.iter_lines() if line)
+        assert not Status.model_validate_json(next(lines)).draining
+        server.site.work.num_inside += 1
+        server.site.draining = True
+        assert any(Status.model_validate_json(next(lines)).draining for _ in range(3))
+        server.site.work.num_inside -= 1
+        assert sum(1 for _ in lines) < 3
 
 
 def test_a_plan_is_what_the_command_line_tells(client: httpx.Client) -> None:

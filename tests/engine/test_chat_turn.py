@@ -32,6 +32,7 @@ TOOLS = (WEATHER, Tool("time"))
 KNOWS = {
     "deepseek": "{# tools <\uff5ctool\u2581calls\u2581begin\uff5c> ```json #}",
     "deepseek_v31": "{# tools <\uff5ctool\u2581calls\u2581begin\uff5c> #}",
+    "function_tags": "{# tools <function= #}",
     "generic_json": "",
     "harmony": "{# tools <|channel|> <|message|> #}",
     "hermes": "{# tools <tool_call> #}",
@@ -153,7 +154,7 @@ def test_parallel_calls_are_allowed_where_they_are_asked_for(make_llm: MakeLLM, 
         second = first.removeprefix(marks[0])
         two = first.removesuffix(marks[1]) + ("\n" if name == "deepseek" else "") + second
     else:
-        two = first * 2 if name == "mistral_args" else f"{first}\n{first}"
+        two = first * 2 if name in ("mistral_args", "function_tags") else f"{first}\n{first}"
     asked = {"tools": TOOLS, "tool_choice": "required"}
     llm, turn = make(make_llm, two, TEMPLATE + KNOWS[name], **asked)
     assert calls_in(answered(llm, turn)[1]) == [("weather", {"city": "Oslo"})] * 2
@@ -306,3 +307,18 @@ def test_chat_answers_with_the_models_own_marks_where_tools_are_given(make_llm: 
     num_prompt[0] = len(llm.chat_ids(HI))
     assert llm.chat(HI, tools=TOOLS).text == example
     assert llm.chat(HI).text == 'weather{"city": "Oslo"}'
+
+
+def test_reasoning_before_a_call_comes_back_to_a_template_of_channels(make_llm: MakeLLM) -> None:
+    template = "{# tools <|channel|> <|message|> #}{% for m in messages %}{{ m.thinking }}{% endfor %}"
+    call = {"id": "1", "type": "function", "function": {"name": "time", "arguments": "{}"}}
+    thought = {"role": "assistant", "reasoning_content": "Hm.", "tool_calls": [call]}
+    assert bytes(make_llm(template=template).chat_ids([*HI, thought]).tolist()) == b"Hm."
+
+
+def test_a_model_is_read_as_it_was_told_to_write(make_llm: MakeLLM) -> None:
+    """Some templates know earlier calls, and do not tell of tools: then we do, in our own way."""
+    template = TEMPLATE + KNOWS["deepseek"].replace("tools", "")
+    assert make_llm(template=template).chat_turn(HI, tools=TOOLS).tool_format is TOOL_FORMATS.get(
+        "generic_json"
+    )

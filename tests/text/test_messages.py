@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from apportion.core.errors import UsageError
-from apportion.text.messages import checked_messages
+from apportion.text.messages import checked_messages, other_shapes
 
 CALL = {"type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 
@@ -59,3 +59,13 @@ def test_arguments_that_are_no_json_object_stay_text(text: str) -> None:
 def test_malformed_messages_are_usage_errors(messages: Any, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         checked_messages(messages)
+
+
+def test_messages_with_calls_have_other_shapes_for_templates_that_want_texts() -> None:
+    messages = checked_messages([{"role": "assistant", "content": None, "tool_calls": [CALL]}])
+    shapes = [
+        (message["content"], message["tool_calls"][0]["function"]["arguments"])
+        for (message,) in other_shapes(messages)
+    ]
+    assert shapes == [(None, '{"a": 1}'), ("", {"a": 1}), ("", '{"a": 1}')]
+    assert not list(other_shapes([{"role": "user", "content": "Hi"}]))

@@ -15,7 +15,7 @@ from apportion.text.answer_parts import AnswerParts
 from apportion.text.lark_rules import Written, quoted, text_up_to
 from apportion.text.messages import checked_messages
 from apportion.text.reasoning import ReasoningMarks, reasoning_marks
-from apportion.text.tool_calls import ToolFormat, format_of
+from apportion.text.tool_calls import BASELINE, TOOL_FORMATS, ToolFormat, format_of
 from apportion.text.tools import Tool, checked_tools
 from apportion.text.tools_told import knows_tools, told
 
@@ -122,8 +122,9 @@ def chat_turn(
         raise UsageError("a call is required, and there are no tools")
     callable_ones = chosen(offered, names)
     source = template.source_for(bool(offered))
-    prompt = prompt_text(messages, template, source, offered, template_kwargs or {})
-    tool_format = format_of(source)
+    tool_format = used_format(source)
+    plain = tool_format.history(checked_messages(checked(messages)))
+    prompt = prompt_text(plain, template, source, offered, template_kwargs or {})
     reads_format = bool(offered) or tool_format.frames_answers
     reasoning = None if tool_format.frames_answers else reasoning_marks(source)
     is_open = reasoning is not None and reasoning.is_open_in(prompt)
@@ -210,6 +211,13 @@ def chosen(tools: tuple[Tool, ...], names: Sequence[str] | None) -> tuple[Tool, 
     return tuple(known[name] for name in names if name in known)
 
 
+def used_format(source: str) -> ToolFormat:
+    """How the model writes calls: as its template tells it to, or else as we do."""
+    tool_format = format_of(source)
+    knows = knows_tools(source) or tool_format.frames_answers
+    return tool_format if knows else TOOL_FORMATS.get(BASELINE)
+
+
 def prompt_text(
     messages: Sequence[Message],
     template: ChatTemplate,
@@ -218,13 +226,13 @@ def prompt_text(
     variables: Mapping[str, Any],
 ) -> str:
     """The rendered prompt. Templates that know no tools get them as text."""
-    plain = [as_known(message, source) for message in checked_messages(checked(messages))]
+    plain = [as_known(message, source) for message in messages]
     if knows_tools(source) or not (tools or any(speaks_of_tools(message) for message in plain)):
         return template.render(plain, tools=[tool.told() for tool in tools] or None, **variables)
     return template.render(told(plain, tools, source), **variables)
 
 
-def as_known(message: dict[str, Any], source: str) -> dict[str, Any]:
+def as_known(message: Message, source: str) -> Message:
     """A developer's message is the system's for templates that know no developers."""
     if message["role"] == "developer" and "developer" not in source:
         return {**message, "role": "system"}

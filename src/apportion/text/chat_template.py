@@ -9,15 +9,16 @@ import datetime
 import difflib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from apportion.core.clock import Clock, RealClock
-from apportion.core.errors import BadFile, LimitExceeded, UsageError
+from apportion.core.errors import BadFile, LimitExceeded, TemplateError, UsageError
 from apportion.formats.bounded_json import MAX_CONFIG_NBYTES, parse_json_bounded
 from apportion.formats.side_files import TEMPLATES, SideFiles, files_of
-from apportion.text.messages import checked_messages
-from apportion.text.template_process import TemplateProcess
+from apportion.text.messages import checked_messages, other_shapes
+from apportion.text.template_process import FAILED, TemplateProcess
 
 MAX_TEMPLATE_CHARS = 256 << 10
 
@@ -117,6 +118,17 @@ class ChatTemplate:
             given["tools"] = list(tools)
         _check_plain(given)
         source = self.source_for(bool(tools))
+        try:
+            return self._rendered(source, given)
+        except TemplateError as error:
+            if error.what != FAILED:
+                raise
+            for other in other_shapes(given["messages"]):
+                with suppress(TemplateError):
+                    return self._rendered(source, {**given, "messages": other})
+            raise
+
+    def _rendered(self, source: str, given: dict[str, Any]) -> str:
         now = datetime.datetime.fromtimestamp(self._clock.wall())
         return self._process.render(source, given, list(now.timetuple()[:6]))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from apportion.core.errors import UsageError
@@ -35,6 +35,31 @@ def checked_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, An
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence) or not messages:
         raise UsageError("a chat is a list of at least one message", hint=_HINT)
     return [_checked(message, place) for place, message in enumerate(messages)]
+
+
+def other_shapes(messages: Sequence[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The same messages for templates that join arguments of calls, or contents beside calls, to texts."""
+    if not any(message.get("tool_calls") for message in messages):
+        return
+    for as_text, fills_content in ((True, False), (False, True), (True, True)):
+        yield [_reshaped(message, as_text, fills_content) for message in messages]
+
+
+def _reshaped(message: Mapping[str, Any], as_text: bool, fills_content: bool) -> dict[str, Any]:
+    result = dict(message)
+    if fills_content and result.get("content") is None:
+        result["content"] = ""
+    if as_text and result.get("tool_calls"):
+        result["tool_calls"] = [_with_text(call) for call in result["tool_calls"]]
+    return result
+
+
+def _with_text(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, Mapping) or isinstance(function.get("arguments"), str):
+        return call
+    arguments = json.dumps(function.get("arguments", {}), ensure_ascii=False)
+    return {**call, "function": {**function, "arguments": arguments}}
 
 
 def _checked(message: Mapping[str, Any], place: int) -> dict[str, Any]:

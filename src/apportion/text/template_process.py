@@ -16,6 +16,7 @@ from apportion.core.errors import ApportionError, LimitExceeded, TemplateError, 
 CPU_LIMIT_S = 1.0
 MEMORY_LIMIT_NBYTES = 256 << 20
 MAX_REQUEST_NBYTES = 16 << 20
+FAILED = "the chat template failed"
 
 _WORKER = Path(__file__).with_name("template_worker.py")
 _WHY = {
@@ -97,7 +98,7 @@ def _text_of(reply: dict[str, Any]) -> str:
     if kind in _WHY:
         raise TemplateError("the chat template was stopped", _WHY[kind])
     raise TemplateError(
-        "the chat template failed",
+        FAILED,
         reply["message"],
         "the template may need variables or message fields that were not given",
     )

@@ -253,6 +253,13 @@ ANSWERS: dict[str, list[tuple[str, list[Any]]]] = {
         ("<tool_call><function=time>hm", [("time", ""), ("?", "something else"), "hm"]),
         ("<tool_call>", ["<tool_call>", ("?", "cut off")]),
     ],
+    "function_tags": [
+        ('Hm. <function=weather>{"city": "Oslo"}</function>', ["Hm.", ("weather", OSLO)]),
+        ("<function=time>{}</function><function=time>{}</function>", [("time", "{}"), ("time", "{}")]),
+        ("<function=nope>{}</function>", ["<function=nope>", ("?", "nope"), "{}</function>"]),
+        ("<function=time>soon</function>", [("time", ""), ("?", "no object"), "soon</function>"]),
+        ("<function=time", ["<function=time", ("?", "cut off")]),
+    ],
     "generic_json": [
         ("Hello.", ["Hello."]),
         ('{"name": "weather", "arguments": {"city": "Oslo"}}', [("weather", OSLO)]),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from apportion.text.tool_calls import BASELINE, TOOL_FORMATS, format_of
@@ -19,6 +21,7 @@ TEMPLATES = {
     "deepseek r1": (f"{ALL_BEGIN}function\n```json\n<think></think>", "deepseek"),
     "deepseek v3.1": (f"{ALL_BEGIN}{{{{ name }}}}", "deepseek_v31"),
     "gpt-oss": ("<|start|>assistant<|channel|>analysis<|message|>", "harmony"),
+    "functionary 3.1": ("<function=example>{{ '<|python_tag|>' }}</function>", "function_tags"),
     "plain": ("{% for m in messages %}{{ m.content }}{% endfor %}", "generic_json"),
     "granite 3": ("<|tool_call|>{{ tools }}", "generic_json"),
 }
@@ -37,3 +40,23 @@ def test_a_format_says_what_it_is_and_who_writes_so(name: str) -> None:
     assert tool_format.sentence().endswith(".")
     assert tool_format.models
     assert all(mark in tool_format.example for mark in tool_format.marks[:1]) or name == "llama3"
+
+
+PUBLIC = {
+    "NousResearch-Hermes-3-Llama-3.1-8B-tool_use": "hermes",
+    "Qwen-Qwen2.5-7B-Instruct": "hermes",
+    "llama-cpp-deepseek-r1": "deepseek",
+    "meetkai-functionary-medium-v3.1": "function_tags",
+    "meta-llama-Llama-3.1-8B-Instruct": "llama3",
+    "meta-llama-Llama-3.2-3B-Instruct": "llama3",
+    "meta-llama-Llama-3.3-70B-Instruct": "llama3",
+    "mistralai-Mistral-Nemo-Instruct-2407": "mistral",
+    "google-gemma-2-2b-it": "generic_json",
+    "microsoft-Phi-3.5-mini-instruct": "generic_json",
+}
+
+
+def test_templates_of_public_models_are_known(shared_data: Path) -> None:
+    for model, name in PUBLIC.items():
+        source = (shared_data / "chat_templates" / f"{model}.jinja").read_bytes().decode()
+        assert format_of(source) is TOOL_FORMATS.get(name), model

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from apportion.core.registry import Registry
 
@@ -55,6 +55,10 @@ class ToolFormat:
     def before(self, written: Written) -> str:
         """Lark rules; `before` is what stands before an answer that must have a form. Empty for nothing."""
         return ""
+
+    def history(self, messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """Earlier messages as the model's chat template reads them."""
+        return messages
 
     def new_call_id(self) -> str:
         """A name for a call, unlike any other."""

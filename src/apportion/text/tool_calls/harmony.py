@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from apportion.text.answer_text import AnswerText, NotACall, Reading
 from apportion.text.lark_rules import Written, arguments_rule, quoted, text_up_to
@@ -79,6 +80,15 @@ class Harmony(ToolFormat):
     def before(self, written: Written) -> str:
         final = f'{written(CHANNEL)} "final" {written(MESSAGE)}'
         return f"before: {_analysis(written)} {final}\n{_thought(written)}"
+
+    def history(self, messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """Its chat template reads the reasoning before a call as `thinking`, and wants it or a content."""
+        return [
+            {**message, "thinking": message["reasoning_content"]}
+            if message.get("tool_calls") and message.get("reasoning_content") and not message.get("content")
+            else message
+            for message in messages
+        ]
 
 
 def _analysis(written: Written) -> str:

@@ -24,7 +24,8 @@ class Llama3(ToolFormat):
     marks = (TAG,)
 
     def matches(self, template: str) -> bool:
-        return (TAG in template or TOLD in template) and "<tool_call>" not in template
+        others = ("<tool_call>", "<function=")
+        return (TAG in template or TOLD in template) and not any(mark in template for mark in others)
 
     def read(self, answer: AnswerText, tools: Tools) -> Reading[None]:
         answer.mark()

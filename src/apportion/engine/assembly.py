@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from apportion.core.clock import RealClock
 from apportion.core.errors import UsageError
 from apportion.core.units import parse_bytes
+from apportion.engine.block_cost import block_cost
 from apportion.engine.engine import MAX_RUNNING, Engine
 from apportion.engine.grammar.vocabulary import FORMS_NBYTES, NBYTES_PER_TOKEN
 from apportion.engine.kv.blocks import BlockPool
@@ -19,7 +20,6 @@ from apportion.engine.kv.reuse import Reuse
 from apportion.engine.kv.space import KvSpace, blocks_for
 from apportion.engine.model_executor import ModelExecutor
 from apportion.engine.observers import OBSERVING_NBYTES, states_at_once
-from apportion.engine.prefix.cost import BlockCost
 from apportion.engine.prefix.identity import model_digest, tokenizer_digest
 from apportion.engine.prefix.index import PrefixIndex
 from apportion.engine.prefix.keys import fingerprint
@@ -155,7 +155,7 @@ def assemble(loaded: LoadedModel, serving: Serving) -> Assembled:
     if layouts.hot is not None:
         hot = KvPool.of(layouts.hot, hot_each * serving.concurrency, smoothing)
     pool = BlockPool(pages.blocks)
-    clock, cost = RealClock(), BlockCost()
+    clock, cost = RealClock(), block_cost(loaded, serving)
     identity = fingerprint_of(loaded, serving)
     retention = RETENTIONS.choose(serving.retention).state()
     with ExitStack() as stack:
@@ -166,6 +166,7 @@ def assemble(loaded: LoadedModel, serving: Serving) -> Assembled:
             folder=serving.kv_dir,
             remote=serving.kv_remote,
             retention=serving.retention,
+            cost=cost,
         )
         if store is not None:
             stack.callback(store.close)

@@ -6,25 +6,24 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast, get_args, overload
 
 import numpy as np
 
-from apportion.core.claim import Kind, Tier
-from apportion.core.errors import DoesNotFit, UsageError, unknown
+from apportion.core.claim import Tier
+from apportion.core.errors import UsageError, unknown
 from apportion.core.settings import THREADS, get
 from apportion.engine.assembly import AUTO, Assembled, Serving, assemble
 from apportion.engine.budget import budget_of, ram_bytes
 from apportion.engine.chat_turn import PLAIN, ChatTurn, Frame, chat_text, chat_turn
 from apportion.engine.completion import Completion
 from apportion.engine.context import Context
-from apportion.engine.grammar import Grammars, spec_of
-from apportion.engine.grammar.vocabulary import KEPT_NBYTES
+from apportion.engine.grammar import spec_of
 from apportion.engine.loading import LoadedModel, load
-from apportion.engine.observers import OBSERVING_NBYTES, Embedding, Pooling, PromptLogprobs
+from apportion.engine.observers import Embedding, Pooling, PromptLogprobs
 from apportion.engine.params import SamplingParams, check
+from apportion.engine.paying import grammars_for, states_payer
 from apportion.engine.prefix.kept import KeptPrefix, key_of
 from apportion.engine.prefix.reuse import PrefixReuse
 from apportion.engine.prompts import Message, Prompt, Prompts, is_one_prompt, prompt_ids, required
@@ -562,53 +561,6 @@ class LLM:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def grammars_for(loaded: LoadedModel, serving: Serving) -> Grammars:
-    """The grammars of a model. Within a budget that has no room set aside for them they pay for it."""
-    if loaded.apportioned is None:
-        return Grammars(loaded.tokenizer)
-    if serving.structured:
-        return Grammars(loaded.tokenizer, KEPT_NBYTES)
-    apportioned = loaded.apportioned
-
-    def pay(nbytes: int) -> None:
-        try:
-            apportioned.pay(Kind.WORKSPACE, nbytes)
-        except DoesNotFit as error:
-            raise DoesNotFit(
-                "the budget has no room for holding answers to forms",
-                error.why,
-                "load the model with structured=True, which sets it aside",
-                **error.numbers,
-            ) from None
-
-    return Grammars(loaded.tokenizer, KEPT_NBYTES, pay)
-
-
-def states_payer(loaded: LoadedModel, serving: Serving) -> Callable[[], None]:
-    """Pays, once, for hidden states that somebody looks at, within a budget that set nothing aside."""
-    if loaded.apportioned is None or serving.observing:
-        return lambda: None
-    apportioned, paying, paid = loaded.apportioned, Lock(), False
-
-    def pay() -> None:
-        nonlocal paid
-        with paying:
-            if paid:
-                return
-            try:
-                apportioned.pay(Kind.WORKSPACE, OBSERVING_NBYTES)
-            except DoesNotFit as error:
-                raise DoesNotFit(
-                    "the budget has no room for log-probabilities of prompts and for embeddings",
-                    error.why,
-                    "load the model with observing=True, which sets it aside",
-                    **error.numbers,
-                ) from None
-            paid = True
-
-    return pay
 
 
 def numbered(params: SamplingParams | None, place: int) -> SamplingParams:

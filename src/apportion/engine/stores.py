@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from apportion.core.errors import InUse
 from apportion.core.settings import KV_DIR, get
+from apportion.engine.prefix.cost import BlockCost
 from apportion.engine.store import KvStore, RemoteConfig, RemoteStore, StoreConfig, TieredStore
 from apportion.policies.retention import RETENTIONS
 
@@ -23,6 +24,7 @@ def open_stores(
     folder: str | Path | None = None,
     remote: str | None = None,
     retention: str = RETENTIONS.baseline,
+    cost: BlockCost | None = None,
 ) -> AnyStore | None:
     """The stores that were asked for; None for none.
 
@@ -30,6 +32,7 @@ def open_stores(
         identity: of model, tokenizer and layout (`prefix.keys.fingerprint`).
         disk_nbytes: room on disk; 0 for none. It lies in `folder`, or where the setting says.
         remote: address of a server; None for none.
+        cost: of what is stored, by which the retention judges.
 
     Raises:
         UsageError: the store on disk is too small for a few blocks, or the address is none.
@@ -37,7 +40,7 @@ def open_stores(
     """
     local = None
     if disk_nbytes:
-        local = open_disk(identity, block_nbytes, disk_nbytes, folder, retention)
+        local = open_disk(identity, block_nbytes, disk_nbytes, folder, retention, cost)
     if remote is None:
         return local
     try:
@@ -56,7 +59,12 @@ def disk_store(store: AnyStore | None) -> KvStore | None:
 
 
 def open_disk(
-    identity: bytes, block_nbytes: int, disk_nbytes: int, folder: str | Path | None, retention: str
+    identity: bytes,
+    block_nbytes: int,
+    disk_nbytes: int,
+    folder: str | Path | None,
+    retention: str,
+    cost: BlockCost | None = None,
 ) -> KvStore:
     """The store on disk, in a folder of its own for this model, so that two models do not push each other
     out. Where another process writes to it, what it holds is read.
@@ -65,7 +73,7 @@ def open_disk(
     config = StoreConfig(disk_nbytes, identity, block_nbytes)
     state = RETENTIONS.choose(retention).state()
     try:
-        return KvStore(own, config, retention=state, say=LOG.warning)
+        return KvStore(own, config, retention=state, cost=cost, say=LOG.warning)
     except InUse as error:
         LOG.warning("%s; what it stores is read, and nothing is added", error.what)
-        return KvStore(own, config, retention=state, read_only=True, say=LOG.warning)
+        return KvStore(own, config, retention=state, cost=cost, read_only=True, say=LOG.warning)

@@ -10,6 +10,7 @@ from typing import Any
 from apportion.core.errors import LimitExceeded, NotFound, Overloaded, SourceError
 from apportion.core.resident import rss_bytes
 from apportion.core.settings import THREADS, get
+from apportion.core.units import MiB
 from apportion.engine.budget import profile_for
 from apportion.engine.shared_ram import BESIDE_NBYTES
 from apportion.hardware.budget import parse_budget
@@ -28,6 +29,7 @@ from apportion.sources.reference import HubReference, parse_reference
 MOST_WAITING = 4
 LONGEST_S = 20.0
 RETRY_S = 2
+DRIFT_NBYTES = 2 * MiB  # a process takes as much more or less from one start to the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Planning:
 
     def __init__(self, config: ServeConfig, base_nbytes: int | None = None) -> None:
         self._config = config
-        self._base_nbytes = rss_bytes() if base_nbytes is None else base_nbytes
+        self._base_nbytes = rss_bytes() + DRIFT_NBYTES if base_nbytes is None else base_nbytes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="apportion-plan")
         self._num_waiting = 0
         self._known: tuple[ModelSpec, Headers] | None = None

@@ -13,6 +13,8 @@ PROMPT ?= Give me three tips for a good night's sleep.
 JOBS   ?= 2
 # Seconds per fuzz target.
 SECONDS_EACH ?= 600
+# Of the soak test.
+MINUTES ?= 30
 
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 NATIVE := CMakeLists.txt $(wildcard native/*) $(wildcard native/*/*)
@@ -24,7 +26,7 @@ DOCS_STAMP   := $(VENV)/.stamp-docs
 FUZZ_STAMP   := $(VENV)/.stamp-fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-isas model check format build docs docs-generate docs-serve fuzz schemathesis bench bench-limits coverage web web-test screenshots clean
+.PHONY: help demo test test-isas model check format build docs docs-generate docs-serve fuzz soak schemathesis bench bench-limits coverage web web-test screenshots clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -105,6 +107,9 @@ test-isas: $(BUILD_STAMP) $(TEST_STAMP) ## Kernels of instruction sets that this
 
 fuzz: $(BUILD_STAMP) $(TEST_STAMP) $(FUZZ_STAMP) ## Fuzz each reader for SECONDS_EACH seconds (default 600)
 	@tools/fuzz $(SECONDS_EACH)
+
+soak: $(BUILD_STAMP) $(TEST_STAMP) ## A server under mixed requests for MINUTES minutes (default 30)
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 schemathesis: $(BUILD_STAMP) $(TEST_STAMP) ## Ask a server whatever its API allows for SECONDS_EACH seconds
 	@$(BIN)/python -m tests.serve.api_fuzz --seconds $(SECONDS_EACH)

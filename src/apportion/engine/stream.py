@@ -48,9 +48,13 @@ class Stream(Iterator[Delta]):
             self._engine.cancel(self._request)
 
     def run(self) -> Completion:
-        """Compute to the end."""
-        for _ in self:
-            pass
+        """Compute to the end. Where that fails nobody is left to go on, so it is cancelled."""
+        try:
+            for _ in self:
+                pass
+        except BaseException:
+            self.close()
+            raise
         return self.completion
 
     @property

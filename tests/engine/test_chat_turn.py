@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.engine.conftest import EOG, TEMPLATE, VOCAB, MakeLLM, MarkedTokenizer, NextToken
 
-from apportion.core.errors import UsageError
+from apportion.core.errors import LimitExceeded, UsageError
 from apportion.engine import LLM, SamplingParams
 from apportion.engine.chat_turn import ChatTurn
 from apportion.engine.grammar.check import Check
@@ -322,3 +322,10 @@ def test_a_model_is_read_as_it_was_told_to_write(make_llm: MakeLLM) -> None:
     assert make_llm(template=template).chat_turn(HI, tools=TOOLS).tool_format is TOOL_FORMATS.get(
         "generic_json"
     )
+
+
+def test_tools_whose_schemas_are_too_long_to_hold_to_are_an_error_with_the_numbers(make_llm: MakeLLM) -> None:
+    long = {"type": "object", "properties": {f"property_{place}": {"type": "string"} for place in range(900)}}
+    turn = make_llm().chat_turn(HI, tools=[Tool("a", "", long), Tool("b", "", long)], tool_choice="required")
+    with pytest.raises(LimitExceeded, match="offer fewer"):
+        turn.held()

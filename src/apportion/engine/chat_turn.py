@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from apportion.core.errors import UsageError, unknown
+from apportion.core.errors import LimitExceeded, UsageError, unknown
+from apportion.engine.grammar.spec import MAX_GRAMMAR_NBYTES
 from apportion.engine.params import SamplingParams
 from apportion.engine.prompts import Message, checked, required, text_ids
 from apportion.kernels.ops import Ints
@@ -67,6 +68,7 @@ class ChatTurn:
 
         Raises:
             UsageError: calls are required, and the parameters ask for another form.
+            LimitExceeded: the schemas of all tools are longer than 64 KiB.
         """
         params = params or SamplingParams()
         if not self.calls:
@@ -74,6 +76,15 @@ class ChatTurn:
         if params.has_form:
             raise UsageError(
                 "a call is required, and the answer must have another form", "an answer has one form"
+            )
+        nbytes = len(self.calls.encode("utf-8", "surrogatepass"))
+        if nbytes > MAX_GRAMMAR_NBYTES:
+            raise LimitExceeded(
+                "the schemas of the tools are too long to hold an answer to",
+                "all tools that may be called count",
+                "name the one that must be called, or offer fewer",
+                nbytes=nbytes,
+                limit=MAX_GRAMMAR_NBYTES,
             )
         return replace(params, grammar=self.calls)
 

@@ -69,6 +69,13 @@ def test_the_form_of_an_answer() -> None:
     assert chat(regex="a+").regex == "a+"
 
 
+def test_forms_under_the_names_of_another_server() -> None:
+    assert chat(guided_regex="a+") == chat(regex="a+")
+    assert chat(guided_grammar='start: "a"') == chat(grammar='start: "a"')
+    assert chat(guided_choice=["yes", 'n"o\n']) == chat(choice=["yes", 'n"o\n'])
+    assert chat(guided_json={"type": "integer"}).json_schema == '{"type":"integer"}'
+
+
 def test_null_is_absent_and_what_says_nothing_is_allowed() -> None:
     assert chat(temperature=None, stop=None, tools=None, stream=False, user="me", metadata={"a": 1}) == chat()
 
@@ -94,6 +101,10 @@ def test_null_is_absent_and_what_says_nothing_is_allowed() -> None:
         ({"response_format": {"type": "json_schema"}}, UsageError),
         ({"response_format": "json_object"}, UsageError),
         ({"response_format": {"type": "json_object"}, "regex": "a"}, UsageError),
+        ({"guided_regex": "a", "regex": "a"}, UsageError),
+        ({"guided_json": {}, "guided_regex": "a"}, UsageError),
+        ({"guided_json": {}, "response_format": {"type": "json_object"}}, UsageError),
+        ({"guided_choice": []}, UsageError),
         ({"messages": []}, UsageError),
         ({"messages": "Hello"}, UsageError),
         ({"stream": True}, Unsupported),

@@ -27,6 +27,22 @@ SAME = (
 )
 
 
+# Other servers' names of ours.
+ALIASES = {"guided_regex": "regex", "guided_grammar": "grammar", "guided_choice": "choice"}
+
+
+def by_our_names(known: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields, with those that have two names under ours.
+
+    Raises:
+        UsageError: one has a value under each of them.
+    """
+    for alias, name in ALIASES.items():
+        if alias in known and name in known:
+            raise UsageError(f"{alias} and {name} are the same", "one of them is enough").about(alias)
+    return {ALIASES.get(name, name): value for name, value in known.items()}
+
+
 def sampling(
     known: Mapping[str, Any], max_tokens: Any, logprobs: Any, limits: AskLimits, echo: bool = False
 ) -> SamplingParams:
@@ -39,6 +55,7 @@ def sampling(
         UsageError: a value is of the wrong kind or out of range.
         LimitExceeded: there is more of it than is allowed.
     """
+    known = by_our_names(known)
     check_regex(known.get("regex"), limits)
     if logprobs is not None and type(logprobs) is int and logprobs > limits.top_logprobs:
         raise LimitExceeded(
@@ -111,6 +128,12 @@ def biases(given: Any, limits: AskLimits) -> dict[int, float] | None:
 def form_of(known: Mapping[str, Any], limits: AskLimits) -> dict[str, Any]:
     """The form of the answer, as fields of `SamplingParams`."""
     form = response_format(known.get("response_format"), limits)
+    if "guided_json" in known:
+        if "json_schema" in form:
+            raise UsageError(
+                "guided_json and response_format exclude each other", "an answer has one form"
+            ).about("guided_json")
+        form["json_schema"] = known["guided_json"]
     if "grammar" in known:
         form["grammar"] = known["grammar"]
     if "choice" in known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from apportion.core.errors import LimitExceeded
+from apportion.core.errors import ApportionError, LimitExceeded
 from apportion.engine.grammar.spec import MAX_REGEX_NBYTES, MAX_SCHEMA_DEPTH, MAX_SCHEMA_NBYTES, written
 from apportion.engine.params import MAX_LOGPROBS
 from apportion.formats.bounded_json import json_depth
@@ -40,10 +40,13 @@ FREE = AskLimits()
 
 
 def check_schema(schema: Any, what: str, where: str, limits: AskLimits) -> None:
-    """Raises LimitExceeded where a JSON schema is too long or too deep; `what` is, for instance, "the schema
+    """Raises LimitExceeded where a JSON schema is too long or too deep, UsageError where it is no JSON; `what` is, for instance, "the schema
     is", and `where` the field that holds it.
     """
-    text = written(schema).encode("utf-8", "surrogatepass")
+    try:
+        text = written(schema).encode("utf-8", "surrogatepass")
+    except ApportionError as error:
+        raise error.about(where) from None
     if len(text) > limits.schema_nbytes:
         raise LimitExceeded(f"{what} too long", nbytes=len(text), limit=limits.schema_nbytes).about(where)
     depth = json_depth(text, limits.schema_depth)

@@ -26,6 +26,8 @@ SAME = (
     "regex",
 )
 
+FORMS = ("response_format", "regex", "grammar", "choice")
+
 
 # Other servers' names of ours.
 ALIASES = {"guided_regex": "regex", "guided_grammar": "grammar", "guided_choice": "choice"}
@@ -74,10 +76,11 @@ def sampling(
     }
     try:
         return SamplingParams(**given)
-    except ApportionError as error:  # its text begins with the field
+    except ApportionError as error:  # its text begins with the field, but where it is about the form
         name = error.what.split(" ", 1)[0]
-        if name in given:
-            error.about(name)
+        forms = [form for form in FORMS if form in known]
+        if name in given or len(forms) == 1:
+            error.about(name if name in given else forms[0])
         raise
 
 

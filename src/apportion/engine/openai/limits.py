@@ -40,8 +40,15 @@ FREE = AskLimits()
 
 
 def check_schema(schema: Any, what: str, where: str, limits: AskLimits) -> None:
-    """Raises LimitExceeded where a JSON schema is too long or too deep, UsageError where it is no JSON; `what` is, for instance, "the schema
-    is", and `where` the field that holds it.
+    """Check a JSON schema.
+
+    Args:
+        what: how a sentence about it begins, "the schema is" for instance.
+        where: the field that holds it.
+
+    Raises:
+        LimitExceeded: it is too long or too deep.
+        UsageError: it is no JSON.
     """
     try:
         text = written(schema).encode("utf-8", "surrogatepass")

@@ -11,7 +11,7 @@ interface Figure {
 const FIGURES: Figure[] = [
   { name: "decode_tok_s", words: "Decode", format: rate },
   { name: "prefill_tok_s", words: "Prefill", format: rate },
-  { name: "ttft_s", words: "Time to first token", format: duration },
+  { name: "ttft_s", words: "First token", format: duration },
 ];
 
 const NEAR = 0.1; // a forecast that is off by more is a defect of the cost model
@@ -63,7 +63,7 @@ function Row({ figure: { name, words, format }, model }: { figure: Figure; model
     <tr>
       <th scope="row">
         {words}
-        {name === "ttft_s" && prompt && <small>{`promised for ${prompt} tokens`}</small>}
+        {name === "ttft_s" && prompt && <small>{`promised after ${prompt}`}</small>}
       </th>
       <td class="promise-bars" aria-hidden="true">
         <i class="is-forecast" style={width(forecast)} />

@@ -12,7 +12,7 @@ from apportion.engine import LLM
 from apportion.engine.engine import Engine
 from apportion.serve.answer import Answer
 from apportion.serve.meters.finished import Finished
-from apportion.serve.meters.minute import Minute, Sums
+from apportion.serve.meters.minute import SPAN_S, Minute, Sums
 from apportion.serve.meters.sources import nbytes_read
 
 
@@ -39,9 +39,9 @@ class Meter:
             )
             llm.engine.on_step = self.minute
 
-    def sums(self, now_s: float) -> Sums:
-        """Of the last minute."""
-        return Sums() if self.minute is None else self.minute.sums(now_s)
+    def sums(self, now_s: float, span_s: int = SPAN_S) -> Sums:
+        """Of the last minute, or of fewer seconds."""
+        return Sums() if self.minute is None else self.minute.sums(now_s, span_s)
 
     def ended(self, answer: Answer) -> None:
         """An answer is over."""

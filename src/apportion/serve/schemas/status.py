@@ -108,7 +108,9 @@ class RequestStatus(Exact):
 
 
 class Rates(Exact):
-    """What the server did in the last minute, by the seconds in which it did it; null for nothing."""
+    """What the server does now; null where it does nothing. Throughput is of the last 5 seconds, by the time
+    in which something ran; percentiles are of the requests that ended in the last minute.
+    """
 
     decode_tok_s: float | None = Field(description="Tokens of all answers together.")
     prefill_tok_s: float | None

@@ -9,6 +9,7 @@ from apportion.serve.meters import Meter, Sums, Took, percentile
 from apportion.serve.schemas.status import Rates, Speeds
 
 MEDIAN, ALMOST_ALL = 0.5, 0.99
+NOW_S = 5  # seconds that rates are of, so that curves of them follow what happens
 
 
 def forecast_of(plan: Plan | None) -> Speeds | None:
@@ -36,10 +37,10 @@ def measured(meter: Meter, now_s: float) -> Speeds:
 
 
 def rates_of(meters: Iterable[Meter], now_s: float) -> Rates:
-    """The last minute of all models together."""
+    """What all models do together: throughput in the last seconds, percentiles of the last minute."""
     sums, finished = Sums(), list[Took]()
     for meter in meters:
-        sums.add(meter.sums(now_s))
+        sums.add(meter.sums(now_s, NOW_S))
         finished += meter.finished.last(now_s)
     ttfts = [took.ttft_s for took in finished]
     tpots = [took.tpot_s for took in finished]

@@ -325,7 +325,8 @@ def test_a_model_is_read_as_it_was_told_to_write(make_llm: MakeLLM) -> None:
 
 
 def test_tools_whose_schemas_are_too_long_to_hold_to_are_an_error_with_the_numbers(make_llm: MakeLLM) -> None:
-    long = {"type": "object", "properties": {f"property_{place}": {"type": "string"} for place in range(1200)}}
+    properties = {f"property_{place}": {"type": "string"} for place in range(1200)}
+    long = {"type": "object", "properties": properties}
     llm = make_llm(template=TEMPLATE + KNOWS["hermes"])  # which does not write them into the prompt
     turn = llm.chat_turn(HI, tools=[Tool("a", "", long), Tool("b", "", long)], tool_choice="required")
     with pytest.raises(LimitExceeded, match="offer fewer"):

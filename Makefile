@@ -26,7 +26,7 @@ DOCS_STAMP   := $(VENV)/.stamp-docs
 FUZZ_STAMP   := $(VENV)/.stamp-fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-isas model check format build docs docs-generate docs-serve fuzz soak schemathesis bench bench-limits coverage web web-test screenshots clean
+.PHONY: help demo test test-isas model check format build docs docs-generate docs-serve fuzz soak schemathesis bench bench-limits coverage web web-test screenshots lm-eval clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -78,6 +78,9 @@ bench: $(BUILD_STAMP) ## Measure prefill and decode of the demo model
 
 bench-limits: $(BUILD_STAMP) ## Compare with llama.cpp under limits of memory: FILE=MODEL.gguf LLAMA=its build/bin
 	python benchmarks/under_limits.py $(FILE) $(if $(LLAMA),--llama $(LLAMA))
+
+lm-eval: $(BUILD_STAMP) ## Judge tasks through the server by lm-eval, and in process: FILES=.. [LM_EVAL=its program]
+	python benchmarks/lm_eval_side_by_side.py $(MODEL) $(FILES) $(if $(LM_EVAL),--lm-eval $(LM_EVAL))
 
 # --- judging ----------------------------------------------------------------------------------------------
 

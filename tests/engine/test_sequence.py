@@ -131,3 +131,16 @@ def test_guesses_that_a_form_forbids_are_not_computed(make_llm) -> None:
     llm.run([request])
     assert request.completion.text == make_llm().generate("x", params).text
     assert llm.engine.counters.drafted_tokens > 0
+
+
+def test_an_end_that_the_model_chose_has_a_log_probability_where_those_are_asked_for(
+    make_llm, saying
+) -> None:
+    llm = make_llm(saying("ab"))
+    done = llm.generate("x", SamplingParams(temperature=0, logprobs=1))
+    assert done.logprobs is not None
+    assert len(done.logprobs) == len(done.token_ids)
+    assert done.end_logprobs is not None
+    assert done.end_logprobs.chosen.token_id in llm.tokenizer.eog_ids
+    assert llm.generate("x", SamplingParams(temperature=0)).end_logprobs is None
+    assert llm.generate("x", SamplingParams(temperature=0, logprobs=1, max_tokens=1)).end_logprobs is None

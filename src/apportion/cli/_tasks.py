@@ -55,6 +55,7 @@ task_files = compose(
 @click.option(
     "--together", type=click.IntRange(min=1), default=LANES, show_default=True, help="Items computed at once."
 )
+@click.option("--no-bos", is_flag=True, help="Texts do not begin with the model's token for that.")
 @click.option(
     "--each",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -69,6 +70,7 @@ def tasks(
     limit: int | None,
     ctx: int | None,
     together: int,
+    no_bos: bool,
     each: Path | None,
     budget: BudgetOptions,
     engine: EngineOptions,
@@ -96,7 +98,14 @@ def tasks(
             at_once = tokens_per_pass(loaded, plan.ctx)
             terms = {"kv": plan.kv, "ctx": plan.ctx, "lanes": plan.concurrency, "tokens": at_once}
         found = [
-            judge(loaded.model, loaded.tokenizer, task, **terms, on_item=partial(show, bars, task))
+            judge(
+                loaded.model,
+                loaded.tokenizer,
+                task,
+                **terms,
+                bos=not no_bos,
+                on_item=partial(show, bars, task),
+            )
             for task in read
         ]
     if each is not None:

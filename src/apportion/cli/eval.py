@@ -1,4 +1,4 @@
-"""Judge a model: perplexity on a text, divergence from another model or setting, accuracy on tasks."""
+"""Judge a model: perplexity, divergence from another model or setting, accuracy on tasks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @click.group(subcommand_metavar="perplexity|kld|tasks|export ...")
 def command() -> None:
-    """Judge a model: perplexity on a text, divergence from another model or setting, accuracy on tasks.
+    """Judge a model: perplexity, divergence from another model or setting, accuracy on tasks.
 
     Texts are cut as llama.cpp's perplexity tool cuts them, so that figures compare: windows of --ctx tokens,
     the second half of each scored.

@@ -73,6 +73,7 @@ class Completion:
         seed: what the draws came from; the same seed and prompt repeat the answer.
         logprobs: one entry for each of `token_ids`, if asked for.
         prompt_logprobs: one entry for each token of the prompt, if asked for; the first is None.
+        end_logprobs: of the end-of-generation token, if `logprobs` are asked for and it ended the answer.
     """
 
     text: str
@@ -84,6 +85,7 @@ class Completion:
     timings: Timings
     logprobs: tuple[TokenLogprobs, ...] | None = None
     prompt_logprobs: tuple[TokenLogprobs | None, ...] | None = None
+    end_logprobs: TokenLogprobs | None = None
 
     @property
     def output_tokens(self) -> int:

@@ -239,6 +239,7 @@ class Request:
             timings=self._timings(),
             logprobs=tuple(sequence.logprobs) if sequence.sampler.params.logprobs is not None else None,
             prompt_logprobs=None if self.observer is None else self.observer.logprobs(),
+            end_logprobs=sequence.end_logprobs,
         )
 
     def _timings(self) -> Timings:

@@ -53,6 +53,7 @@ class Sequence:
         self.finish_reason: FinishReason | None = None
         self.text = ""
         self.logprobs: list[TokenLogprobs] = []
+        self.end_logprobs: TokenLogprobs | None = None
         check_ids(params, tokenizer.vocab_size)
         self.sampler = Sampler(params, tokenizer.eog_ids if params.ignore_eos else frozenset())
         self._eog_ids = tokenizer.eog_ids
@@ -90,12 +91,15 @@ class Sequence:
         allowed = logits if self.grammar is None else self.grammar.mask(logits)
         token_id = self.sampler.choose(allowed, self.prompt, self.output)
         if token_id in self._eog_ids:
+            self.end_logprobs = self._details(logits, token_id)
             return self._finish("stop", "")
         if self.grammar is not None:
             self.grammar.accept(token_id)
         self._ids[self._length] = token_id
         self._length += 1
-        details = self._log(logits, token_id)
+        details = self._details(logits, token_id)
+        if details is not None:
+            self.logprobs.append(details)
         text, hit = self._stop.feed(self._detokenizer.feed(token_id))
         if hit:
             self.finish_reason = "stop"
@@ -131,12 +135,10 @@ class Sequence:
         self.text += text
         return Delta(text, token_id, details, self.finish_reason)
 
-    def _log(self, logits: Floats, token_id: int) -> TokenLogprobs | None:
-        if self.sampler.params.logprobs is None:
-            return None
-        details = logprobs(logits, token_id, self.sampler.params.logprobs)
-        self.logprobs.append(details)
-        return details
+    def _details(self, logits: Floats, token_id: int) -> TokenLogprobs | None:
+        """How likely a token was, where that is asked for."""
+        wanted = self.sampler.params.logprobs
+        return None if wanted is None else logprobs(logits, token_id, wanted)
 
 
 def check_ids(params: SamplingParams, vocab_size: int) -> None:

@@ -20,7 +20,7 @@ from apportion.bench.tasks.items import Item, Task
             {"contexts": ["c", "d"], "continuation": "a", "gold": 0},
             "multiple_choice",
         ),
-        (Item(("c",), ("ä",), None), {"context": "c", "continuation": "ä"}, "loglikelihood"),
+        (Item(("c",), ("ä",), None), {"context": "c", "continuation": " ä"}, "loglikelihood"),
     ],
 )
 def test_a_task_is_a_description_and_its_items(item: Item, fields: dict, kind: str, tmp_path: Path) -> None:

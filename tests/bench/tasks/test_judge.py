@@ -47,9 +47,8 @@ def test_without_choices_it_counts_what_the_model_says() -> None:
 
 
 def test_a_text_is_cut_where_the_contexts_own_tokens_end(tiny) -> None:
-    context, choice = encoded("ab", " cd", tiny.tokenizer)
-    begin = [tiny.tokenizer.bos_id] if tiny.tokenizer.adds_bos else []
-    assert [*context, *choice] == begin + tiny.tokenizer.encode("ab cd", add_special=False)
+    context, choice = encoded("ab", " cd", tiny.tokenizer, [7])
+    assert [*context, *choice] == [7, *tiny.tokenizer.encode("ab cd", add_special=False)]
     assert tiny.tokenizer.decode(choice, continues=True) == " cd"
 
 
@@ -70,6 +69,14 @@ def test_a_task_is_judged_item_by_item_whatever_is_computed_together(tiny) -> No
     assert one.perplexity is None
     assert [event[:2] for event in told] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert told[-1][2] == one.accuracy.value
+
+
+def test_texts_begin_as_the_model_expects_unless_they_shall_not(tiny) -> None:
+    assert tiny.tokenizer.adds_bos
+    task = Task("t", ITEMS)
+    with_bos, without = (judge(tiny.model, tiny.tokenizer, task, bos=bos) for bos in (True, False))
+    assert with_bos.tokens == without.tokens + len(ITEMS)
+    assert with_bos.answers != without.answers
 
 
 def test_texts_without_choices_have_a_perplexity(tiny) -> None:

@@ -62,7 +62,8 @@ def export_task(task: Task, folder: Path) -> str:
 def record(item: Item) -> dict[str, object]:
     """One item's line."""
     if item.gold is None:
-        return {"context": item.contexts[0], "continuation": item.choices[0]}
+        # Between these `lm-eval` puts nothing.
+        return {"context": item.contexts[0], "continuation": f" {item.choices[0]}"}
     if len(item.contexts) > 1:
         return {"contexts": item.contexts, "continuation": item.choices[0], "gold": item.gold}
     return {"context": item.contexts[0], "choices": item.choices, "gold": item.gold}

@@ -96,6 +96,7 @@ def judge(
     ctx: int | None = None,
     lanes: int = LANES,
     tokens: int = CHUNK,
+    bos: bool = True,
     on_item: Callable[[int, int, float], None] | None = None,
 ) -> Judged:
     """Have a model answer a task.
@@ -103,6 +104,7 @@ def judge(
     Args:
         ctx: positions that there is room for; None: as many as the longest item needs.
         lanes, tokens: as in `likelihood.likelihoods`.
+        bos: texts begin with the beginning-of-sequence token, if the model has one.
         on_item: called with items done, items in all, and the accuracy so far.
 
     Raises:
@@ -110,7 +112,8 @@ def judge(
         NotFinite: as in `likelihood.likelihoods`.
     """
     begin = time.perf_counter()
-    by_item = [groups_of(item, tokenizer) for item in task.items]
+    begin_ids = [tokenizer.bos_id] if bos and tokenizer.bos_id is not None and tokenizer.adds_bos else []
+    by_item = [groups_of(item, tokenizer, begin_ids) for item in task.items]
     check_lengths(task, by_item, ctx)
     sheet = Sheet(task, [len(groups) for groups in by_item], on_item)
     groups = [group for groups in by_item for group in groups]
@@ -122,19 +125,18 @@ def judge(
 # --- from items to tokens ---
 
 
-def groups_of(item: Item, tokenizer: Tokenizer) -> list[Group]:
-    """Choices after the same tokens are one group."""
-    pairs = [encoded(context, choice, tokenizer) for context, choice in item.pairs]
+def groups_of(item: Item, tokenizer: Tokenizer, begin: Sequence[int] = ()) -> list[Group]:
+    """Choices after the same tokens are one group. `begin`: tokens before all of them."""
+    pairs = [encoded(context, choice, tokenizer, begin) for context, choice in item.pairs]
     if len(item.contexts) > 1:
         return [Group(context, (choice,)) for context, choice in pairs]
     return [Group(pairs[0][0], tuple(choice for _, choice in pairs))]
 
 
-def encoded(context: str, choice: str, tokenizer: Tokenizer) -> tuple[Ints, Ints]:
+def encoded(context: str, choice: str, tokenizer: Tokenizer, begin: Sequence[int] = ()) -> tuple[Ints, Ints]:
     """Token ids of a context and of what follows, cut where the context's own end: as `lm-eval` cuts."""
     before = tokenizer.encode(context, add_special=False)
     after = tokenizer.encode(context + choice, add_special=False)[len(before) :]
-    begin = [tokenizer.bos_id] if tokenizer.adds_bos else []
     return np.array([*begin, *before], np.int32), np.array(after or before[-1:], np.int32)
 
 

@@ -74,6 +74,10 @@ class TextWriter:
         logprobs = None
         if answer.logprobs is not None:
             ids, told = [*echo.ids, *answer.token_ids], [*(echo.logprobs or ()), *answer.logprobs]
+            if echo.logprobs and answer.end_logprobs is not None:
+                # Who asks for an echo and one token, for the prompt's sake, cuts off the last one.
+                ids.append(answer.end_logprobs.chosen.token_id)
+                told.append(answer.end_logprobs)
             logprobs = self._logprobs(place, ids, told)
         return {
             "index": place,

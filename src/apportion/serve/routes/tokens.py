@@ -21,6 +21,7 @@ from apportion.serve.schemas.tokens import (
     TemplateRequest,
     TokenizeAnswer,
     TokenizeRequest,
+    TokenizerInfo,
 )
 from apportion.serve.schemas.told import told
 from apportion.serve.site import Site, SiteHere
@@ -47,6 +48,13 @@ async def detokenize(body: DetokenizeRequest, site: SiteHere) -> dict[str, Any]:
     return await read(site, body.model, lambda llm: {"prompt": llm.tokenizer.decode(body.tokens)})
 
 
+@router.get("/tokenizer_info", response_model=None, responses=told(TokenizerInfo))
+@for_users
+async def tokenizer_info(site: SiteHere, model: str | None = None) -> dict[str, Any]:
+    """What programs need that render chats and cut texts themselves, and have the tokens made here."""
+    return await read(site, model, described)
+
+
 @router.post("/apply-template", response_model=None, responses=told(TemplateAnswer))
 @for_users
 async def apply_template(body: TemplateRequest, site: SiteHere) -> dict[str, Any]:
@@ -58,6 +66,22 @@ async def read(site: Site, model: str | None, function: Callable[[LLM], T]) -> T
     """Run something that takes a while and needs a model's texts alone."""
     async with site.models.use(model) as llm:
         return await asyncio.get_running_loop().run_in_executor(site.readers, function, llm)
+
+
+def described(llm: LLM) -> dict[str, Any]:
+    tokenizer = llm.tokenizer
+    begin, end = (
+        None if token is None else tokenizer.token_text(token)
+        for token in (tokenizer.bos_id, tokenizer.eos_id)
+    )
+    return {
+        "bos_token": begin,
+        "eos_token": end,
+        "add_bos_token": tokenizer.adds_bos,
+        "vocab_size": tokenizer.vocab_size,
+        "model_max_length": llm.ctx,
+        "chat_template": None if llm.template is None else llm.template.source,
+    }
 
 
 def tokens_of(llm: LLM, body: TokenizeRequest, site: Site) -> dict[str, Any]:

@@ -63,3 +63,14 @@ class DetokenizeAnswer(Told):
     """The text."""
 
     prompt: str
+
+
+class TokenizerInfo(Told):
+    """The tokenizer of a model; tokens as its vocabulary spells them."""
+
+    bos_token: str | None
+    eos_token: str | None
+    add_bos_token: bool = Field(description="whether a prompt begins with it")
+    vocab_size: int
+    model_max_length: int
+    chat_template: str | None

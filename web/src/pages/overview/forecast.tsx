@@ -86,7 +86,7 @@ function Row({ figure: { name, words, format }, model }: { figure: Figure; model
 
 /** How far off the promise was. A time to the first token was promised for a prompt of another length. */
 function Difference({ off, comparable }: { off: number | null; comparable: boolean }) {
-  if (off === null) return <span class="tag">idle</span>;
+  if (off === null) return <span class="tag">no sample</span>;
   const tone = !comparable ? "" : Math.abs(off) <= NEAR ? "is-good" : "is-warm";
   return <span class={`tag ${tone}`}>{signed(off)}</span>;
 }

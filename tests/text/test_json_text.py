@@ -92,3 +92,7 @@ def test_an_escape_that_is_cut_waits_for_its_rest() -> None:
     assert value.feed("\\u00e5") == 6
     assert value.feed('"') == 1
     assert value.is_done
+
+
+def test_what_stands_before_an_escape_that_is_cut_does_not_wait() -> None:
+    assert JsonText().feed('"abc\\') == 4

@@ -99,7 +99,7 @@ class JsonText:
         return self._through_string(text, place, self._next)
 
     def _through_string(self, text: str, place: int, then: Step) -> int | None:
-        place = _end(_PLAIN, text, place)
+        start, place = place, _end(_PLAIN, text, place)
         if place == len(text):
             return place
         if text[place] == '"':
@@ -109,7 +109,7 @@ class JsonText:
         if escape is not None:
             return escape.end()
         if text[place] == "\\" and _PART_OF_ESCAPE.fullmatch(text, place):
-            return None  # its rest has not come
+            return place if place > start else None  # its rest has not come
         why = "no such escape" if text[place] == "\\" else "a string holds a control character"
         return self._break(why, place)
 

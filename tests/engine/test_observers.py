@@ -166,6 +166,17 @@ def test_a_request_that_yielded_is_scored_to_the_end(llama: LLM) -> None:
     assert request.completion.prompt_logprobs == want
 
 
+def test_what_continues_a_context_is_scored_from_its_second_token_on(llama: LLM) -> None:
+    begun, rest = PROMPTS[0][:40], PROMPTS[0][40:]
+    whole = chosen(llama.generate(PROMPTS[0], SCORED))
+    with llama.context(begun) as context:
+        branch = context.fork([rest])[0]
+        found = chosen(branch.generate(replace(GREEDY, prompt_logprobs=0)))
+        branch.close()
+    assert found[0] is None
+    assert found[1:] == whole[41:]
+
+
 def test_guesses_do_not_change_scores(paths: dict[str, Path], llama: LLM) -> None:
     with LLM(paths["llama"], ctx=128, speculate="prompt_lookup") as guessing:
         asked = replace(GREEDY, prompt_logprobs=1)

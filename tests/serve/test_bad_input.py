@@ -122,6 +122,36 @@ def test_a_bomb_is_not_unpacked(client: httpx.Client) -> None:
 
 # --- JSON that asks for nonsense ---
 
+# Beyond what a float holds, beyond 64 bits, and where each begins.
+HUGE = (2**31, 2**53, 2**63, 2**64 - 1, 2**64, -(2**63) - 1, 10**30, 10**308, 10**400, 10**4000)
+
+
+@pytest.mark.parametrize("number", HUGE, ids=lambda number: f"{len(str(number))} digits {number % 7}")
+@pytest.mark.parametrize(
+    ("url", "field"),
+    [
+        ("/detokenize", "tokens"),
+        (TEXT, "prompt"),
+        (TEXT, "max_tokens"),
+        (TEXT, "seed"),
+        (TEXT, "top_k"),
+        (TEXT, "temperature"),
+        (CHAT, "n"),
+        (CHAT, "top_logprobs"),
+        (MESSAGES, "max_tokens"),
+        ("/v1/embeddings", "dimensions"),
+    ],
+)
+def test_huge_numbers_are_refused(client: httpx.Client, url: str, field: str, number: int) -> None:
+    hello = [{"role": "user", "content": "a"}]
+    least: dict[str, Any] = {"model": "tiny", "max_tokens": 1}
+    least |= {TEXT: {"prompt": "a"}, "/v1/embeddings": {"input": "a"}}.get(url, {"messages": hello})
+    value = [number] if field in ("tokens", "prompt") else number
+    answer = client.post(url, json=least | {field: value, "logprobs": field == "top_logprobs" or None})
+    if answer.status_code != 200:
+        refused(answer)
+
+
 STRANGE: tuple[Any, ...] = (
     None,
     True,

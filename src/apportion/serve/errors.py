@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
+import orjson
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -109,9 +111,11 @@ def error_event(error: Exception, path: str) -> Event:
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    import orjson
-
-    return Response(orjson.dumps(body), status, headers, "application/json")
+    try:
+        data = orjson.dumps(body)
+    except TypeError:  # a whole number of more than 64 bits, which a client sent and an error repeats
+        data = json.dumps(body).encode()
+    return Response(data, status, headers, "application/json")
 
 
 # --- for FastAPI ---

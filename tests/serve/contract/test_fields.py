@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
 import pytest
 
 from apportion.engine.openai import FIELDS
+from apportion.serve.errors import json_response
 
 HELLO = [{"role": "user", "content": "Hello"}]
 CHAT, TEXT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"
@@ -216,3 +218,8 @@ def test_prefixes_of_one_salt_are_not_shared_with_another(http: httpx.Client) ->
     assert cached("one") == 0
     assert cached("one") > 0
     assert cached("two") == 0
+
+
+def test_an_error_may_hold_a_number_beyond_64_bits() -> None:
+    answer = json_response({"number": 10**30})
+    assert json.loads(bytes(answer.body)) == {"number": 10**30}

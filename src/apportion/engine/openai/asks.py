@@ -242,6 +242,7 @@ def read_prompts(given: Any, most: int, name: str = "prompt") -> Sequence[Prompt
 
 
 def are_ids(prompt: Sequence[Any]) -> bool:
+    """Whether all of it could be token ids."""
     return all(type(token) is int and 0 <= token < 2**31 for token in prompt)
 
 

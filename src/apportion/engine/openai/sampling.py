@@ -61,7 +61,7 @@ def sampling(
     check_regex(known.get("regex"), limits)
     if logprobs is not None and type(logprobs) is int and logprobs > limits.top_logprobs:
         raise LimitExceeded(
-            "logprobs asks for too many alternatives", asked=logprobs, limit=limits.top_logprobs
+            "logprobs asks for too many alternatives", asked=str(logprobs)[:32], limit=limits.top_logprobs
         ).about("top_logprobs" if "top_logprobs" in known else "logprobs")
     if not isinstance(known.get("ignore_eos", False), bool):
         raise UsageError("ignore_eos is true or false").about("ignore_eos")

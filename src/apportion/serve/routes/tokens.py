@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from apportion.core.errors import UsageError
 from apportion.engine.openai import read_served
 from apportion.engine.openai.answers import shown
+from apportion.engine.openai.asks import are_ids
 from apportion.engine.prompts import check_length
 from apportion.serve.access import for_users
 from apportion.serve.bodies import BodyRoute
@@ -45,6 +46,8 @@ async def tokenize(body: TokenizeRequest, site: SiteHere) -> dict[str, Any]:
 @for_users
 async def detokenize(body: DetokenizeRequest, site: SiteHere) -> dict[str, Any]:
     """The text of tokens."""
+    if not are_ids(body.tokens):
+        raise UsageError("what is no token id stands among the tokens").about("tokens")
     return await read(site, body.model, lambda llm: {"prompt": llm.tokenizer.decode(body.tokens)})
 
 

@@ -12,14 +12,16 @@ from apportion.core.errors import UsageError, unknown
 from apportion.core.units import KiB, MiB, parse_bytes
 from apportion.engine.openai import AskLimits
 
+LEAST_BODY_NBYTES = 512 * KiB
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of what clients send, hold and wait for.
 
     Attributes:
-        body_nbytes: of a request's body.
-        bodies_nbytes: of all bodies that are being received at once.
+        body_nbytes: of a request's body; with --ram at most a 1024th of it.
+        bodies_nbytes: of all bodies that are being received at once; with --ram at most a 256th of it.
         header_nbytes, num_headers: of a request's head.
         receive_s: seconds from a connection's first byte of a request to the last of its body.
         write_s: seconds that a client may leave an answer unread.
@@ -56,6 +58,20 @@ class Limits:
     schema_depth: int = 32
     regex_nbytes: int = 4 * KiB
     model_name_nbytes: int = 256
+
+    def within(self, ram_nbytes: int) -> Limits:
+        """The limits with bodies that a budget has room for, where theirs were not set: what is read of JSON
+        takes many times its bytes for a moment, and the budget is of the whole process.
+        """
+        most = {
+            "body_nbytes": max(LEAST_BODY_NBYTES, ram_nbytes // 1024),
+            "bodies_nbytes": max(4 * LEAST_BODY_NBYTES, ram_nbytes // 256),
+        }
+        defaults = Limits()
+        unset = {
+            name: nbytes for name, nbytes in most.items() if getattr(self, name) == getattr(defaults, name)
+        }
+        return replace(self, **{name: min(getattr(self, name), nbytes) for name, nbytes in unset.items()})
 
     @property
     def asks(self) -> AskLimits:

@@ -24,6 +24,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from apportion.core.errors import ApportionError
+from apportion.engine.budget import ram_bytes
 from apportion.serve.access import Keys, check_exposed
 from apportion.serve.app import create_app
 from apportion.serve.config import ServeConfig
@@ -56,7 +57,7 @@ def serve(
         InUse: somebody else has the port.
     """
     check_exposed(config.host, Keys(config.api_keys, config.admin_key))
-    config = within_descriptors(config)
+    config = within_means(config)
     sockets = listen(config.host, config.port)
     with Logging(config.log_format, config.log_level):
         app = create_app(config)
@@ -71,10 +72,12 @@ def serve(
         logger.info("ended")
 
 
-def within_descriptors(config: ServeConfig) -> ServeConfig:
-    """The configuration with no more connections than the system gives file descriptors for."""
-    connections = affordable(config.limits.connections)
-    return replace(config, limits=replace(config.limits, connections=connections))
+def within_means(config: ServeConfig) -> ServeConfig:
+    """The configuration with no more connections than the system gives file descriptors for, and with bodies
+    that the budget has room for.
+    """
+    limits = replace(config.limits, connections=affordable(config.limits.connections))
+    return replace(config, limits=limits if config.ram is None else limits.within(ram_bytes(config.ram)))
 
 
 class Process(uvicorn.Server):
@@ -156,7 +159,7 @@ class Process(uvicorn.Server):
         if self._reload is None:
             return
         try:
-            self._site.take_up(within_descriptors(self._reload(self._site.config)))
+            self._site.take_up(within_means(self._reload(self._site.config)))
         except ApportionError as error:
             logger.error("the configuration stays as it was", extra={"fields": {"why": str(error)}})
         else:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from apportion.serve.schemas.base import Asked, Told, within
+from apportion.serve.schemas.many import Several
 from apportion.serve.schemas.sampling import Sampled
 from apportion.serve.schemas.usage import Extra, Usage
 
@@ -37,9 +38,9 @@ class ChatMessage(Asked):
     """A message of the conversation."""
 
     role: str = Field(description="system, developer, user, assistant or tool")
-    content: str | list[ContentPart] | None = None
+    content: str | Several[ContentPart] | None = None
     name: str | None = None
-    tool_calls: list[AskedCall] | None = None
+    tool_calls: Several[AskedCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
 
@@ -63,11 +64,11 @@ class Tool(Asked):
 class ChatRequest(Sampled):
     """A conversation to be answered."""
 
-    messages: list[ChatMessage] = Field(json_schema_extra={"minItems": 1})
+    messages: Several[ChatMessage] = Field(json_schema_extra={"minItems": 1})
     max_completion_tokens: int | None = within(1, about="the same as `max_tokens`")
     logprobs: bool | None = None
     top_logprobs: int | None = within(0)
-    tools: list[Tool] | None = None
+    tools: Several[Tool] | None = None
     tool_choice: str | dict[str, Any] | None = within(about="`auto`, `none`, `required`, or a function")
     parallel_tool_calls: bool | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None

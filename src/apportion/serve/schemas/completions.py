@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from apportion.serve.schemas.base import Told, within
+from apportion.serve.schemas.many import Many
 from apportion.serve.schemas.sampling import Sampled
 from apportion.serve.schemas.usage import Extra, Usage
 
@@ -14,7 +15,7 @@ from apportion.serve.schemas.usage import Extra, Usage
 class CompletionRequest(Sampled):
     """Texts to be continued."""
 
-    prompt: str | list[int] | list[str] | list[list[int]] = Field(
+    prompt: str | Many[int] | Many[str] | Many[Many[int]] = Field(
         description="text, token ids, or a list of either"
     )
     logprobs: int | None = within(0, about="how many alternatives each token is told with")

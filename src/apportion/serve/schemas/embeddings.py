@@ -7,13 +7,14 @@ from typing import Literal
 from pydantic import Field
 
 from apportion.serve.schemas.base import Asked, Told, within
+from apportion.serve.schemas.many import Many
 
 
 class EmbeddingsRequest(Asked):
     """Texts to be told as vectors."""
 
     model: str | None = None
-    input: str | list[int] | list[str] | list[list[int]] = Field(
+    input: str | Many[int] | Many[str] | Many[Many[int]] = Field(
         description="text, token ids, or a list of either"
     )
     encoding_format: Literal["float", "base64"] | None = None

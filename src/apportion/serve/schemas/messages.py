@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from apportion.serve.schemas.base import Asked, Told, within
+from apportion.serve.schemas.many import Many, Several
 from apportion.serve.schemas.usage import Extra
 
 
@@ -20,14 +21,14 @@ class AskedBlock(Asked):
     name: str | None = None
     input: dict[str, Any] | None = None
     tool_use_id: str | None = None
-    content: str | list[dict[str, Any]] | None = None
+    content: str | Several[dict[str, Any]] | None = None
 
 
 class AskedMessage(Asked):
     """A message of the conversation."""
 
     role: Literal["user", "assistant", "system"]
-    content: str | list[AskedBlock]
+    content: str | Several[AskedBlock]
 
 
 class MessagesTool(Asked):
@@ -64,9 +65,9 @@ class CountRequest(Asked):
     """A conversation to be counted."""
 
     model: str
-    messages: list[AskedMessage] = Field(json_schema_extra={"minItems": 1})
-    system: str | list[AskedBlock] | None = None
-    tools: list[MessagesTool] | None = None
+    messages: Several[AskedMessage] = Field(json_schema_extra={"minItems": 1})
+    system: str | Several[AskedBlock] | None = None
+    tools: Several[MessagesTool] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
 
@@ -75,7 +76,7 @@ class MessagesRequest(CountRequest):
     """A conversation to be answered."""
 
     max_tokens: int = Field(json_schema_extra={"minimum": 1})
-    stop_sequences: list[str] | None = None
+    stop_sequences: Many[str] | None = None
     stream: bool | None = None
     temperature: float | None = within(0)
     top_p: float | None = within(0, 1)

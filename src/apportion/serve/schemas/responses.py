@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from apportion.serve.schemas.base import Asked, Told, within
+from apportion.serve.schemas.many import Many, Several
 from apportion.serve.schemas.usage import Extra
 
 
@@ -15,11 +16,11 @@ class InputItem(Asked):
 
     type: str | None = within(about="message, reasoning, function_call or function_call_output")
     role: str | None = None
-    content: str | list[dict[str, Any]] | None = None
+    content: str | Several[dict[str, Any]] | None = None
     call_id: str | None = None
     name: str | None = None
     arguments: str | None = None
-    output: str | list[dict[str, Any]] | None = None
+    output: str | Several[dict[str, Any]] | None = None
 
 
 class ResponseTool(Asked):
@@ -57,7 +58,7 @@ class ResponseRequest(Asked):
     """A conversation to be answered; nothing is kept of it."""
 
     model: str | None = None
-    input: str | list[InputItem]
+    input: str | Several[InputItem]
     instructions: str | None = None
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
@@ -65,12 +66,12 @@ class ResponseRequest(Asked):
     temperature: float | None = within(0)
     top_p: float | None = within(0, 1)
     top_logprobs: int | None = within(0)
-    tools: list[ResponseTool] | None = None
+    tools: Several[ResponseTool] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
-    include: list[str] | None = None
+    include: Many[str] | None = None
     metadata: dict[str, Any] | None = None
     store: bool | None = within(about="nothing is stored")
     previous_response_id: str | None = within(about="refused: nothing is kept between requests")

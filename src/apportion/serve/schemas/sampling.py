@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from apportion.serve.schemas.base import Asked, within
+from apportion.serve.schemas.many import Many
 
 
 class StreamOptions(Asked):
@@ -26,7 +27,7 @@ class Sampled(Asked):
     min_p: float | None = within(0, 1)
     typical_p: float | None = within(0, 1)
     seed: int | None = within(0)
-    stop: str | list[str] | None = within(about="texts that end the answer")
+    stop: str | Many[str] | None = within(about="texts that end the answer")
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     repetition_penalty: float | None = within(0)
@@ -37,7 +38,7 @@ class Sampled(Asked):
     response_format: dict[str, Any] | None = within(about="`text`, `json_object` or `json_schema`")
     regex: str | None = within(about="the answer matches this regular expression")
     grammar: str | None = within(about="the answer follows this grammar, in Lark or GBNF")
-    choice: list[str] | None = within(about="the answer is one of these texts")
+    choice: Many[str] | None = within(about="the answer is one of these texts")
     cache_salt: str | None = within(about="prefixes are shared with requests of the same salt alone")
     priority: int | None = within(-100, 100, "larger is more urgent")
     user: str | None = None

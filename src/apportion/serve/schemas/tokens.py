@@ -8,14 +8,15 @@ from pydantic import Field
 
 from apportion.serve.schemas.base import Asked, Told, within
 from apportion.serve.schemas.chat import ChatMessage, Tool
+from apportion.serve.schemas.many import Many, Several
 
 
 class TemplateRequest(Asked):
     """A conversation to be written as the model reads it."""
 
     model: str | None = None
-    messages: list[ChatMessage]
-    tools: list[Tool] | None = None
+    messages: Several[ChatMessage]
+    tools: Several[Tool] | None = None
     tool_choice: str | dict[str, Any] | None = None
     add_generation_prompt: bool | None = within(
         about="end with the beginning of the answer; true unless told"
@@ -35,8 +36,8 @@ class TokenizeRequest(Asked):
 
     model: str | None = None
     prompt: str | None = None
-    messages: list[ChatMessage] | None = None
-    tools: list[Tool] | None = None
+    messages: Several[ChatMessage] | None = None
+    tools: Several[Tool] | None = None
     add_special_tokens: bool | None = within(about="begin a prompt as a completion would; true unless told")
     add_generation_prompt: bool | None = None
     return_token_strs: bool | None = None
@@ -56,7 +57,7 @@ class DetokenizeRequest(Asked):
     """Tokens to be told as text."""
 
     model: str | None = None
-    tokens: list[int] = Field(description="token ids")
+    tokens: Many[int] = Field(description="token ids")
 
 
 class DetokenizeAnswer(Told):

@@ -20,6 +20,12 @@ JSON = {"content-type": "application/json"}
 DEEP = 100_000
 
 
+@pytest.fixture(scope="module")
+def client(server: Running) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=20) as one:  # making one takes longer than most tests
+        yield one
+
+
 @pytest.fixture(autouse=True)
 def healthy(client: httpx.Client) -> Iterator[None]:
     """After each test the server answers."""

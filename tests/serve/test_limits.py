@@ -9,10 +9,15 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 from tests.serve.running import Running, config_for, running
 
 from apportion.core.errors import UsageError
+from apportion.core.units import GiB, KiB, MiB
 from apportion.serve.limits import Limits, limited, read_limits
+from apportion.serve.schemas.chat import ChatRequest
+from apportion.serve.schemas.completions import CompletionRequest
+from apportion.serve.schemas.embeddings import EmbeddingsRequest
 
 SMALL = Limits(
     num_messages=6,
@@ -132,3 +137,24 @@ def test_a_file_sets_limits(tmp_path: Path) -> None:
     (tmp_path / "limits.toml").write_text('queue = 3\nbody_nbytes = "1MiB"\nreceive_s = 2.5\n')
     limits = limited(Limits(), read_limits(tmp_path / "limits.toml"))
     assert (limits.queue, limits.body_nbytes, limits.receive_s) == (3, 1024**2, 2.5)
+
+
+# --- within a budget ---
+
+
+def test_bodies_are_bounded_by_the_budget_unless_they_were_set() -> None:
+    assert Limits().within(8 * GiB).body_nbytes == 8 * MiB
+    assert Limits().within(GiB).bodies_nbytes == 4 * MiB
+    assert Limits().within(MiB).body_nbytes == 512 * KiB, "an ordinary conversation fits always"
+    assert Limits().within(10**15) == Limits()
+    assert Limits(body_nbytes=20 * MiB).within(GiB).body_nbytes == 20 * MiB
+
+
+@pytest.mark.parametrize("item", [{}, [{}], None, 1.5])
+def test_of_a_list_of_wrong_things_only_the_first_is_told(item: Any) -> None:
+    """What is said of each takes many times the memory of the body."""
+    for body in (CompletionRequest, EmbeddingsRequest, ChatRequest):
+        wrong = {name: [item] * 10_000 for name in ("prompt", "input", "messages", "stop", "tools")}
+        with pytest.raises(ValidationError) as caught:
+            body.model_validate(wrong)
+        assert caught.value.error_count() < 100

@@ -263,7 +263,7 @@ def test_models_that_are_not_offered_are_not_found(client: httpx.Client, name: s
 # --- methods and paths ---
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "HACK"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "BREW"])
 @pytest.mark.parametrize("url", [CHAT, MESSAGES, "/tokenize"])
 def test_other_methods_are_refused(client: httpx.Client, method: str, url: str) -> None:
     refused(client.request(method, url), 405, 400, 404)

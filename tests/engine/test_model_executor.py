@@ -68,6 +68,21 @@ def test_layers_may_run_one_after_the_other_over_codes(model: Model) -> None:
         start += count
 
 
+@pytest.mark.parametrize("ctx", [32, 160])
+def test_a_long_context_has_the_factors_that_are_for_it(tmp_path: Path, ctx: int) -> None:
+    model = tiny_model("phi3-long", tmp_path, NativeOps(2))
+    assert model.is_long(ctx) == (ctx > 48)
+    pool = KvPool.of(kv_layouts(model.config, "f16").cold, 5)
+    executor, cache = ModelExecutor(model, pool, ctx=ctx), model.new_cache(ctx, "f16")
+    table = enter(executor, range(5))
+    for start, count in ((0, 20), (20, 1), (21, 5)):
+        expected = model.forward(IDS[start : start + count], cache)
+        np.testing.assert_array_equal(executor.run([item(table, 0, start, count)])[0], expected)
+        whole = executor.run([RunItem(0, IDS[start : start + count], table, start, 0, 1, 0)])
+        whole = executor.run([RunItem(0, IDS[start : start + count], table, start, 1, 3, 1)])
+        np.testing.assert_array_equal(whole[0], expected)
+
+
 def test_where_the_hot_pool_is_used_up_a_request_is_computed_over_codes_alone(model: Model) -> None:
     executor = executor_of(model, 15, 2)
     table = enter(executor, range(15))

@@ -175,7 +175,7 @@ def assemble(loaded: LoadedModel, serving: Serving) -> Assembled:
         reuse = PrefixReuse(index, pool, identity, clock, cost, retention, reads=reads)
         stack.callback(reuse.close)
         engine = Engine(
-            ModelExecutor(model, pages, hot, hot_each),
+            ModelExecutor(model, pages, hot, hot_each, serving.ctx),
             KvSpace(pool, index),
             SCHEDULERS.choose(scheduler_for(loaded, serving)).state(),
             block_tokens=BLOCK_TOKENS,
@@ -230,8 +230,10 @@ def fingerprint_of(loaded: LoadedModel, serving: Serving) -> bytes:
     if not serving.kv_disk_nbytes and serving.kv_remote is None:
         return b"this process"
     checkpoint = loaded.checkpoint
-    codecs = layer_codecs(serving.kv, loaded.model.config.num_layers)
-    return fingerprint(model_digest(checkpoint), tokenizer_digest(checkpoint), " ".join(codecs))
+    layout = " ".join(layer_codecs(serving.kv, loaded.model.config.num_layers))
+    if loaded.model.is_long(serving.ctx):  # keys are rotated by other factors
+        layout += " long"
+    return fingerprint(model_digest(checkpoint), tokenizer_digest(checkpoint), layout)
 
 
 def context_length(wanted: int | None, trained: int) -> int:

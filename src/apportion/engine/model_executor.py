@@ -56,15 +56,19 @@ class ModelExecutor:
     computed together, and hidden states of tokens that are on their way wait here.
     """
 
-    def __init__(self, model: Model, pool: KvPool, hot: KvPool | None = None, hot_each: int = 0) -> None:
+    def __init__(
+        self, model: Model, pool: KvPool, hot: KvPool | None = None, hot_each: int = 0, ctx: int = 0
+    ) -> None:
         """
         Args:
             hot: the pool for hot blocks, `hot_each` of them for a sequence.
+            ctx: positions that a sequence may come to have, by which LongRoPE chooses its factors.
         """
         self._model = model
         self._pool = pool
         self._hot = None if hot is None else HotPool(hot)
         self._hot_each = hot_each
+        self._ctx = ctx
         self._hidden: dict[int, Floats] = {}
 
     @property
@@ -124,11 +128,16 @@ class ModelExecutor:
     def _run_whole(self, items: Sequence[RunItem]) -> list[Floats | None]:
         want = wanted_rows(items)
         if any(item.observe is not None for item in items):
-            x = self._model.run(joined_ids(items), segments(items), want="hidden")
+            x = self._model.run(joined_ids(items), segments(items), want="hidden", context=self._ctx)
             logits = self._model.head(x[want]) if len(want) else x
             observe(items, split(x, items))
         else:
-            logits = self._model.run(joined_ids(items), segments(items), want=want if len(want) else "hidden")
+            logits = self._model.run(
+                joined_ids(items),
+                segments(items),
+                want=want if len(want) else "hidden",
+                context=self._ctx,
+            )
         return dealt(logits, items)
 
     def _pass_layers(self, items: Sequence[RunItem], begin: int, end: int, hidden: dict[int, Floats]) -> None:
@@ -138,7 +147,7 @@ class ModelExecutor:
             x = self._model.embed(joined_ids(fresh))
             hidden.update(split(x, fresh))
         x = np.concatenate([hidden[item.request] for item in items])
-        x = self._model.run(x, segments(items), first=begin, last=end, want="hidden")
+        x = self._model.run(x, segments(items), first=begin, last=end, want="hidden", context=self._ctx)
         hidden.update(split(x, items))
 
     def _head(self, item: RunItem, x: Floats) -> Floats | None:

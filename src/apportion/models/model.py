@@ -164,7 +164,7 @@ class Model:
             with program.observed_by(observe):
                 program.run(tokens, [cache.segment(len(tokens))], want="hidden")
         else:
-            forward = self._passes[-1 if cache.capacity > self._short_context else 0]
+            forward = self._passes[-1 if self.is_long(cache.capacity) else 0]
             segment = cache.segment(len(tokens))
             EagerProgram(self.ops, forward, observe).run(tokens, [segment], want="hidden")
         cache.advance(len(tokens))
@@ -196,9 +196,13 @@ class Model:
         assert isinstance(feed_forward, MoeWeights)
         return feed_forward.experts
 
+    def is_long(self, context: int) -> bool:
+        """Whether a context of so many positions is beyond what LongRoPE's short factors are for."""
+        return context > self._short_context
+
     def _program(self, capacity: int = 0) -> Program:
         """The forward pass for a cache of this capacity, made when first asked for."""
-        is_long = capacity > self._short_context
+        is_long = self.is_long(capacity)
         program = self._programs.get(is_long)
         return self._make_program(is_long) if program is None else program
 

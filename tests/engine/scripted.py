@@ -82,6 +82,9 @@ class ScriptedExecutor:
     def release(self, table: Table) -> None:
         """It holds nothing but blocks."""
 
+    def watch(self, is_wanted: Callable[[], bool]) -> None:
+        """Its runs are short."""
+
     def run(self, items: Sequence[RunItem]) -> list[np.ndarray | None]:
         for item in items:
             assert self._layers.get(item.request, 0) == item.first_layer

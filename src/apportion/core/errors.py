@@ -174,6 +174,12 @@ class Overloaded(ApportionError):
         self.retry_after_s = retry_after_s
 
 
+class BrokenOff(ApportionError):
+    """A computation ended early, since nobody wants its result any more."""
+
+    code = "broken_off"
+
+
 class Refused(ApportionError):
     """Whoever asks may not have it."""
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from apportion.core.clock import Clock, RealClock
-from apportion.core.errors import ApportionError, DoesNotFit
+from apportion.core.errors import ApportionError, BrokenOff, DoesNotFit
 from apportion.engine.executor import Executor, RunItem
 from apportion.engine.kv.reuse import NoReuse, Reuse
 from apportion.engine.kv.space import KvSpace
@@ -112,6 +112,7 @@ class Engine:
         self._next_id = 0
         self._programs: dict[str, float] = {}
         self._stepping = threading.RLock()
+        executor.watch(self._is_step_wanted)
 
     # --- requests ---
 
@@ -240,6 +241,8 @@ class Engine:
             self._in_step = items
             try:
                 rows = self._executor.run(items)
+            except BrokenOff:  # the next step drops them
+                return []
             finally:
                 self._in_step = ()
             seconds = self._clock.now() - begin
@@ -251,6 +254,11 @@ class Engine:
                 for item, logits in zip(items, rows, strict=True)
                 for came in self._take_in(item, logits, seconds)
             ]
+
+    def _is_step_wanted(self) -> bool:
+        """Whether somebody waits for the step that runs."""
+        running = self._inside.running
+        return any(not running[item.request].cancelled for item in self._in_step)
 
     def drive(self, request: Request, tell: Callable[[Request], None] | None = None) -> None:
         """Step until the request has a delta, or is over. `tell` is told before each step and after."""

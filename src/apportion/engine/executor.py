@@ -72,5 +72,10 @@ class Executor(Protocol):
         tokens are undefined, and the same items can be run again.
         """
 
+    def watch(self, is_wanted: Callable[[], bool]) -> None:
+        """Ask, between the layers of runs that take long, whether anybody wants the run still; where nobody
+        does, it may raise `BrokenOff`.
+        """
+
     def forget(self, requests: Collection[int]) -> None:
         """Tokens of these that are on their way through the layers will not go on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -120,6 +120,10 @@ class ModelExecutor:
                 del hidden[item.request]
         self._hidden = hidden  # only now: a run that fails leaves what it began with
         return rows
+
+    def watch(self, is_wanted: Callable[[], bool]) -> None:
+        if self._model.residency is not None:
+            self._model.residency.is_wanted = is_wanted
 
     def forget(self, requests: Collection[int]) -> None:
         for request in requests:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from apportion._native import ExpertTable
@@ -20,7 +20,11 @@ class Residency(Protocol):
         experts_per_token: how many experts a token is routed to; 0 where there are none.
         reads_embedding: the embedding is read row by row, with `embed`.
         layer: whose weights the run under way asked for last; 0 before the first, and where none runs.
+        is_wanted: asked between layers whether the run under way still is; where it is not, what is asked for
+            next raises `BrokenOff`.
     """
+
+    is_wanted: Callable[[], bool] | None
 
     @property
     def streamed_layers(self) -> Sequence[int]: ...

@@ -11,7 +11,7 @@ from typing import Self, TypeAlias
 
 from apportion._native import ExpertTable
 from apportion.core.claim import Kind
-from apportion.core.errors import DiskStuck
+from apportion.core.errors import BrokenOff, DiskStuck
 from apportion.engine.residency.counters import Counters, ExpertUses
 from apportion.engine.residency.experts import ExpertSlots
 from apportion.engine.residency.layers import LayerRing
@@ -61,6 +61,7 @@ class Residency:
         self.on_route: OnRoute | None = None
         self.experts_per_token = config.experts.routing.top_k if config.experts else 0
         self.chunk = CHUNK
+        self.is_wanted: Callable[[], bool] | None = None  # the run under way, still
         self.layer = 0
         self._running = False  # also after a run that was broken off
         self._num_experts = config.experts.num_experts if config.experts else 0
@@ -184,16 +185,22 @@ class Residency:
             self._ring.recover()
         self._running = False
 
+    def _reach(self, layer: int) -> None:
+        """A run has come to a layer that costs reads; a good place to end it where nobody waits for it."""
+        self.layer = layer
+        if self.is_wanted is not None and not self.is_wanted():
+            raise BrokenOff("a pass over the layers was broken off", "all of its requests were cancelled")
+
     def require(self, layer: int) -> None:
         assert self._ring is not None
-        self.layer = layer
+        self._reach(layer)
         self._ring.require(layer)
 
     def route(self, layer: int, ids: Ints) -> Ints | None:
         return None if self.on_route is None else self.on_route(layer, ids)
 
     def acquire(self, layer: int, ids: Ints) -> Iterator[Sequence[int]]:
-        self.layer = layer
+        self._reach(layer)
         parts = self._experts[layer].acquire(ids, self._following.get(layer))
         if self._predicts:
             parts = self._reading_ahead(layer, ids, parts)

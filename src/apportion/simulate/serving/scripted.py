@@ -124,6 +124,9 @@ class ScriptedExecutor:
     def release(self, table: Table) -> None:
         """It holds nothing but blocks."""
 
+    def watch(self, is_wanted: Callable[[], bool]) -> None:
+        """Its runs are short."""
+
     def run(self, items: Sequence[RunItem]) -> list[Floats | None]:
         assert len({item.request for item in items}) == len(items), "a request twice in a step"
         for item in items:

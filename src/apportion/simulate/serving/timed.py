@@ -47,6 +47,9 @@ class TimedExecutor:
     def new_table(self) -> ScriptedTable:
         return ScriptedTable()
 
+    def watch(self, is_wanted: Callable[[], bool]) -> None:
+        """Its runs take no real time."""
+
     def run(self, items: Sequence[RunItem]) -> list[Floats | None]:
         seconds = self._seconds(logged(items))
         self.busy_s += seconds

@@ -23,12 +23,14 @@ NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome"
 QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", *QUIET)
 STEP_S = 0.02
-PATIENCE_MS = 15_000
+PATIENCE_MS = 30_000
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """The browser; pages of a test have a context of their own."""
+    """The browser; pages of a test have a context of their own. It goes with the module: while its driver
+    lives, this thread has an event loop that runs, and tests of others could have none.
+    """
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         pytest.skip("needs Chromium on the path (Debian: apt install chromium)")

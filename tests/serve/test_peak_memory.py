@@ -72,7 +72,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def played(model: Path, ram: int, order: str) -> tuple[list[list[str]], set[str], int, int]:
     """Who was in memory at each turn, the answers that came, and the peaks of process and ledger."""
     command = [sys.executable, "-c", WORK, str(model), str(ram), order]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
     told, peak, leased = json.loads(done.stdout.splitlines()[-1])
     return [names for names, _ in told], {str(ids) for _, ids in told}, peak, leased
 
@@ -81,7 +82,7 @@ def test_the_peak_stays_within_the_budget_while_models_come_and_go(model: Path) 
     inside, whole, peak, leased = played(model, 4096 * MiB, "ab")
     assert inside == [["a"], ["a", "b"]]
     assert peak <= leased
-    ram = leased - 80 * MiB
+    ram = leased - 35 * MiB
     inside, answers, peak, leased = played(model, ram, "abab")
     assert all(len(names) == 1 for names in inside), "one has to give way"
     assert answers == whole

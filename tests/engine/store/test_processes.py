@@ -22,9 +22,11 @@ BLOCKS = chain(1, 12)
 
 def until(what: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + 30
-    while not what() and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        if what():
+            return True
         time.sleep(0.005)
-    return what()
+    return False
 
 
 def is_refused(folder: Path) -> bool:

@@ -310,14 +310,14 @@ class Engine:
 
     def _refuse(self, request: Request) -> None:
         """Nobody runs whose end it could wait for, and still there is no room: let it fail."""
-        request.error = DoesNotFit(
+        error = DoesNotFit(
             "there is no room for the request's keys and values",
             "contexts that are open hold it, and nothing runs that would give any back",
             "close contexts, lower max_tokens, or give the KV cache more room",
             need_blocks=self._inside.most_blocks(request),
             available_blocks=self.space.available,
         )
-        self.counters.failed += 1
+        self._fail(request, error)
         self._finish(request)
 
     def _view(self) -> EngineView:

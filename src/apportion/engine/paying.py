@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from apportion.engine.observers import OBSERVING_NBYTES
 
 if TYPE_CHECKING:
     from apportion.engine.assembly import Serving
+    from apportion.engine.budget import Apportioned
     from apportion.engine.loading import LoadedModel
 
 
@@ -23,20 +25,8 @@ def grammars_for(loaded: LoadedModel, serving: Serving) -> Grammars:
         return Grammars(loaded.tokenizer)
     if serving.structured:
         return Grammars(loaded.tokenizer, KEPT_NBYTES)
-    apportioned = loaded.apportioned
-
-    def pay(nbytes: int) -> None:
-        try:
-            apportioned.pay(Kind.WORKSPACE, nbytes)
-        except DoesNotFit as error:
-            raise DoesNotFit(
-                "the budget has no room for holding answers to forms",
-                error.why,
-                "load the model with structured=True, which sets it aside",
-                **error.numbers,
-            ) from None
-
-    return Grammars(loaded.tokenizer, KEPT_NBYTES, pay)
+    paying = partial(pay, loaded.apportioned, "holding answers to forms", "structured")
+    return Grammars(loaded.tokenizer, KEPT_NBYTES, paying)
 
 
 def states_payer(loaded: LoadedModel, serving: Serving) -> Callable[[], None]:
@@ -45,20 +35,29 @@ def states_payer(loaded: LoadedModel, serving: Serving) -> Callable[[], None]:
         return lambda: None
     apportioned, paying, paid = loaded.apportioned, Lock(), False
 
-    def pay() -> None:
+    def pay_once() -> None:
         nonlocal paid
         with paying:
-            if paid:
-                return
-            try:
-                apportioned.pay(Kind.WORKSPACE, OBSERVING_NBYTES)
-            except DoesNotFit as error:
-                raise DoesNotFit(
-                    "the budget has no room for log-probabilities of prompts and for embeddings",
-                    error.why,
-                    "load the model with observing=True, which sets it aside",
-                    **error.numbers,
-                ) from None
-            paid = True
+            if not paid:
+                what = "log-probabilities of prompts and for embeddings"
+                pay(apportioned, what, "observing", OBSERVING_NBYTES)
+                paid = True
 
-    return pay
+    return pay_once
+
+
+def pay(apportioned: Apportioned, what: str, argument: str, nbytes: int) -> None:
+    """Lease bytes for what a caller should have asked for with an argument of `LLM`.
+
+    Raises:
+        DoesNotFit: the budget has no room for it.
+    """
+    try:
+        apportioned.pay(Kind.WORKSPACE, nbytes)
+    except DoesNotFit as error:
+        raise DoesNotFit(
+            f"the budget has no room for {what}",
+            error.why,
+            f"load the model with {argument}=True, which sets it aside",
+            **error.numbers,
+        ) from None

@@ -69,6 +69,14 @@ class Answer(AsyncIterator[Batch]):
         self._last_s = self.began_s
         self._told = 0
 
+    def tell_record(self) -> None:
+        """Say in the record of the HTTP request whose answer it is, and what it took."""
+        if self.record is not None:
+            self.record.model = self.label.model
+            self.record.prompt_tokens = sum(stem.sequence.num_prompt for stem in self._stems)
+            self.record.cached_tokens = sum(stem.num_cached or 0 for stem in self._stems)
+            self.record.output_tokens = sum(len(one.sequence.output) for one in self.requests)
+
     @property
     def completions(self) -> list[Completion]:
         return [request.completion for request in self.requests]

@@ -14,7 +14,6 @@ from uuid import uuid4
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from apportion.core.errors import ApportionError
 from apportion.engine.chat_turn import PLAIN, ChatTurn
 from apportion.engine.llm import numbered
 from apportion.engine.openai import Ask, turn_of
@@ -23,7 +22,7 @@ from apportion.serve.access import Caller
 from apportion.serve.answer import Answer, Label
 from apportion.serve.dialects import Writer
 from apportion.serve.dialects.writer import Echo, Frame
-from apportion.serve.errors import error_event, error_response, json_response
+from apportion.serve.errors import error_event, error_response, json_response, log_failure
 from apportion.serve.site import Site
 from apportion.serve.sse import comment, written
 from apportion.text.answer_parts import AnswerParts, Mismatch, Part
@@ -143,6 +142,7 @@ class Reading:
         self._stack = stack
 
     async def close(self) -> None:
+        self.answer.tell_record()
         await self._stack.aclose()
 
     async def events(self) -> AsyncIterator[bytes]:
@@ -200,7 +200,7 @@ class EventResponse(Response):
                 async for data in self._reading.events():
                     await send({"type": "http.response.body", "body": data, "more_body": True})
             except Exception as error:
-                log(error)
+                log_failure(error)
                 data = written([error_event(error, scope["path"])]) + self._reading.writer.end_mark
                 await send({"type": "http.response.body", "body": data, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -223,7 +223,7 @@ class WholeResponse(Response):
             try:
                 response = json_response(await self._reading.body(), headers=self._more)
             except Exception as error:
-                log(error)
+                log_failure(error)
                 response = error_response(error, scope["path"])
             await response(scope, receive, send)
         finally:
@@ -236,9 +236,3 @@ async def left(receive: Receive, tell: Callable[[], None]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     tell()
-
-
-def log(error: Exception) -> None:
-    if not isinstance(error, ApportionError):
-        logger.error("an answer failed: %s", type(error).__name__)
-        logger.debug("where it failed", exc_info=error)

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from apportion.serve.refusal import Refusal
@@ -44,13 +44,6 @@ class Record:
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     output_tokens: int | None = None
-    warnings: list[str] = field(default_factory=list)
-
-
-def record_of(request: Request) -> Record:
-    """The record of a request, for routes to add to."""
-    record = request.scope.get(RECORD)
-    return record if isinstance(record, Record) else Record(new_id())
 
 
 _current: ContextVar[Record | None] = ContextVar("apportion_record", default=None)
@@ -159,6 +152,5 @@ def fields_of(record: Record, scope: Scope) -> dict[str, Any]:
         "prompt_tokens": record.prompt_tokens,
         "cached_tokens": record.cached_tokens,
         "output_tokens": record.output_tokens,
-        "warnings": record.warnings or None,
     }
     return {name: value for name, value in found.items() if value is not None}

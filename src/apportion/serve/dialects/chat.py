@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from apportion.engine.completion import Completion, Delta
 from apportion.engine.openai.answers import chat_logprob, usage
-from apportion.serve.dialects.writer import Frame, timings
+from apportion.serve.dialects.writer import Frame, ours
 from apportion.serve.sse import DONE, Event
 from apportion.text.answer_parts import CallArguments, CallBegins, Mismatch, Part, Reasoning, Text
 
@@ -139,10 +139,4 @@ class ChatWriter:
         return "stop" if reason == "cancelled" else reason
 
     def _extra(self, completions: Sequence[Completion]) -> dict[str, Any]:
-        """What is ours: timings where they were asked for, warnings where there are any."""
-        extra: dict[str, Any] = {}
-        if self._frame.include_timings:
-            extra["timings"] = timings(completions)
-        if self._warnings:
-            extra["warnings"] = self._warnings
-        return {"x_apportion": extra} if extra else {}
+        return ours(self._frame, completions, self._warnings)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from apportion.engine.completion import Completion, Delta, TokenLogprobs
 from apportion.engine.openai.answers import shown, usage
-from apportion.serve.dialects.writer import Echo, Frame, timings
+from apportion.serve.dialects.writer import Echo, Frame, ours
 from apportion.serve.sse import DONE, Event
 from apportion.text.answer_parts import Part
 
@@ -39,13 +39,13 @@ class TextWriter:
         closing: dict[str, Any] = {}
         if self._frame.include_usage:
             closing["usage"] = usage(completions, self._frame.num_prompts)
-        closing |= self._extra(completions)
+        closing |= ours(self._frame, completions)
         return [(None, {**self._head(), "choices": [], **closing})] if closing else []
 
     def body(self, completions: Sequence[Completion], parts: Sequence[Sequence[Part]]) -> dict[str, Any]:
         choices = [self._choice(place, answer) for place, answer in enumerate(completions)]
         spent = usage(completions, self._frame.num_prompts)
-        return {**self._head(), "choices": choices, "usage": spent, **self._extra(completions)}
+        return {**self._head(), "choices": choices, "usage": spent, **ours(self._frame, completions)}
 
     def _head(self) -> dict[str, Any]:
         frame = self._frame
@@ -109,6 +109,3 @@ class TextWriter:
             ],
             "text_offset": offsets,
         }
-
-    def _extra(self, completions: Sequence[Completion]) -> dict[str, Any]:
-        return {"x_apportion": {"timings": timings(completions)}} if self._frame.include_timings else {}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from apportion.engine.completion import Completion, Delta
-from apportion.serve.dialects.writer import Frame, timings
+from apportion.serve.dialects.writer import Frame, ours
 from apportion.serve.sse import Event
 from apportion.text.answer_parts import CallArguments, CallBegins, Mismatch, Part, Reasoning, Text
 
@@ -133,12 +133,7 @@ class MessagesWriter:
         return {"stop_reason": "end_turn" if stop is None else "stop_sequence", "stop_sequence": stop}
 
     def _extra(self, completions: Sequence[Completion]) -> dict[str, Any]:
-        extra: dict[str, Any] = {}
-        if self._frame.include_timings:
-            extra["timings"] = timings(completions)
-        if self._warnings:
-            extra["warnings"] = self._warnings
-        return {"x_apportion": extra} if extra else {}
+        return ours(self._frame, completions, self._warnings)
 
 
 CACHE = {"cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from apportion.engine.completion import Completion, Delta
 from apportion.engine.openai.answers import chat_logprob, usage
-from apportion.serve.dialects.writer import Frame, timings
+from apportion.serve.dialects.writer import Frame, ours
 from apportion.serve.sse import Event
 from apportion.text.answer_parts import CallArguments, CallBegins, Mismatch, Part, Reasoning, Text
 
@@ -157,12 +157,7 @@ class ResponsesWriter:
             "output_tokens_details": {"reasoning_tokens": self._num_reasoning()},
             "total_tokens": spent["total_tokens"],
         }
-        extra: dict[str, Any] = {}
-        if self._frame.include_timings:
-            extra["timings"] = timings(completions)
-        if self._warnings:
-            extra["warnings"] = self._warnings
-        return {**response, "x_apportion": extra} if extra else response
+        return {**response, **ours(self._frame, completions, self._warnings)}
 
     def _num_reasoning(self) -> int:
         """Tokens of what was thought, counted from its text."""

@@ -69,6 +69,16 @@ class Frame:
     echo: Callable[[int], Echo] | None = None
 
 
+def ours(frame: Frame, completions: Sequence[Completion], warnings: Sequence[str] = ()) -> dict[str, Any]:
+    """What no other API has: timings where they were asked for, warnings where there are any."""
+    extra: dict[str, Any] = {}
+    if frame.include_timings:
+        extra["timings"] = timings(completions)
+    if warnings:
+        extra["warnings"] = warnings
+    return {"x_apportion": extra} if extra else {}
+
+
 def timings(completions: Sequence[Completion]) -> dict[str, Any]:
     """Where an answer's time went, for those who ask."""
     first = completions[0].timings

@@ -127,10 +127,14 @@ def test_something_can_be_done_between_steps(server: Running) -> None:
 def test_the_log_says_whose_answer_it_was_and_what_it_took(
     client: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "apportion.serve")
+    caplog.set_level("INFO", "apportion.requests")
     for stream in (False, True):
         client.post("/v1/completions", json={"prompt": "Once", "max_tokens": 5, "stream": stream, **GREEDY})
-    told = [record.fields for record in caplog.records if record.message == "request"]
+    give_up = time.monotonic() + 10
+    while len(caplog.records) < 2:  # a line is written when its answer has gone out
+        assert time.monotonic() < give_up, caplog.text
+        time.sleep(0.005)
+    told = [record.fields for record in caplog.records]  # type: ignore[attr-defined]
     assert [line["model"] for line in told] == ["tiny"] * 2
     assert [line["output_tokens"] for line in told] == [5, 5]
     assert all(line["prompt_tokens"] > 0 and "cached_tokens" in line for line in told)

@@ -184,10 +184,10 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def ready(url: str, server: subprocess.Popen[str]) -> bool:
+def ready(url: str, server: subprocess.Popen[str] | None = None) -> bool:
     """Wait until it answers 200; whether it did."""
     give_up = time.monotonic() + START_S
-    while time.monotonic() < give_up and server.poll() is None:
+    while time.monotonic() < give_up and (server is None or server.poll() is None):
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 if answer.status == 200:

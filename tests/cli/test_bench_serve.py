@@ -32,7 +32,7 @@ def test_json_has_every_figure_and_where_it_comes_from(apportion, scripted) -> N
     assert (line["requests"], line["answered"], line["failed"]) == (6, 6, {})
     assert line["output_tokens"] == 24
     assert line["prompt_tokens"] == pytest.approx(6 * 40, rel=0.1)
-    assert {"p50", "p90", "p99", "mean", "max", "n"} == set(line["ttft_s"])
+    assert {"p50", "p90", "p95", "p99", "mean", "max", "n"} == set(line["ttft_s"])
     assert {"tpot_s", "gap_s", "e2e_s", "goodput_per_s", "late_s", "generator_us_per_token"} <= set(line)
     assert "commit" in found["provenance"]
 

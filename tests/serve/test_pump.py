@@ -14,7 +14,10 @@ import pytest
 from tests.serve.running import Running, config_for, running
 
 from apportion.core.errors import DiskFault
+from apportion.engine import SamplingParams
+from apportion.engine.engine import RUN_AHEAD
 from apportion.serve import pump
+from apportion.serve.answer import Answer
 
 GREEDY = {"temperature": 0, "ignore_eos": True}
 
@@ -122,6 +125,27 @@ def test_something_can_be_done_between_steps(server: Running) -> None:
         server.site.pump.do(lambda: threading.current_thread().name), server.loop
     )
     assert names.result(10) == "apportion-steps"
+
+
+def test_an_answer_that_nobody_reads_is_not_computed_further(server: Running) -> None:
+    llm = server.site.models.loaded()["tiny"]
+    params = SamplingParams(max_tokens=110, temperature=0, ignore_eos=True)
+    requests = [llm.request(llm.tokenizer.encode(text), params) for text in ("Once", "Once upon")]
+
+    async def submit() -> Answer:
+        return server.site.pump.submit(llm, requests)
+
+    async def read() -> int:
+        return sum([len(batch) async for batch in answer])
+
+    answer = asyncio.run_coroutine_threadsafe(submit(), server.loop).result(10)
+    give_up, made = time.monotonic() + 10, (0, -1)
+    while (made[0] != made[1] or made[0] == 0) and time.monotonic() < give_up:
+        time.sleep(0.3)
+        made = (sum(len(request.sequence.output) for request in requests), made[0])
+    assert asyncio.run_coroutine_threadsafe(read(), server.loop).result(20) == 220
+    assert pump.MAX_BACKLOG <= made[0] <= pump.MAX_BACKLOG + 2 * (RUN_AHEAD + 1)
+    wait_idle(server)
 
 
 def test_the_log_says_whose_answer_it_was_and_what_it_took(

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 logger = logging.getLogger("apportion.serve")
 
-MAX_BACKLOG = 64  # deltas that a client has not taken; then its answer waits
-PAUSE_S = 0.002  # between looks at engines whose requests wait for clients
+MAX_BACKLOG = 64  # deltas that a client has not taken; then its answer waits, and is not computed further
+PAUSE_S = 0.01  # between looks at engines whose requests wait for clients
 TICK_S = 1.0
 TRIES = 3  # of a step that fails before its requests do
 
@@ -224,7 +224,10 @@ class Pump:
         """What every answer has got, and whether it is over."""
         for engine, answers in [*self._answers.items()]:
             for answer in [*answers]:
-                batch = taken(answer) if answer.backlog < MAX_BACKLOG else []
+                is_read = answer.backlog < MAX_BACKLOG
+                for request in answer.requests:
+                    request.wanted = is_read
+                batch = taken(answer) if is_read else []
                 is_over = answer.is_computed and not any(request.deltas for request in answer.requests)
                 if is_over:
                     answers.remove(answer)

@@ -17,7 +17,7 @@ def answer(due_s: float, ttft_s: float, tpot_s: float, tokens: int = 5) -> Seen:
 def test_percentiles_lie_between_the_values_around_them() -> None:
     found = Spread.of([float(value) for value in range(1, 102)])
     assert found is not None
-    assert (found.p50, found.p90, found.p99) == pytest.approx((51, 91, 100))
+    assert (found.p50, found.p90, found.p95, found.p99) == pytest.approx((51, 91, 96, 100))
     assert (found.mean, found.max, found.n) == pytest.approx((51, 101, 101))
     assert Spread.of([]) is None
 

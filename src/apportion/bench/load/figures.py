@@ -20,6 +20,7 @@ class Spread:
 
     p50: float
     p90: float
+    p95: float
     p99: float
     mean: float
     max: float
@@ -30,8 +31,8 @@ class Spread:
         """None where there are no values."""
         if not values:
             return None
-        p50, p90, p99 = np.percentile(values, (50, 90, 99)).tolist()
-        return cls(p50, p90, p99, float(np.mean(values)), max(values), len(values))
+        p50, p90, p95, p99 = np.percentile(values, (50, 90, 95, 99)).tolist()
+        return cls(p50, p90, p95, p99, float(np.mean(values)), max(values), len(values))
 
 
 @dataclass(frozen=True, slots=True)

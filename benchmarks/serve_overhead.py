@@ -3,9 +3,9 @@
     python benchmarks/serve_overhead.py MODEL.gguf --clients 8 --rounds 5
     python benchmarks/serve_overhead.py MODEL.gguf --idle 256 --slow 8 --rounds 5
 
-The first table: as many requests at once on one engine, stepped with nobody served, and streamed to as many
-clients (`apportion bench-serve`, whose own work is among what is found), A B A B. How much longer a step is, by
-the number of clients, is what a streamed token adds to it. Beside it the processor time of the server's event
+The first table: requests at once on one engine, stepped with nobody served, and streamed to as many clients
+(`apportion bench-serve`, whose own work is among what is found), A B A B. How much longer a step is, by the
+number of clients, is what a streamed token adds to it. Beside it the processor time of the server's event
 loop per token: what it would add if it never ran beside the step.
 
 The second: one client that asks again and again, alone and beside a crowd, A B A B. Idle connections have had
@@ -63,7 +63,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=8, help="of the first table; 0 leaves it out")
     parser.add_argument("--output", type=int, default=200, help="tokens of their answers")
     parser.add_argument("--idle", type=int, default=256, help="idle connections of the second")
-    parser.add_argument("--slow", type=int, default=8, help="slow readers; with --idle 0, too, it is left out")
+    parser.add_argument("--slow", type=int, default=8, help="slow readers; 0 of both leaves it out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--our-words", default="", help="more words for apportion serve")
     parser.add_argument("--json", action="store_true")
@@ -133,7 +133,7 @@ def steps(wanted: argparse.Namespace) -> list[dict[str, float]]:
 
         load = ["--clients", wanted.clients, "--requests", wanted.clients, "--warmup", 0]
         load += ["--prompt", SHORT, "--output", wanted.output]
-        bench(server.url, *load, "--seed", wanted.rounds)  # the first is slower, and begins the server's meters
+        bench(server.url, *load, "--seed", wanted.rounds)  # slower than others, and begins the meters
         for turn in range(wanted.rounds):
             said(f"steps, round {turn + 1} of {wanted.rounds}")
             with Watched(llm.engine, wanted.clients) as without:
@@ -232,7 +232,8 @@ def crowd(url: str, idle: int, slow: int) -> Iterator[None]:
         readers = [stack.enter_context(slow_answer(host, int(port), place)) for place in range(slow)]
         thread = threading.Thread(target=sip, args=(readers, over))
         thread.start()
-        stack.callback(lambda: (over.set(), thread.join()))
+        stack.callback(thread.join)
+        stack.callback(over.set)
         settle(url)
         yield
         if not thread.is_alive():
@@ -302,7 +303,7 @@ def serving(wanted: argparse.Namespace, *words: object) -> Iterator[Server]:
     port = free_port()
     command = [sys.executable, "-m", "apportion", "serve", wanted.model, "--port", port, *words]
     command += ["--log-level", "error", *shlex.split(wanted.our_words)]
-    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, text=True)
     try:
         url = f"http://127.0.0.1:{port}"
         if not ready(f"{url}/ready", process):

@@ -43,6 +43,7 @@ class Answer(AsyncIterator[Batch]):
     Attributes:
         requests: one for each choice.
         num_given, num_taken: deltas that were handed over, and read.
+        sink: takes a batch as it comes, if it can, where whoever iterates has nothing left to do but wait.
     """
 
     def __init__(
@@ -61,9 +62,11 @@ class Answer(AsyncIterator[Batch]):
         self.num_given = self.num_taken = 0
         self.error: Exception | None = None
         self.began_s = monotonic()
+        self.sink: Callable[[Batch], bool] = lambda batch: False
         self._on_cancel = on_cancel
         self._batches: deque[Batch] = deque()
         self._came = asyncio.Event()
+        self._is_starved = False
         self._is_over = False
         self._is_accepted = asyncio.Event()
         self._last_s = self.began_s
@@ -126,12 +129,28 @@ class Answer(AsyncIterator[Batch]):
         self._is_accepted.set()
 
     def put(self, batch: Batch, is_over: bool) -> None:
+        if self._is_over:  # it has failed
+            return
+        if not is_over and self._is_starved and not self._batches and self._is_sunk(batch):
+            self._took(batch)
+            return
         self._batches.append(batch)
         if is_over:
             errors = [request.error for request in self.requests if request.error is not None]
             self.error = errors[0] if errors else None
             self._is_over = True
         self._came.set()
+
+    def _is_sunk(self, batch: Batch) -> bool:
+        try:
+            return self.sink(batch)
+        except Exception as error:  # for whoever reads, not for who brings it
+            self.fail(error)
+            return True
+
+    def _took(self, batch: Batch) -> None:
+        self.num_taken += len(batch)
+        self._last_s = monotonic()
 
     def fail(self, error: Exception) -> None:
         self.error, self._is_over = error, True
@@ -156,10 +175,13 @@ class Answer(AsyncIterator[Batch]):
                     raise self.error
                 raise StopAsyncIteration
             self._came.clear()
-            await self._came.wait()
+            self._is_starved = True
+            try:
+                await self._came.wait()
+            finally:
+                self._is_starved = False
         batch = self._batches.popleft()
         while self._batches:  # several steps went by
             batch = batch + self._batches.popleft()
-        self.num_taken += len(batch)
-        self._last_s = monotonic()
+        self._took(batch)
         return batch

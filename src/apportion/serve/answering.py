@@ -19,10 +19,11 @@ from apportion.engine.llm import numbered
 from apportion.engine.openai import Ask, turn_of
 from apportion.engine.prompts import prompt_ids
 from apportion.serve.access import Caller
-from apportion.serve.answer import Answer, Label
+from apportion.serve.answer import Answer, Batch, Label
 from apportion.serve.dialects import Writer
 from apportion.serve.dialects.writer import Echo, Frame
 from apportion.serve.errors import error_event, error_response, json_response, log_failure
+from apportion.serve.pipe import Pipe, pipe_of
 from apportion.serve.site import Site
 from apportion.serve.sse import comment, written
 from apportion.text.answer_parts import AnswerParts, Mismatch, Part
@@ -155,13 +156,27 @@ class Reading:
                 done, total = self.answer.progress
                 yield comment(f"prefill {done}/{total}" if done < total else "alive")
                 continue
-            data = b"".join(
-                written(self.writer.on(choice, delta, self._meaning(choice, delta)))
-                for choice, delta in batch
-            )
+            data = self._written(batch)
             if data:
                 yield data
         yield written(self.writer.end(self.answer.completions)) + self.writer.end_mark
+
+    def flow_into(self, pipe: Pipe) -> None:
+        """Let what comes from now on go straight into the pipe, while it is free."""
+
+        def sink(batch: Batch) -> bool:
+            if not pipe.is_free:
+                return False
+            if data := self._written(batch):
+                pipe.write(data)
+            return True
+
+        self.answer.sink = sink
+
+    def _written(self, batch: Batch) -> bytes:
+        return b"".join(
+            written(self.writer.on(choice, delta, self._meaning(choice, delta))) for choice, delta in batch
+        )
 
     async def body(self) -> dict[str, Any]:
         """The answer in one piece."""
@@ -194,11 +209,15 @@ class EventResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         watch = asyncio.create_task(left(receive, self._reading.answer.cancel))
+        pipe = pipe_of(scope)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             try:
                 async for data in self._reading.events():
                     await send({"type": "http.response.body", "body": data, "more_body": True})
+                    if pipe is not None:  # whoever looks at messages has seen a first one
+                        self._reading.flow_into(pipe)
+                        pipe = None
             except Exception as error:
                 log_failure(error)
                 data = written([error_event(error, scope["path"])]) + self._reading.writer.end_mark

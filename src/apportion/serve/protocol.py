@@ -24,6 +24,7 @@ from uvicorn.server import ServerState
 from apportion.serve.crowd import Crowd
 from apportion.serve.errors import error_body
 from apportion.serve.limits import Limits
+from apportion.serve.pipe import offer_pipe
 
 SEND_BUFFER_NBYTES = 64 * 1024  # of the socket; what lies beyond it waits in the application
 IGNORED_NBYTES = 1024 * 1024  # beyond the largest body, of one that was refused
@@ -120,6 +121,12 @@ class GuardedProtocol(H11Protocol):
         self._address: str | None = None  # None for who was turned away
         self._is_over = False  # nothing that comes is looked at
         self._num_ignored = 0
+        self._answer = self.app
+        self.app = self._answer_with_pipe
+
+    async def _answer_with_pipe(self, scope: Any, receive: Any, send: Any) -> None:
+        offer_pipe(scope, self.cycle)  # the cycle is this request's: no other begins before it is answered
+        await self._answer(scope, receive, send)
 
     # --- coming and going ---
 

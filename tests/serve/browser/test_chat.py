@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.serve.running import Running
+
+from apportion.serve.pump import Pump
+
+STEP_S = 0.06  # long enough for a person's hand
 
 HOSTILE = """# A heading
 
@@ -21,6 +28,18 @@ HOSTILE = """# A heading
 print("<b>not bold</b>")
 ```
 """
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny model would have said everything before a button could be pressed."""
+    step: Callable[[Pump, Any], None] = Pump._step
+
+    def slowly(pump: Pump, engine: Any) -> None:
+        time.sleep(STEP_S)
+        step(pump, engine)
+
+    monkeypatch.setattr(Pump, "_step", slowly)
 
 
 def streamed(*deltas: dict[str, str], error: str | None = None) -> str:
@@ -45,7 +64,7 @@ def answers_with(page: Any, body: str) -> None:
     )
 
 
-def test_an_answer_streams_and_tells_what_it_took(visit: Any) -> None:
+def test_an_answer_streams_and_tells_what_it_took(visit: Any, unhurried: None) -> None:
     page = visit.go("chat")
     page.get_by_label("Most tokens").fill("24")
     page.get_by_label("Seed").fill("3")
@@ -59,7 +78,7 @@ def test_an_answer_streams_and_tells_what_it_took(visit: Any) -> None:
     assert page.locator("#message").evaluate("area => document.activeElement === area")
 
 
-def test_stop_ends_the_answer_here_and_at_the_server(visit: Any, mixture: Running) -> None:
+def test_stop_ends_the_answer_here_and_at_the_server(visit: Any, mixture: Running, unhurried: None) -> None:
     page = visit.go("chat")
     page.get_by_label("Most tokens").fill("110")
     say(page, "Hello")

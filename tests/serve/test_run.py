@@ -90,6 +90,56 @@ def test_it_serves_and_ends_well_in_odd_surroundings(name: str, model: Path) -> 
         assert "Traceback" not in running.text
 
 
+CLOCK = """
+import itertools, time
+hours, true = itertools.cycle((0, -26, 3, -1, 40, -7)), time.time
+time.time = lambda: true() + 3600 * next(hours)
+"""
+
+
+def test_the_time_of_day_may_jump_to_and_fro(model: Path, tmp_path: Path) -> None:
+    """Every look at it jumps by hours. What waits and what has a deadline goes by another clock."""
+    (tmp_path / "sitecustomize.py").write_text(CLOCK)
+    options = ["--kv-disk", "10MiB", "--kv-dir", str(tmp_path / "kept"), "--keep-alive", "3600"]
+    with program(model, *options, env={"PYTHONPATH": str(tmp_path)}) as running:
+        url = running.ready()
+        created = [httpx.post(f"{url}/v1/completions", json=SHORT).json()["created"] for _ in range(8)]
+        assert max(created) - min(created) > 3600, "the clock did not jump"
+        assert 0 <= httpx.get(f"{url}/v1/apportion/status").json()["uptime_s"] < 600
+        assert answers(url)
+        running.tell(signal.SIGTERM)
+        assert running.ends() == 0, running.text
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system binds no process to a processor")
+def test_one_processor_does_for_all_threads(model: Path) -> None:
+    one = {min(os.sched_getaffinity(0))}
+    with program(model, "--threads", "4", preexec_fn=lambda: os.sched_setaffinity(0, one)) as running:
+        url = running.ready()
+        assert all(answers(url) for _ in range(5))
+        running.tell(signal.SIGTERM)
+        assert running.ends() == 0, running.text
+
+
+def test_a_disk_that_goes_away_takes_only_what_lay_on_it(tmp_path: Path) -> None:
+    """Model and store are gone from where they lay: weights are in memory, and what was kept is computed."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    options = ["--kv-disk", "10MiB", "--kv-dir", str(disk / "kept")]
+    with program(tiny_gguf("llama", disk), *options) as running:
+        url = running.ready()
+        body = {**LONG, "prompt": "Once upon a time " * 5, "max_tokens": 20}
+        before = httpx.post(f"{url}/v1/completions", json=body, timeout=30).json()["choices"]
+        disk.rename(tmp_path / "elsewhere")
+        for prompt in ("Something else " * 5, body["prompt"], "A third one " * 5, body["prompt"]):
+            said = httpx.post(f"{url}/v1/completions", json=body | {"prompt": prompt}, timeout=30)
+            assert said.status_code == 200, said.text
+        assert said.json()["choices"] == before
+        running.tell(signal.SIGTERM)
+        assert running.ends() == 0, running.text
+        assert "Traceback" not in running.text
+
+
 def test_a_log_that_nobody_reads_any_more_is_no_hindrance(model: Path, tmp_path: Path) -> None:
     reading, writing = os.pipe()
     with program(model, stderr=writing, text=False) as running:

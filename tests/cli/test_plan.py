@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.models.tiny import tiny_gguf
+from tests.serve.programs import program
 from tests.sources.fake_hub import FakeHub, Server
 
 from apportion.core.claim import Kind
@@ -99,6 +101,20 @@ def test_without_a_budget_it_is_what_is_free(apportion, moe: Path) -> None:
     assert apportion("plan", moe, "--json").object["ram"] > 0
     half = apportion("plan", moe, "--ram", "50%", "--json").object["ram"]
     assert half == pytest.approx(2 * apportion("plan", moe, "--ram", "25%", "--json").object["ram"], abs=1)
+
+
+def test_what_a_server_takes_besides_is_reckoned_with_where_it_is_asked_for(
+    apportion, moe: Path, tmp_path: Path
+) -> None:
+    """The server itself, with the same budget, divides it as it was told beforehand."""
+    words = ("--ram", "600MiB", "--ctx", "64", "--concurrency", "4")
+    plain, serving = (apportion("plan", moe, *words, "--json", *more).object for more in ((), ("--serve",)))
+    with program(moe, *words) as server:
+        kinds = httpx.get(f"{server.ready()}/v1/apportion/status").json()["budget"]["ram"]["kinds"]
+    assert serving["bytes"]["runtime"] == pytest.approx(kinds["runtime"], abs=12 * MiB)
+    assert serving["bytes"]["runtime"] > plain["bytes"]["runtime"] + 48 * MiB
+    others = [kind for kind in kinds if kind != "runtime"]
+    assert [serving["bytes"].get(kind, 0) for kind in others] == [kinds[kind] for kind in others]
 
 
 def test_a_saved_profile_is_reckoned_with(apportion, moe: Path) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from apportion.core.claim import Kind
 from apportion.core.units import GiB, MiB, format_bytes, parse_bytes
 from apportion.hardware.memory import MemoryLimits
 from apportion.hardware.profile import DiskProfile, DiskRate, Profile, Range
@@ -49,11 +51,26 @@ def test_layers_that_stream_are_told_what_would_keep_them(dense: Any) -> None:
 
 def test_a_shorter_context_and_smaller_kv_are_advised_where_they_help(moe: Any) -> None:
     lines = told(planner(moe, ctx=4096, kv="f32", concurrency=60).plan(800 * MiB).advice)
-    assert list(lines)[:2] == ["--ctx 2048", "--kv f16"]
+    assert list(lines)[:3] == ["--ctx 2048", "--kv f16", "--concurrency 30"]
     for before, after in lines.values():
         assert after >= 1.05 * before
     calm = told(planner(moe, ctx=4096).plan(400 * MiB).advice)
     assert not any(words.startswith("--") for words in calm)
+
+
+def test_fewer_sequences_are_advised_where_they_leave_room_for_the_weights(dense: Any) -> None:
+    """As many as just do: one more, and weights would stream again."""
+    wishes = planner(dense, ctx=1024, concurrency=16)
+    each = wishes.plan(wishes.resident_budget).nbytes[Kind.KV] // 16
+    ram = wishes.resident_budget - 4 * each - 1
+    words, (before, after) = next(iter(told(wishes.plan(ram).advice).items()))
+    fewer = int(words.removeprefix("--concurrency "))
+    assert fewer == 11
+    assert after > before
+    assert replace(wishes, concurrency=fewer).plan(ram).resident_fraction == 1
+    assert replace(wishes, concurrency=fewer + 1).plan(ram).resident_fraction < 1
+    alone = told(replace(wishes, concurrency=1).plan(140 * MiB).advice)
+    assert not any("--concurrency" in words for words in alone)
 
 
 def test_packing_is_advised_where_small_reads_are_slow(moe: Any) -> None:

@@ -52,6 +52,7 @@ class Wishes:
     scheduler: str
     retention: str
     prefill_order: Literal["layer-major", "chunked"]
+    serve: bool
 
 
 @click.command()
@@ -70,6 +71,7 @@ class Wishes:
     show_default=True,
     help="Length of the prompt that the forecast is for, in tokens.",
 )
+@click.option("--serve", is_flag=True, help="Reckon with what `apportion serve` takes beside the model, too.")
 @kv_option
 @click.option("--threads", type=click.IntRange(min=1), help="Threads that compute [default: all cores].")
 @click.option("--disk-bw", metavar="RATE", help="What the disk reads, as 2GB/s [default: as measured].")
@@ -170,10 +172,11 @@ def planner_for(checkpoint: OpenedFiles, name: str, wishes: Wishes, profile: Pro
     from apportion.plan.estimate import runtime_nbytes
 
     config = config_from_checkpoint(checkpoint)
+    beside = beside_serving(config.vocab_size, wishes) if wishes.serve else 0
     return Planner(
         config=config,
         units=model_units(config, checkpoint.tensors),
-        runtime_nbytes=runtime_nbytes(config, checkpoint.metadata),
+        runtime_nbytes=runtime_nbytes(config, checkpoint.metadata) + beside,
         threads=wishes.threads or get(THREADS) or available_threads(),
         model=name,
         ctx=wishes.ctx,
@@ -186,6 +189,15 @@ def planner_for(checkpoint: OpenedFiles, name: str, wishes: Wishes, profile: Pro
         policies=policies_of(wishes),
         prefill="chunked" if wishes.prefill_order == "chunked" else "layer_major",
     )
+
+
+def beside_serving(vocab_size: int, wishes: Wishes) -> int:
+    """Bytes that a server takes: its process, requests on their way, forms that answers are held to."""
+    from apportion.engine.assembly import Serving
+    from apportion.engine.shared_ram import server_nbytes
+
+    serving = Serving(concurrency=wishes.concurrency, structured=True, observing=True)
+    return server_nbytes(serving, vocab_size)
 
 
 def reckoned_anew(file: Path, planner: Planner) -> tuple[Plan, Planner]:

@@ -5,10 +5,23 @@ from __future__ import annotations
 from apportion.core.claim import Claim, Kind, Tier
 from apportion.core.resident import rss_bytes, share_one_heap
 from apportion.core.units import MiB
+from apportion.engine.assembly import Serving
 from apportion.engine.budget import ram_bytes
 from apportion.memory import Lease, Ledger
+from apportion.plan.estimate import BASE_NBYTES
 
+SERVER_NBYTES = 76 * MiB  # resident bytes of `apportion serve` before its first model: Linux, Python 3.11
 BESIDE_NBYTES = 48 * MiB  # requests on their way in and answers on their way out, and what is imported late
+
+
+def server_nbytes(serving: Serving, vocab_size: int, base_nbytes: int = SERVER_NBYTES) -> int:
+    """Bytes that a server takes beyond what `plan.estimate.runtime_nbytes` knows of a model.
+
+    Args:
+        base_nbytes: what its process has before a model is loaded.
+    """
+    process = max(0, base_nbytes - BASE_NBYTES) + BESIDE_NBYTES
+    return process + serving.beside_nbytes + serving.beside_per_token * vocab_size
 
 
 class SharedRam:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from apportion.core.claim import Kind
 from apportion.core.units import MiB, format_bytes, three_digits
 from apportion.models.units import LayerUnits, ModelUnits, Stretch, Unit
 from apportion.plan.arrangement import Arrangement
@@ -24,7 +25,7 @@ def advice(planner: Planner, found: Arrangement, ram: int) -> tuple[str, ...]:
     speed = planner.decode_tok_s(found)
     fixed = replace(planner, ctx=found.ctx)
     lines = []
-    for words, changed in _free_changes(fixed, found):
+    for words, changed in _free_changes(fixed, found, ram):
         other = changed.arranged(ram)
         faster = 0.0 if other is None else changed.decode_tok_s(other)
         if faster >= WORTH * speed:
@@ -32,14 +33,24 @@ def advice(planner: Planner, found: Arrangement, ram: int) -> tuple[str, ...]:
     return (*lines, *_memory(fixed, ram, speed))
 
 
-def _free_changes(planner: Planner, found: Arrangement) -> Iterator[tuple[str, Planner]]:
+def _free_changes(planner: Planner, found: Arrangement, ram: int) -> Iterator[tuple[str, Planner]]:
     """Changes that take no more memory."""
     if found.ctx > SHORT_CTX:
         yield f"--ctx {SHORT_CTX}", replace(planner, ctx=SHORT_CTX)
     if planner.kv == "f32":
         yield "--kv f16", replace(planner, kv="f16")
+    if fewer := _fewer_sequences(planner, found, ram):
+        yield f"--concurrency {fewer}", replace(planner, concurrency=fewer)
     if any(_num_reads(layer) > 1 for layer in planner.units.layers):
         yield "packed by `apportion pack`", replace(planner, units=_packed(planner.units))
+
+
+def _fewer_sequences(planner: Planner, found: Arrangement, ram: int) -> int:
+    """As many as leave room for all weights; half as many where not even one would; 0 where they are few."""
+    missing, each = planner.resident_budget - ram, found.nbytes[Kind.KV] // planner.concurrency
+    if planner.concurrency == 1 or missing <= 0:
+        return 0
+    return max(planner.concurrency - -(-missing // each), 0) or planner.concurrency // 2
 
 
 def _memory(planner: Planner, ram: int, speed: float) -> Iterator[str]:

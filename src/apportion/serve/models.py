@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from time import monotonic
+from typing import Any
 
 from apportion.core.claim import Tier
 from apportion.core.errors import ApportionError, DoesNotFit, InUse, UsageError, unknown
@@ -120,6 +121,7 @@ class Models:
                 offered.llm = await self._fitted(offered)
                 offered.last_used_s = monotonic()
                 offered.load_s = offered.last_used_s - began
+                logger.info("loaded", extra={"fields": loaded_fields(offered)})
         except Exception as error:
             # Its words alone: an error holds on to what was half loaded.
             offered.error = error.what if isinstance(error, ApportionError) else type(error).__name__
@@ -290,6 +292,17 @@ def lacking_nbytes(error: DoesNotFit) -> int:
         if isinstance(need, int) and isinstance(given, int):
             return need - given
     return 0
+
+
+def loaded_fields(offered: Offered) -> dict[str, Any]:
+    """What the log says of a model that is there: under a budget also how much of it, and how fast."""
+    fields: dict[str, Any] = {"model": offered.spec.name, "seconds": round(offered.load_s or 0.0, 2)}
+    plan = None if offered.llm is None else offered.llm.plan
+    if plan is not None:
+        fields["weights_in_memory"] = round(plan.resident_fraction, 3)
+        fields["disk_bytes_per_token"] = round(plan.disk_bytes_per_token)
+        fields["forecast_decode_tok_s"] = round(plan.forecast.decode_tok_s.value, 1)
+    return fields
 
 
 def looked_at(task: asyncio.Task[LLM]) -> None:

@@ -12,7 +12,7 @@ from apportion.core.resident import rss_bytes
 from apportion.core.settings import THREADS, get
 from apportion.core.units import MiB
 from apportion.engine.budget import profile_for
-from apportion.engine.shared_ram import BESIDE_NBYTES
+from apportion.engine.shared_ram import server_nbytes
 from apportion.hardware.budget import parse_budget
 from apportion.hardware.memory import memory_limits
 from apportion.hardware.profile import Profile
@@ -21,7 +21,7 @@ from apportion.models import config_from_checkpoint
 from apportion.models.config import ModelConfig
 from apportion.models.units import ModelUnits, model_units
 from apportion.plan import Planner, PolicyNames, facts_of
-from apportion.plan.estimate import BASE_NBYTES, runtime_nbytes
+from apportion.plan.estimate import runtime_nbytes
 from apportion.serve.config import ModelSpec, ServeConfig
 from apportion.sources.headers import open_headers
 from apportion.sources.reference import HubReference, parse_reference
@@ -103,12 +103,11 @@ class Planning:
 
     def _planner(self, spec: ModelSpec, headers: Headers, ctx: int | None) -> Planner:
         config, serving = self._config, self._config.serving
-        beside = serving.beside_nbytes + serving.beside_per_token * headers.config.vocab_size
-        more = max(0, self._base_nbytes - BASE_NBYTES) + BESIDE_NBYTES  # the server itself
+        beside = server_nbytes(serving, headers.config.vocab_size, self._base_nbytes)
         return Planner(
             config=headers.config,
             units=headers.units,
-            runtime_nbytes=headers.runtime_nbytes + beside + more,
+            runtime_nbytes=headers.runtime_nbytes + beside,
             threads=config.threads or get(THREADS) or available_threads(),
             model=spec.name,
             ctx=ctx or config.ctx,

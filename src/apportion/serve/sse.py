@@ -10,7 +10,8 @@ import orjson
 Event: TypeAlias = tuple[str | None, Mapping[str, Any]]
 """An event's name, where the API has names, and its data."""
 
-DONE = b"data: [DONE]\n\n"
+END_MARK = "[DONE]"
+DONE = f"data: {END_MARK}\n\n".encode()
 
 
 def written(events: Iterable[Event]) -> bytes:

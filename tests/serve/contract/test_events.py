@@ -135,6 +135,15 @@ def test_the_answer_in_one_piece_is_of_its_schema_and_says_what_the_stream_says(
     assert said_in(url, [whole]) == said_in(url, [data for _, data in events if data != "[DONE]"])
 
 
+@pytest.mark.parametrize("url", PIECES)
+def test_the_openapi_document_tells_every_data_that_an_event_can_have(http: httpx.Client, url: str) -> None:
+    answers = http.get("/openapi.json").json()["paths"][url]["post"]["responses"]["200"]["content"]
+    data = answers["text/event-stream"]["schema"]["properties"]["data"]
+    *marks, pieces = data.get("anyOf", [data])
+    assert [mark["const"] for mark in marks] == (["[DONE]"] if url in (CHAT, TEXT) else [])
+    assert pieces["contentSchema"] == {"$ref": f"#/components/schemas/{PIECES[url].__name__}"}
+
+
 def said_in(url: str, bodies: list[Any]) -> str:
     """All that is said, thought and called, of a whole answer or of the events of a stream."""
     if url == TEXT:

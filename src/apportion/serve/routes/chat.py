@@ -13,11 +13,14 @@ from apportion.serve.dialects.chat import ChatWriter
 from apportion.serve.schemas.chat import ChatChunk, ChatCompletion, ChatRequest
 from apportion.serve.schemas.told import told
 from apportion.serve.site import SiteHere
+from apportion.serve.sse import END_MARK
 
 router = APIRouter(route_class=BodyRoute)
 
 
-@router.post("/v1/chat/completions", response_model=None, responses=told(ChatCompletion, ChatChunk))
+@router.post(
+    "/v1/chat/completions", response_model=None, responses=told(ChatCompletion, ChatChunk, end_mark=END_MARK)
+)
 @for_users
 async def chat_completions(body: ChatRequest, site: SiteHere, caller: CallerHere) -> Response:
     """Answer a conversation."""

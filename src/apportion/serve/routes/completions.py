@@ -13,11 +13,14 @@ from apportion.serve.dialects.completions import TextWriter
 from apportion.serve.schemas.completions import CompletionRequest, TextChunk, TextCompletion
 from apportion.serve.schemas.told import told
 from apportion.serve.site import SiteHere
+from apportion.serve.sse import END_MARK
 
 router = APIRouter(route_class=BodyRoute)
 
 
-@router.post("/v1/completions", response_model=None, responses=told(TextCompletion, TextChunk))
+@router.post(
+    "/v1/completions", response_model=None, responses=told(TextCompletion, TextChunk, end_mark=END_MARK)
+)
 @for_users
 async def completions(body: CompletionRequest, site: SiteHere, caller: CallerHere) -> Response:
     """Continue texts."""

@@ -25,6 +25,8 @@ struct Class {
   using Sum = SumType;
   static constexpr int kSubs = SubsCount, kMins = MinsCount;
   static constexpr int kAdds = Sum::kWide ? (kSubs ? 4 : 8) : AddsType;
+  // Columns of one token before the next one's, in fours: sums that are soon widened then need few registers.
+  static constexpr int kTurn = kAdds == 2 ? 2 : 1;
 };
 
 template <Arithmetic>

@@ -65,24 +65,24 @@ struct Tile {
   APPORTION_INLINE void add(size_t g, const GroupScales<C>& s, CodesAt codes) {
     typename C::Sum part[T];
     Ints total[T];
-    unrolled<8>([&]<int J>() APPORTION_LAMBDA_INLINE {
-      const auto& c = codes.template operator()<J>();
+    unrolled<8 / C::kTurn>([&]<int Turn>() APPORTION_LAMBDA_INLINE {
 #pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) {
-        if constexpr (J % C::kAdds == 0)
-          part[t].begin(c, x[t] + g * kGroup + 4 * J);
-        else
-          part[t].add(c, x[t] + g * kGroup + 4 * J);
-      }
-      if constexpr (J % C::kAdds == C::kAdds - 1) {
-#pragma GCC unroll 8
-        for (int t = 0; t < T; ++t) {
-          if constexpr (J < C::kAdds)
-            total[t] = whole_of<J>(part[t], s);
+      for (int t = 0; t < T; ++t)
+        unrolled<C::kTurn>([&]<int I>() APPORTION_LAMBDA_INLINE {
+          constexpr int J = Turn * C::kTurn + I;
+          const auto& c = codes.template operator()<J>();
+          if constexpr (J % C::kAdds == 0)
+            part[t].begin(c, x[t] + g * kGroup + 4 * J);
           else
-            total[t] = total[t] + whole_of<J>(part[t], s);
-        }
-      }
+            part[t].add(c, x[t] + g * kGroup + 4 * J);
+          if constexpr (J % C::kAdds == C::kAdds - 1) {
+            if constexpr (J < C::kAdds)
+              total[t] = whole_of<J>(part[t], s);
+            else
+              total[t] = total[t] + whole_of<J>(part[t], s);
+            if constexpr (T > 1) pin(total[t]);
+          }
+        });
     });
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
@@ -167,9 +167,10 @@ void unpack(const uint8_t* block, size_t num_blocks, Unpacked<typename R::C>& ou
   }
 }
 
+// Never inlined: among what else its callers keep, GCC would spill the sums.
 template <class C, int T>
-void multiply_unpacked(const Unpacked<C>& panel, size_t first_group, size_t num_groups, const Token* tokens,
-                       float* out) {
+[[gnu::noinline]] void multiply_unpacked(const Unpacked<C>& panel, size_t first_group, size_t num_groups,
+                                         const Token* tokens, float* out) {
   Tile<C, T> tile(tokens, first_group, out);
   for (size_t g = 0; g < num_groups; ++g) {
     const auto* codes = panel.codes[g];

@@ -146,6 +146,10 @@ APPORTION_INLINE __m256i four_bytes(const int8_t* x) {
 
 // Keeps a running sum where it stands. Without it GCC computes all products first, spills them, and adds them later.
 APPORTION_INLINE void pin(__m256i& sum) { asm volatile("" : "+x"(sum)); }
+APPORTION_INLINE void pin(Ints& sum) {
+  pin(sum.v[0]);
+  pin(sum.v[1]);
+}
 
 // Integer scales as the widening multiplication wants them: twice in each lane.
 struct Subs {

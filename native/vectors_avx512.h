@@ -68,6 +68,7 @@ APPORTION_INLINE Ints load_words(const uint8_t* p) {  // 16 unsigned words of 16
   return {_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }
 APPORTION_INLINE Ints load_ints(const void* p) { return {_mm512_loadu_si512(p)}; }
+APPORTION_INLINE void pin(Ints&) {}  // running sums stay where they stand without it
 APPORTION_INLINE Ints all_ints(int x) { return {_mm512_set1_epi32(x)}; }
 APPORTION_INLINE Ints operator+(const Ints& a, const Ints& b) { return {_mm512_add_epi32(a.v, b.v)}; }
 APPORTION_INLINE Ints operator-(const Ints& a, const Ints& b) { return {_mm512_sub_epi32(a.v, b.v)}; }

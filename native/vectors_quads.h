@@ -66,6 +66,7 @@ APPORTION_INLINE Ints load_words(const uint8_t* p) {  // 16 unsigned words of 16
 APPORTION_INLINE Ints load_ints(const void* p) {
   return each<Ints>([=](int h) { return load_quad<Int4>(static_cast<const uint8_t*>(p) + 16 * h); });
 }
+APPORTION_INLINE void pin(Ints&) {}  // running sums stay where they stand without it
 APPORTION_INLINE Ints all_ints(int x) {
   return each<Ints>([=](int) { return all4(x); });
 }

@@ -61,8 +61,9 @@ std::span<Token> prepare_tokens(const Context& context, Scratch& work, const flo
     for (size_t t = begin; t < end; ++t) {
       uint8_t* own_codes = codes + t * num_cols * code_nbytes;
       float *own_scales = scales + t * num_groups, *own_sums = sums + t * num_groups * num_sums;
-      context.kernels->quantize(x + t * stride, num_cols, kind, own_codes, own_scales, own_sums);
-      tokens[t] = {own_codes, own_scales, own_sums};
+      const Outlier outlier =
+          context.kernels->quantize(x + t * stride, num_cols, kind, own_codes, own_scales, own_sums);
+      tokens[t] = {own_codes, own_scales, own_sums, outlier};
     }
   };
   Pool::shared().run(num_tokens, std::max<size_t>(1, kFewNumbers / std::max<size_t>(1, num_cols)), context.threads,

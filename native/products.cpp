@@ -94,6 +94,50 @@ struct Tile {
   }
 };
 
+// Number i of columns 4j .. 4j + 3 of a group.
+template <class C>
+APPORTION_INLINE Floats number_at(const GroupScales<C>& s, const typename C::Sum::Codes& codes, int j, int i) {
+  Floats scale = s.scale, min = all_floats(0);
+  if constexpr (C::kSubs > 0) scale = scale * to_floats(to_ints(s.subs[j / 4]));
+  if constexpr (C::kMins > 0) min = s.mins[C::kMins > 1 ? j / 4 : 0];
+  return multiply_add(scale, code_floats<typename C::Sum>(codes, i), min);
+}
+
+// A block's numbers of one column.
+template <class R>
+Floats column_of(const uint8_t* block, size_t column) {
+  using C = typename R::C;
+  Floats numbers = all_floats(0);
+  unrolled<int(R::kGroups)>([&]<int G>() APPORTION_LAMBDA_INLINE {
+    if (column / kGroup != G) return;
+    GroupScales<C> s;
+    R::template scales<G>(block, s);
+    unrolled<8>([&]<int J>() APPORTION_LAMBDA_INLINE {
+      if (column % kGroup / 4 == J)
+        numbers = number_at<C>(s, C::Sum::prepare(R::template codes<G, J>(block)), J, int(column % 4));
+    });
+  });
+  return numbers;
+}
+
+// Outliers come last: the panel is in the cache then. Most tokens have theirs in the same column.
+template <class R>
+void add_outliers(const Run& run, const Token* tokens, size_t num_tokens, float* out) {
+  if constexpr (sizeof(typename R::C::Sum::X) > 1) return;  // pairs have none
+  constexpr size_t kColumns = R::kGroups * kGroup;
+  size_t column = run.first + run.count;
+  Floats numbers = all_floats(0);
+  for (size_t t = 0; t < num_tokens; ++t, out += kPanelRows) {
+    const Outlier& outlier = tokens[t].outlier;
+    const size_t within = outlier.column - run.first;
+    if (within >= run.count) continue;  // of another run
+    if (outlier.column != column)
+      numbers = column_of<R>(run.panel + within / kColumns * R::kBlockNbytes, within % kColumns);
+    column = outlier.column;
+    store_floats(out, multiply_add(numbers, all_floats(outlier.value), load_floats(out)));
+  }
+}
+
 // Adds one block's products; its first group is the token's group `g`.
 template <class R>
 APPORTION_INLINE void multiply_block(const uint8_t* block, size_t g, const Token* token, float* out) {
@@ -203,7 +247,7 @@ void multiply_many(const Run& run, const Token* tokens, size_t num_tokens, float
 }
 
 template <class R>
-void multiply_codes(const Run& run, const Token* tokens, size_t num_tokens, float* out) {
+void multiply_groups(const Run& run, const Token* tokens, size_t num_tokens, float* out) {
   if constexpr (kReadsDirectly)
     if (num_tokens == 1) {
       const Pass pass{run.panel, tokens, out};
@@ -215,25 +259,28 @@ void multiply_codes(const Run& run, const Token* tokens, size_t num_tokens, floa
 }
 
 template <class R>
+void multiply_codes(const Run& run, const Token* tokens, size_t num_tokens, float* out) {
+  multiply_groups<R>(run, tokens, num_tokens, out);
+  add_outliers<R>(run, tokens, num_tokens, out);
+}
+
+template <class R>
 void multiply_passes(const Format& format, size_t num_cols, const Pass* passes, size_t num_passes) {
-  if constexpr (kReadsDirectly) return multiply_directly<R>(0, num_cols, passes, num_passes);
-  for (size_t i = 0; i < num_passes; ++i)
-    multiply_many<R>({&format, passes[i].panel, 0, num_cols}, passes[i].token, 1, passes[i].sums);
+  if constexpr (kReadsDirectly) multiply_directly<R>(0, num_cols, passes, num_passes);
+  for (size_t i = 0; i < num_passes; ++i) {
+    const Run run{&format, passes[i].panel, 0, num_cols};
+    if constexpr (!kReadsDirectly) multiply_many<R>(run, passes[i].token, 1, passes[i].sums);
+    add_outliers<R>(run, passes[i].token, 1, passes[i].sums);
+  }
 }
 
 // Unpacked groups as numbers, [columns][16].
 template <class C>
 void write_numbers(const Unpacked<C>& panel, size_t num_groups, float* out) {
-  for (size_t g = 0; g < num_groups; ++g) {
-    const GroupScales<C>& s = panel.scales[g];
-    for (int j = 0; j < 8; ++j) {
-      Floats scale = s.scale, min = all_floats(0);
-      if constexpr (C::kSubs > 0) scale = scale * to_floats(to_ints(s.subs[j / 4]));
-      if constexpr (C::kMins > 0) min = s.mins[C::kMins > 1 ? j / 4 : 0];
+  for (size_t g = 0; g < num_groups; ++g)
+    for (int j = 0; j < 8; ++j)
       for (int i = 0; i < 4; ++i, out += kPanelRows)
-        store_floats(out, multiply_add(scale, code_floats<typename C::Sum>(panel.codes[g][j], i), min));
-    }
-  }
+        store_floats(out, number_at<C>(panel.scales[g], panel.codes[g][j], j, i));
 }
 
 template <class R>

@@ -1,5 +1,8 @@
-// Activations -> integer codes per group of 32: x = scale * code, rounded to nearest. A group that holds NaN or
-// infinity gets a NaN or infinite scale, so that it is seen in the result.
+// Activations -> integer codes per group of 32: x = scale * code, rounded to nearest. Beside bytes a token's largest
+// number stays a float. A group that holds NaN or infinity gets a NaN or infinite scale, so that it is seen in the
+// result; so is an outlier that is either.
+#include <algorithm>
+
 #include "isa.h"
 #include "simd.h"
 
@@ -14,14 +17,23 @@ constexpr float kByteLevels = 127.0f;
 // the 24 bits that a float keeps.
 constexpr float kPairLevels = 4095.0f;
 
-// The largest magnitude; as integers, so that NaN is larger than everything.
-float largest_magnitude(const float* x) {
+// As an integer, so that NaN is larger than everything.
+int32_t magnitude(float x) { return std::bit_cast<int32_t>(x) & 0x7fffffff; }
+
+int32_t largest_magnitude(const float* x) {
   int32_t most = 0;
-  for (size_t i = 0; i < kGroup; ++i) {
-    const int32_t bits = std::bit_cast<int32_t>(x[i]) & 0x7fffffff;
-    most = bits > most ? bits : most;
-  }
-  return std::bit_cast<float>(most);
+  for (size_t i = 0; i < kGroup; ++i) most = std::max(most, magnitude(x[i]));
+  return most;
+}
+
+// The first of the numbers with the largest magnitude.
+Outlier find_outlier(const float* x, size_t num_cols) {
+  size_t column = 0;
+  int32_t most = 0;
+  for (size_t first = 0; first < num_cols; first += kGroup)
+    if (const int32_t own = largest_magnitude(x + first); own > most) most = own, column = first;
+  while (magnitude(x[column]) != most) ++column;
+  return {column, std::bit_cast<float>(most) < kTiny ? 0.0f : x[column]};
 }
 
 #if defined(APPORTION_AVX2)
@@ -89,21 +101,36 @@ int sum16(const int8_t* codes) {
 
 #endif
 
+// One group; returns its scale.
+float put_group(const float* x, Activations kind, void* codes, size_t group) {
+  const float levels = kind == Activations::pairs ? kPairLevels : kByteLevels;
+  const float largest = std::bit_cast<float>(largest_magnitude(x));
+  const bool zero = largest < kTiny;
+  const float inverse = zero ? 0.0f : levels / largest;
+  if (kind == Activations::pairs)
+    put_pairs(x, inverse, static_cast<int16_t*>(codes) + group * kGroup);
+  else
+    put_bytes(x, inverse, static_cast<int8_t*>(codes) + group * kGroup);
+  return zero ? 0.0f : largest / levels;
+}
+
 }  // namespace
 
-void quantize(const float* x, size_t num_cols, Activations kind, void* codes, float* scales, float* sums) {
-  const float levels = kind == Activations::pairs ? kPairLevels : kByteLevels;
+Outlier quantize(const float* x, size_t num_cols, Activations kind, void* codes, float* scales, float* sums) {
+  const Outlier outlier = kind == Activations::pairs ? Outlier{} : find_outlier(x, num_cols);
   for (size_t group = 0; group < num_cols / kGroup; ++group, x += kGroup) {
-    const float largest = largest_magnitude(x);
-    const bool zero = largest < kTiny;
-    const float inverse = zero ? 0.0f : levels / largest;
-    scales[group] = zero ? 0.0f : largest / levels;
     if (kind == Activations::pairs) {
-      put_pairs(x, inverse, static_cast<int16_t*>(codes) + group * kGroup);
+      scales[group] = put_group(x, kind, codes, group);
       continue;
     }
-    int8_t* bytes = static_cast<int8_t*>(codes) + group * kGroup;
-    put_bytes(x, inverse, bytes);
+    float others[kGroup];
+    const bool has_outlier = group == outlier.column / kGroup;
+    if (has_outlier) {
+      std::copy_n(x, kGroup, others);
+      others[outlier.column % kGroup] = 0;
+    }
+    scales[group] = put_group(has_outlier ? others : x, kind, codes, group);
+    const int8_t* bytes = static_cast<const int8_t*>(codes) + group * kGroup;
     const int first = sum16(bytes), second = sum16(bytes + 16);
     if (kind == Activations::bytes16) {
       sums[2 * group] = scales[group] * float(first);
@@ -112,6 +139,7 @@ void quantize(const float* x, size_t num_cols, Activations kind, void* codes, fl
       sums[group] = scales[group] * float(first + second);
     }
   }
+  return outlier;
 }
 
 }  // namespace apportion::APPORTION_ISA

@@ -125,6 +125,9 @@ void compare_quantization(const Kernels& kernels) {
     const Prepared ours(kernels, kind, x.data(), x.size()), theirs(portable::kernels, kind, x.data(), x.size());
     expect(ours.codes == theirs.codes && ours.scales == theirs.scales && ours.sums == theirs.sums, kernels,
            "quantize, kind " + std::to_string(int(kind)));
+    const bool apart = kind != Activations::pairs;
+    expect(ours.outlier.column == (apart ? kGroup : 0) && ours.outlier.value == (apart ? 1e30f : 0.0f), kernels,
+           "the outlier, kind " + std::to_string(int(kind)));
   }
 }
 

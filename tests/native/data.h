@@ -82,12 +82,13 @@ inline std::vector<uint8_t> interleaved(const Format& format, const std::vector<
 struct Prepared {
   std::vector<uint8_t> codes;
   Floats scales, sums;
+  Outlier outlier;
 
   Prepared(const Kernels& kernels, Activations kind, const float* x, size_t num_cols)
       : codes(num_cols * (kind == Activations::pairs ? 2 : 1)), scales(num_cols / kGroup), sums(num_cols / kGroup * 2) {
-    kernels.quantize(x, num_cols, kind, codes.data(), scales.data(), sums.data());
+    outlier = kernels.quantize(x, num_cols, kind, codes.data(), scales.data(), sums.data());
   }
-  Token token() const { return {codes.data(), scales.data(), sums.data()}; }
+  Token token() const { return {codes.data(), scales.data(), sums.data(), outlier}; }
 };
 
 inline Activations activations_of(const Format& format) {

@@ -27,16 +27,16 @@ struct Run {
 // How a token's activations are stored for a product.
 enum class Activations : uint8_t {
   floats,   // as they are
-  bytes32,  // int8 codes, a scale and the scaled sum of codes per 32, and an outlier
-  bytes16,  // int8 codes, a scale per 32, the scaled sum of codes per 16, and an outlier
+  bytes32,  // int8 codes, and a scale and the scaled sum of codes per 32
+  bytes16,  // int8 codes, a scale per 32, and the scaled sum of codes per 16
   pairs,    // 13-bit codes as int16 in the order k, k + 2, k + 1, k + 3, and a scale per 32
 };
 
-// The largest of a token's numbers. Beside bytes it stays a float, so that it does not coarsen the others of its group;
-// its own code is zero.
+// The largest of a token's numbers, where it stays a float beside bytes, so that it does not coarsen the others of its
+// group; its own code is zero.
 struct Outlier {
-  size_t column;
-  float value;
+  size_t column = SIZE_MAX;  // none
+  float value = 0.0f;
 };
 
 struct Token {
@@ -96,8 +96,9 @@ struct Kernels {
   void (*multiply_side_by_side)(const Format& format, size_t num_cols, const Pass* passes, size_t num_passes);
   // The same with float activations, for formats of codes.
   void (*multiply_exactly)(const Run& run, const Token* tokens, size_t num_tokens, float* sums);
-  // Returns the token's outlier; zero for pairs, which need none.
-  Outlier (*quantize)(const float* x, size_t num_cols, Activations kind, void* codes, float* scales, float* sums);
+  // Returns the token's outlier where it is to stay apart; pairs need none.
+  Outlier (*quantize)(const float* x, size_t num_cols, Activations kind, bool apart, void* codes, float* scales,
+                      float* sums);
 
   void (*rms_norm)(const float* x, const float* weight, size_t width, float eps, float* out);
   void (*gate)(const float* gate, const float* up, size_t count, GateKind kind, float* out);

@@ -45,7 +45,7 @@ Activations activations_for(const Context& context, Arithmetic arithmetic) {
 }
 
 std::span<Token> prepare_tokens(const Context& context, Scratch& work, const float* x, size_t num_tokens, size_t stride,
-                                size_t num_cols, const Format& format) {
+                                size_t num_cols, const Format& format, bool apart) {
   const Activations kind = activations_for(context, format.arithmetic);
   const std::span<Token> tokens = work.take<Token>(num_tokens);
   if (kind == Activations::floats) {
@@ -62,7 +62,7 @@ std::span<Token> prepare_tokens(const Context& context, Scratch& work, const flo
       uint8_t* own_codes = codes + t * num_cols * code_nbytes;
       float *own_scales = scales + t * num_groups, *own_sums = sums + t * num_groups * num_sums;
       const Outlier outlier =
-          context.kernels->quantize(x + t * stride, num_cols, kind, own_codes, own_scales, own_sums);
+          context.kernels->quantize(x + t * stride, num_cols, kind, apart, own_codes, own_scales, own_sums);
       tokens[t] = {own_codes, own_scales, own_sums, outlier};
     }
   };

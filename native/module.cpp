@@ -41,7 +41,7 @@ class Core {
   unsigned threads() const { return context_.threads; }
   bool exact() const { return context_.exact; }
 
-  void linear(nb::handle x_, nb::handle data_, int storage, nb::handle bias_, nb::handle out_) const {
+  void linear(nb::handle x_, nb::handle data_, int storage, nb::handle bias_, nb::handle out_, bool apart) const {
     const View x(x_, "x", kFloat), data(data_, "weight", kByte), out(out_, "out", kFloat, Access::write);
     x.of_ndim(2).contiguous();
     out.of_ndim(2).contiguous();
@@ -50,7 +50,7 @@ class Core {
     const Matrix matrix = matrix_of(data, storage, 1, N, K);
     const OptionalFloats bias(bias_, "bias", N);
     Unlocked unlocked;
-    project(context_, x.data<const float>(), T, {{{matrix, bias.data(), out.data<float>()}}});
+    project(context_, x.data<const float>(), T, {{{matrix, bias.data(), out.data<float>()}}}, apart);
   }
 
   void linear_heads(nb::handle x_, nb::handle data_, int storage, nb::handle out_) const {
@@ -254,7 +254,7 @@ NB_MODULE(_native, m) {
       .def_prop_ro("threads", &Core::threads)
       .def_prop_ro("exact", &Core::exact)
       .def("linear", &Core::linear, nb::arg("x"), nb::arg("data"), nb::arg("ggml_type"), nb::arg("bias").none(),
-           nb::arg("out"))
+           nb::arg("out"), nb::arg("apart"))
       .def("linear_heads", &Core::linear_heads)
       .def("embed", &Core::embed)
       .def("rms_norm", &Core::rms_norm)

@@ -14,12 +14,12 @@ constexpr size_t kTokensAtATime = 64;  // their codes stay in the L2 cache while
 // One input in every kind of activations that products with it ask for.
 class Prepared {
  public:
-  Prepared(const Context& context, Workspace& work, const float* x, size_t num_tokens, size_t num_cols)
-      : context_(context), work_(work), x_(x), num_tokens_(num_tokens), num_cols_(num_cols) {}
+  Prepared(const Context& context, Workspace& work, const float* x, size_t num_tokens, size_t num_cols, bool apart)
+      : context_(context), work_(work), x_(x), num_tokens_(num_tokens), num_cols_(num_cols), apart_(apart) {}
 
   std::span<const Token> of(const Format& format) {
     std::span<const Token>& tokens = kinds_[size_t(activations_for(context_, format.arithmetic))];
-    if (tokens.empty()) tokens = prepare_tokens(context_, work_, x_, num_tokens_, num_cols_, num_cols_, format);
+    if (tokens.empty()) tokens = prepare_tokens(context_, work_, x_, num_tokens_, num_cols_, num_cols_, format, apart_);
     return tokens;
   }
 
@@ -28,6 +28,7 @@ class Prepared {
   Workspace& work_;
   const float* x_;
   size_t num_tokens_, num_cols_;
+  bool apart_;
   std::array<std::span<const Token>, 4> kinds_;
 };
 
@@ -83,10 +84,10 @@ void project_one(const Context& context, std::span<const std::span<const Token>>
 
 }  // namespace
 
-void project(const Context& context, const float* x, size_t num_tokens, std::span<const Product> products) {
+void project(const Context& context, const float* x, size_t num_tokens, std::span<const Product> products, bool apart) {
   Workspace work;
   const size_t num_cols = products[0].matrix.cols;
-  Prepared prepared(context, work, x, num_tokens, num_cols);
+  Prepared prepared(context, work, x, num_tokens, num_cols, apart);
   std::array<std::span<const Token>, kMostProducts> tokens;
   size_t num_panels = 0;
   for (size_t i = 0; i < products.size(); ++i) {
@@ -106,7 +107,7 @@ void project(const Context& context, const float* x, size_t num_tokens, std::spa
 void project_gated(const Context& context, const float* x, size_t num_tokens, const Matrix& gate, const Matrix& up,
                    GateKind kind, float* out) {
   Workspace work;
-  Prepared prepared(context, work, x, num_tokens, gate.cols);
+  Prepared prepared(context, work, x, num_tokens, gate.cols, false);
   const std::span<const Token> gate_tokens = prepared.of(*gate.format), up_tokens = prepared.of(*up.format);
   if (num_tokens == 1) {
     const GatedOne one{gate, up, gate_tokens.data(), up_tokens.data(), nullptr, nullptr, kind, out};

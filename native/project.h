@@ -16,8 +16,9 @@ struct Product {
   float scale = 1.0f;
 };
 
-// All products with x [T, K], at most kMostProducts; x is quantized once for each kind of activations.
-void project(const Context& context, const float* x, size_t num_tokens, std::span<const Product> products);
+// All products with x [T, K], at most kMostProducts; x is quantized once for each kind of activations, with outliers
+// apart if that is asked for.
+void project(const Context& context, const float* x, size_t num_tokens, std::span<const Product> products, bool apart);
 
 // act(x . gate) * (x . up) -> out [T, F]; gate and up [F, K] are never stored.
 void project_gated(const Context& context, const float* x, size_t num_tokens, const Matrix& gate, const Matrix& up,

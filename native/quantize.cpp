@@ -1,5 +1,5 @@
 // Activations -> integer codes per group of 32: x = scale * code, rounded to nearest. Beside bytes a token's largest
-// number stays a float. A group that holds NaN or infinity gets a NaN or infinite scale, so that it is seen in the
+// number may stay a float. A group that holds NaN or infinity gets a NaN or infinite scale, so that it is seen in the
 // result; so is an outlier that is either.
 #include <algorithm>
 
@@ -116,8 +116,9 @@ float put_group(const float* x, Activations kind, void* codes, size_t group) {
 
 }  // namespace
 
-Outlier quantize(const float* x, size_t num_cols, Activations kind, void* codes, float* scales, float* sums) {
-  const Outlier outlier = kind == Activations::pairs ? Outlier{} : find_outlier(x, num_cols);
+Outlier quantize(const float* x, size_t num_cols, Activations kind, bool apart, void* codes, float* scales,
+                 float* sums) {
+  const Outlier outlier = apart && kind != Activations::pairs ? find_outlier(x, num_cols) : Outlier{};
   for (size_t group = 0; group < num_cols / kGroup; ++group, x += kGroup) {
     if (kind == Activations::pairs) {
       scales[group] = put_group(x, kind, codes, group);

@@ -66,7 +66,8 @@ void run(const Scene& scene, const ProjectStep& s) {
     const ProjectStep::Part& part = s.parts[i];
     products[i] = {part.matrix, part.bias, scene.at(part.out), part.add, part.scale};
   }
-  project(scene.context, scene.at(s.x), scene.num_tokens, std::span(products).first(s.parts.size()));
+  const size_t count = s.parts.size();
+  project(scene.context, scene.at(s.x), scene.num_tokens, std::span(products).first(count), count > 1);
 }
 
 void run(const Scene& scene, const GatedStep& s) {

@@ -38,22 +38,24 @@ def rounding_bound(x: Floats, weight: Floats) -> Floats:
 WIDE = ("q8_0", "iq4_nl", "iq4_xs")  # formats whose products take 13-bit activations
 
 
-def half_steps(x: Floats, block_format: BlockFormat) -> Floats:
-    """What rounding to integers may move each activation by: of 8 bits, the largest of a token not at all."""
+def half_steps(x: Floats, block_format: BlockFormat, *, apart: bool = False) -> Floats:
+    """What rounding to integers may move each activation by; `apart`: the largest of a token not at all."""
     moved = np.abs(x)
     largest = moved.argmax(axis=1)[:, None]
-    if block_format.name not in WIDE:
+    if apart:
         np.put_along_axis(moved, largest, 0, axis=1)
     groups = moved.reshape(len(x), -1, 32).max(axis=-1) / (4095 if block_format.name in WIDE else 127)
     steps = np.repeat(groups / 2, 32, axis=-1) * 1.001
-    if block_format.name not in WIDE:
+    if apart:
         np.put_along_axis(steps, largest, 0, axis=1)
     return steps
 
 
-def quantization_bound(x: Floats, weight: Floats, block_format: BlockFormat) -> Floats:
+def quantization_bound(
+    x: Floats, weight: Floats, block_format: BlockFormat, *, apart: bool = False
+) -> Floats:
     """What integer activations may add to sums."""
-    return half_steps(x, block_format) @ np.abs(weight).T
+    return half_steps(x, block_format, apart=apart) @ np.abs(weight).T
 
 
 def columns(block_format: BlockFormat, blocks: int) -> int:
@@ -136,17 +138,21 @@ def test_embed_and_dequantize_decode_the_very_numbers(
     np.testing.assert_array_equal(out, numbers)
 
 
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize(("name", "one"), [("q4_0", 1), ("q8_0", 127)])
-def test_rounding_moves_an_activation_by_half_a_step_at_most(make_ops: MakeOps, name: str, one: int) -> None:
+def test_rounding_moves_an_activation_by_half_a_step_at_most(
+    make_ops: MakeOps, name: str, one: int, apart: bool
+) -> None:
     identity = weight_from_floats(FORMATS[name], one * np.eye(64, dtype=np.float32)).interleave()
     np.testing.assert_array_equal(identity.dequantize(), one * np.eye(64))
     x = activations(9, 50, 64)
-    moved = np.abs(make_ops().linear(x, identity) / one - x)
+    moved = np.abs(make_ops().linear(x, identity, outliers_apart=apart) / one - x)
     largest = np.repeat(np.abs(x).reshape(50, 2, 32).max(axis=-1), 32, axis=-1)
-    assert (moved <= half_steps(x, FORMATS[name]) + 1e-6 * largest).all()
+    steps = half_steps(x, FORMATS[name], apart=apart and name not in WIDE)
+    assert (moved <= steps + 1e-6 * largest).all()
 
 
-def test_a_tokens_largest_number_does_not_coarsen_its_group_wherever_it_lies(
+def test_an_outlier_that_is_kept_apart_does_not_coarsen_its_group_wherever_it_lies(
     make_ops: MakeOps, make_weight: MakeWeight, native_format: BlockFormat
 ) -> None:
     weight, x = make_weight(native_format, (16, 512), 10), activations(10, 512, 512)
@@ -154,18 +160,20 @@ def test_a_tokens_largest_number_does_not_coarsen_its_group_wherever_it_lies(
     numbers = weight.dequantize()
     bound = 20 * rounding_bound(x, numbers)
     if native_format.block_size > 1:
-        bound += quantization_bound(x, numbers, native_format)
-    assert np.all(np.abs(make_ops().linear(x, weight) - REFERENCE.linear(x, weight)) <= bound)
+        bound += quantization_bound(x, numbers, native_format, apart=native_format.name not in WIDE)
+    ours = make_ops().linear(x, weight, outliers_apart=True)
+    assert np.all(np.abs(ours - REFERENCE.linear(x, weight)) <= bound)
 
 
 @pytest.mark.parametrize("name", ["q8_0", "q4_1"])
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_number_that_is_not_finite_is_not_hidden_by_rounding(
-    make_ops: MakeOps, make_weight: MakeWeight, name: str, bad: float
+    make_ops: MakeOps, make_weight: MakeWeight, name: str, bad: float, apart: bool
 ) -> None:
     weight, x = make_weight(FORMATS[name], (16, 64), 7), activations(7, 2, 64)
     x[0, 40] = bad
-    ours = make_ops().linear(x, weight)
+    ours = make_ops().linear(x, weight, outliers_apart=apart)
     assert not np.isfinite(ours[0]).any()
     assert np.isfinite(ours[1]).all()
 

@@ -86,7 +86,7 @@ struct Prepared {
 
   Prepared(const Kernels& kernels, Activations kind, const float* x, size_t num_cols)
       : codes(num_cols * (kind == Activations::pairs ? 2 : 1)), scales(num_cols / kGroup), sums(num_cols / kGroup * 2) {
-    outlier = kernels.quantize(x, num_cols, kind, codes.data(), scales.data(), sums.data());
+    outlier = kernels.quantize(x, num_cols, kind, true, codes.data(), scales.data(), sums.data());
   }
   Token token() const { return {codes.data(), scales.data(), sums.data(), outlier}; }
 };

@@ -124,6 +124,10 @@ class Cycle:
         self.response_started, self.response_complete, self.disconnected = True, False, False
         self.flow, self.transport = Flow(), self
         self.sent = b""
+        self.is_ending = False
+
+    def is_closing(self) -> bool:
+        return self.is_ending
 
     def write(self, data: bytes) -> None:
         self.sent += data
@@ -138,10 +142,13 @@ def test_a_pipe_is_free_while_its_answer_runs_and_the_client_reads() -> None:
     cycle.flow.write_paused = True
     assert not pipe.is_free
     cycle.flow.write_paused = False
-    for name, value in (("disconnected", True), ("response_complete", True), ("response_started", False)):
+    for name, value in (("disconnected", True), ("response_complete", True), ("is_ending", True)):
         other: Any = Cycle()
         setattr(other, name, value)
         assert not Pipe(other).is_free, name
+    early: Any = Cycle()
+    early.response_started = False
+    assert not Pipe(early).is_free
 
 
 @pytest.mark.parametrize(("version", "offered"), [("1.1", True), ("1.0", False)])

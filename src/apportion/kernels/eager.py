@@ -84,7 +84,10 @@ class EagerSteps:
 
     def project(self, x: Array, products: Sequence[Product]) -> list[Array]:
         self._projected = x
-        return [self._ops.linear(x, product.weight, product.bias) for product in products]
+        apart = len(products) > 1
+        return [
+            self._ops.linear(x, product.weight, product.bias, outliers_apart=apart) for product in products
+        ]
 
     def add_product(self, to: Array, x: Array, product: Product, scale: float = 1.0) -> Array:
         return np.asarray(to + self._ops.linear(x, product.weight, product.bias) * np.float32(scale))

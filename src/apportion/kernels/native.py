@@ -68,9 +68,11 @@ class NativeOps:
         self._core.rms_norm(x, weight, eps, out)
         return out
 
-    def linear(self, x: Floats, weight: Weight, bias: Floats | None = None) -> Floats:
+    def linear(
+        self, x: Floats, weight: Weight, bias: Floats | None = None, *, outliers_apart: bool = False
+    ) -> Floats:
         out = np.empty((x.shape[0], weight.shape[0]), np.float32)
-        self._core.linear(x, weight.data, weight.storage, bias, out)
+        self._core.linear(x, weight.data, weight.storage, bias, out, outliers_apart)
         return out
 
     def linear_heads(self, x: Floats, weight: Weight) -> Floats:

@@ -93,8 +93,14 @@ class Ops(Protocol):
     def rms_norm(self, x: Floats, weight: Floats, eps: float) -> Floats:
         """x [..., W], weight [W] -> x / sqrt(mean(x^2) + eps) * weight."""
 
-    def linear(self, x: Floats, weight: Weight, bias: Floats | None = None) -> Floats:
-        """x [T, K], weight [N, K], bias [N] -> [T, N]."""
+    def linear(
+        self, x: Floats, weight: Weight, bias: Floats | None = None, *, outliers_apart: bool = False
+    ) -> Floats:
+        """x [T, K], weight [N, K], bias [N] -> [T, N].
+
+        Args:
+            outliers_apart: where activations are rounded to bytes, the largest of each token's is not.
+        """
 
     def linear_heads(self, x: Floats, weight: Weight) -> Floats:
         """x [T, A, K], weight [A, N, K] -> [T, A, N]: each head has its own matrix."""

@@ -44,7 +44,9 @@ class ReferenceOps:
         mean_square = np.mean(np.square(x), axis=-1, keepdims=True, dtype=np.float32)
         return np.asarray(x / np.sqrt(mean_square + np.float32(eps)) * weight, dtype=np.float32)
 
-    def linear(self, x: Floats, weight: Weight, bias: Floats | None = None) -> Floats:
+    def linear(
+        self, x: Floats, weight: Weight, bias: Floats | None = None, *, outliers_apart: bool = False
+    ) -> Floats:
         num_rows, num_cols = weight.shape
         out = np.empty((x.shape[0], num_rows), dtype=np.float32)
         step = max(1, NUMBERS_AT_A_TIME // num_cols)

@@ -34,6 +34,7 @@ class Pipe:
             and not cycle.response_complete
             and not cycle.disconnected
             and not cycle.flow.write_paused
+            and not cycle.transport.is_closing()
         )
 
     def write(self, data: bytes) -> None:

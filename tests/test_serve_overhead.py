@@ -18,7 +18,7 @@ WORDS = ["--clients", 2, "--output", 32, "--idle", 3, "--slow", 1, "--rounds", 1
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """As much as a tiny model's context holds."""
     monkeypatch.setattr(serve_overhead, "LONG", 100)
-    monkeypatch.setattr(serve_overhead, "HEALTHY", {"prompt": 16, "output": 4, "requests": 2})
+    monkeypatch.setattr(serve_overhead, "HEALTHY", {"prompt": 16, "output": 32, "requests": 2})
 
 
 def run(words: list[object], capsys: pytest.CaptureFixture[str]) -> str:
@@ -40,7 +40,9 @@ def test_steps_and_a_crowd_are_measured(
     (crowd,) = report["crowd"]["rounds"]
     names = {f"{name}_{way}_s" for name in ("ttft_s", "gap_s", "e2e_s") for way in ("alone", "beside")}
     assert set(crowd) == names
-    assert all(0 < value < 60 for value in crowd.values())
+    # A tiny model's words may come in one piece: then nothing lies between them.
+    assert all(value > 0 or name.startswith("gap") for name, value in crowd.items())
+    assert all(0 <= value < 60 for value in crowd.values())
 
 
 def test_what_it_adds_is_reckoned_by_the_token_and_by_the_share() -> None:

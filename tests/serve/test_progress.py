@@ -11,6 +11,7 @@ import httpx
 import pytest
 from tests.serve.running import Running
 from tests.serve.streaming import streaming
+from tests.serve.test_leaving import holdings, leave, sent, until
 
 from apportion.engine.residency.experts import ExpertSlots
 from apportion.kernels.ops import Ints
@@ -64,6 +65,24 @@ def test_the_status_and_the_metrics_tell_it_too(slow: Running) -> None:
     found = re.search(r'^apportion_prefill_progress_ratio\{model="tiny"\} (\S+)$', page, re.MULTILINE)
     assert found is not None
     assert 0 < float(found[1]) < 1
+
+
+@pytest.mark.parametrize("way", ["close", "reset"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_leaves_while_weights_are_waited_for_is_dropped_with_all_it_held(
+    slow: Running, stream: bool, way: str
+) -> None:
+    llm = slow.site.models.loaded()["tiny"]
+    until(lambda: holdings(llm)[:3] == (0, 0, 0))
+    before = holdings(llm)
+    body = {"prompt": f"{PROMPT}{way} {stream}", "max_tokens": 40, "stream": stream}
+    connection = sent(slow, "/v1/completions", body)
+    until(lambda: llm.engine.num_running == 1)
+    [answer] = slow.site.pump.answers()
+    leave(connection, way)
+    until(lambda: holdings(llm) == before)
+    assert len(answer.requests[0].sequence.output) == 0, "its prompt was never read to the end"
+    until(lambda: not slow.site.pump.answers())
 
 
 def test_the_openai_client_reads_on(slow: Running) -> None:

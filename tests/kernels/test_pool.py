@@ -51,17 +51,22 @@ def test_what_is_little_work_for_one_token_wakes_nobody(make_weight: MakeWeight)
     weight, table = make_weight(FORMATS["q8_0"], (64, 64), 1), make_weight(FORMATS["q8_0"], (300, 64), 2)
     own = alone(new_table(40, LayerShape(2, 32, 32), "f16"), 39, 1)
     ops.linear(np.ones((64, 64), np.float32), table)
-    time.sleep(0.05)
-    before = time_of_others()
-    for _ in range(100):
-        time.sleep(0.002)  # so that each waking shows: who wakes looks around for 0.2 ms
-        x = ops.rms_norm(ops.embed(np.zeros(1, np.int32), table), one[0], 1e-5)
-        heads = ops.linear(x, weight).reshape(1, 2, 32)
-        ops.rope(heads, np.array([3], np.int32), np.ones(8, np.float32), "half")
-        ops.append(own, 0, heads, heads)
-        ops.attend(heads, own, 0, 1.0)
-        ops.route(ops.gate(x, x, "silu"), Routing(2))
-    assert time_of_others() - before < 0.005
+
+    def others_took() -> float:
+        time.sleep(0.05)
+        before = time_of_others()
+        for _ in range(100):
+            time.sleep(0.002)  # so that each waking shows: who wakes looks around for 0.2 ms
+            x = ops.rms_norm(ops.embed(np.zeros(1, np.int32), table), one[0], 1e-5)
+            heads = ops.linear(x, weight).reshape(1, 2, 32)
+            ops.rope(heads, np.array([3], np.int32), np.ones(8, np.float32), "half")
+            ops.append(own, 0, heads, heads)
+            ops.attend(heads, own, 0, 1.0)
+            ops.route(ops.gate(x, x, "silu"), Routing(2))
+        return time_of_others() - before
+
+    # Whoever wakes does so every time; threads of other tests that linger compute now and then.
+    assert min(others_took() for _ in range(3)) < 0.005
 
 
 WAKE = """

@@ -8,8 +8,10 @@ process.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -71,7 +73,16 @@ def running(config: ServeConfig) -> Iterator[Running]:
     finally:
         server.should_exit = True
         thread.join(READY_S)
-        assert not thread.is_alive(), "the server did not stop"
+        assert not thread.is_alive(), f"the server did not stop; its threads are at\n{whereabouts()}"
+
+
+def whereabouts() -> str:
+    """Where every thread of this process is."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    told = []
+    for ident, frame in sys._current_frames().items():
+        told += [f"--- {names.get(ident)}\n", *traceback.format_stack(frame)]
+    return "".join(told)
 
 
 def wait_ready(url: str) -> None:

@@ -7,6 +7,8 @@ BIN    := $(VENV)/bin
 # The shell in $(BIN) first, so that tools which call each other find the environment's.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+# Some systems forbid it: then each of the thousand processes that the tests start would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 MODEL  ?= smollm2
 PROMPT ?= Give me three tips for a good night's sleep.

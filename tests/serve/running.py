@@ -29,6 +29,7 @@ from apportion.serve.run import Process
 from apportion.serve.site import Site
 
 READY_S = 20.0
+STOP_S = 60.0  # a busy machine takes a while to collect what a test's process holds
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def running(config: ServeConfig) -> Iterator[Running]:
         yield Running(url, app, loops[0])
     finally:
         server.should_exit = True
-        thread.join(READY_S)
+        thread.join(STOP_S)
         assert not thread.is_alive(), f"the server did not stop; its threads are at\n{whereabouts()}"
 
 

@@ -2,12 +2,16 @@
 
     python benchmarks/serve_side_by_side.py MODEL.gguf --llama BUILD/bin/llama-server --clients 1,4,8,16
     python benchmarks/serve_side_by_side.py MODEL.gguf --llama BUILD/bin --ram 1GiB --rounds 2 --minutes 12
+    python benchmarks/serve_side_by_side.py MODEL.gguf --llama BIN --scheduler fcfs,chunked --trace FILE
 
 Every round starts each server once, in a process of its own; with --ram, in a memory control group of that
 limit (apportion's has 5% more, and `--ram` at the limit), where one can be made. Both have room for as many
 requests at once as there are clients at most. `apportion bench-serve` loads them from a process beside: each
 client waits for its answer, prompts share nothing, answers are greedy and of one length; every round has
-prompts of its own, the same for both. A figure is the median of the rounds.
+prompts of its own, the same for all. A figure is the median of the rounds.
+
+With --trace requests come as in a trace of a service, whatever became of those before; --clients is then for
+how many at once the servers have room. With --scheduler apportion runs once with each.
 
 After --minutes no further line is begun: what is there is reported. Prints Markdown, and writes all figures.
 """
@@ -31,6 +35,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,11 +46,12 @@ from under_limits import ROOM, size
 OURS, THEIRS = "apportion", "llama.cpp"
 SPARE = 64  # positions beside prompt and answer: the template, and lengths that are not met exactly
 FEWEST_REQUESTS, PER_CLIENT = 12, 3
+TRACED = 100  # requests of a trace
 START_S = 120.0
 
 
 class Line(NamedTuple):
-    """What is measured."""
+    """What is measured: a server, and for how many clients."""
 
     program: str
     clients: int
@@ -82,7 +88,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--llama-words", default="", help="more words for it, as '--no-repack'")
     parser.add_argument("--our-words", default="", help="more words for apportion serve")
     parser.add_argument("--ram", type=size, help="limit of memory, as 1GiB [default: none]")
+    parser.add_argument("--scheduler", type=names, default=[""], help="apportion's; several: a server each")
     parser.add_argument("--clients", type=whole_numbers, default=[1, 4, 8, 16])
+    parser.add_argument("--trace", type=Path, help="requests come as in this file")
+    parser.add_argument("--interval", type=float, default=1.0, help="with --trace: times as far apart")
+    parser.add_argument("--length", type=float, default=1.0, help="with --trace: times as many tokens")
+    parser.add_argument("--every", type=int, default=1, help="with --trace: only each so-many-th request")
     parser.add_argument("--prompt", type=int, default=256, help="tokens of each prompt")
     parser.add_argument("--output", type=int, default=64, help="tokens of each answer")
     parser.add_argument("--requests", type=int, help="of each line [default: 3 for each client, at least 12]")
@@ -101,14 +112,21 @@ def arguments() -> argparse.Namespace:
     if found is None:
         parser.error(f"there is no llama-server at {wanted.llama}")
     wanted.llama = found
+    if wanted.trace is not None:
+        wanted.clients = [max(wanted.clients)]
+        wanted.requests = wanted.requests or TRACED
     return wanted
+
+
+def names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 def measure(wanted: argparse.Namespace) -> dict[str, Any]:
     found = Found()
     until = time.monotonic() + 60 * wanted.minutes
     for turn in range(wanted.rounds):
-        for program in (OURS, THEIRS):
+        for program in programs(wanted):
             if time.monotonic() > until:
                 found.note(f"the time was over in round {turn + 1}")
                 break
@@ -122,22 +140,30 @@ def measure(wanted: argparse.Namespace) -> dict[str, Any]:
     return report_of(wanted, found)
 
 
+def programs(wanted: argparse.Namespace) -> list[str]:
+    """The servers by name: apportion with each scheduler, then llama.cpp."""
+    return [*(f"{OURS} {name}".strip() for name in wanted.scheduler), THEIRS]
+
+
 # --- servers ---
 
 
 @contextmanager
 def serving(program: str, wanted: argparse.Namespace, found: Found) -> Iterator[str]:
     """A server that is ready, at its address; stopped at the end, its memory noted."""
-    port = free_port()
-    words = our_words(wanted, port) if program == OURS else their_words(wanted, port)
-    limit = None if wanted.ram is None else int(wanted.ram * (ROOM if program == OURS else 1))
+    port, is_ours = free_port(), program != THEIRS
+    words = their_words(wanted, port)
+    if is_ours:
+        scheduler = program.removeprefix(OURS).strip()
+        words = our_words(wanted, port) + (["--scheduler", scheduler] if scheduler else [])
+    limit = None if wanted.ram is None else int(wanted.ram * (ROOM if is_ours else 1))
     with group_of(limit, found) as group, tempfile.TemporaryFile("w+") as said:
         if group is not None:  # the shell enters the group and becomes the server
             words = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group / "cgroup.procs"), *words]
         server = subprocess.Popen(words, stdout=said, stderr=said)
         try:
             url = f"http://127.0.0.1:{port}"
-            if not ready(f"{url}/{'ready' if program == OURS else 'health'}", server):
+            if not ready(f"{url}/{'ready' if is_ours else 'health'}", server):
                 said.seek(0)
                 sys.exit(f"error: {program} does not become ready\n{said.read()[-2000:]}")
             yield url
@@ -175,7 +201,18 @@ def their_words(wanted: argparse.Namespace, port: int) -> list[str]:
 
 
 def context(wanted: argparse.Namespace) -> int:
-    return int(wanted.prompt + wanted.output + SPARE)
+    """Positions for the longest request. Long prompts are met to a few in a hundred."""
+    longest = wanted.prompt + wanted.output
+    if wanted.trace is not None:
+        from apportion.simulate.serving.traces import read_trace, scaled
+
+        some = islice(scaled(read_trace(wanted.trace), **factors(wanted)), wanted.requests)
+        longest = max(one.num_prompt + one.num_output for one in some) * 17 // 16
+    return int(longest + SPARE)
+
+
+def factors(wanted: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(wanted, name) for name in ("interval", "length", "every")}
 
 
 def free_port() -> int:
@@ -213,15 +250,19 @@ def stop(server: subprocess.Popen[str]) -> None:
 def loaded(url: str, clients: int, turn: int, wanted: argparse.Namespace, left: float) -> dict[str, Any]:
     """What `apportion bench-serve` found."""
     requests = wanted.requests or max(FEWEST_REQUESTS, PER_CLIENT * clients)
-    words = [sys.executable, "-m", "apportion", "bench-serve", url, "--json", "--clients", clients]
-    words += ["--requests", requests, "--prompt", wanted.prompt, "--output", wanted.output]
+    words = [sys.executable, "-m", "apportion", "bench-serve", url, "--json", "--requests", requests]
+    if wanted.trace is None:
+        words += ["--clients", clients, "--prompt", wanted.prompt, "--output", wanted.output]
+    else:
+        words += ["--trace", wanted.trace]
+        words += [word for name, factor in factors(wanted).items() for word in (f"--{name}", factor)]
     words += ["--slo-ttft", wanted.slo_ttft, "--slo-tpot", wanted.slo_tpot]
     words += ["--seed", 1000 * turn + clients, "--time-limit", max(left, 1.0)]
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"error: the load failed\n{done.stderr}{done.stdout}")
     line = json.loads(done.stdout)["results"][0]
-    print(f"  {clients} clients: {line['output_tok_s']:.1f} tok/s", file=sys.stderr)
+    print(f"  {line['load']}: {line['output_tok_s']:.1f} tok/s", file=sys.stderr)
     assert isinstance(line, dict)
     return line
 
@@ -238,6 +279,8 @@ def report_of(wanted: argparse.Namespace, found: Found) -> dict[str, Any]:
         "ram": wanted.ram,
         "prompt": wanted.prompt,
         "output": wanted.output,
+        "trace": None if wanted.trace is None else {"name": wanted.trace.name, **factors(wanted)},
+        "requests": wanted.requests,
         "slo": {"ttft_s": wanted.slo_ttft, "tpot_s": wanted.slo_tpot},
         "threads": wanted.threads,
         "rounds": wanted.rounds,
@@ -288,10 +331,19 @@ def markdown(report: dict[str, Any]) -> str:
     notes = "".join(f" {note[:1].upper()}{note[1:]}." for note in [*report["notes"], *failures(report)])
     return f"""{aligned(rows)}
 
-{report["model"]}, {limit}, {report["threads"]} threads; prompts of {report["prompt"]} tokens that share
-nothing, answers of {report["output"]}; medians of {report["rounds"]} rounds. Goodput: TTFT up to
-{slo["ttft_s"]:g} s and TPOT up to {slo["tpot_s"] * 1e3:g} ms.{words} Peak memory: {peaks}.{notes}
+{report["model"]}, {limit}, {report["threads"]} threads; {load_of(report)};
+medians of {report["rounds"]} rounds. Goodput: TTFT up to {slo["ttft_s"]:g} s and TPOT up to
+{slo["tpot_s"] * 1e3:g} ms. Peak memory: {peaks}.{words}{notes}
 {at["processor"]}, commit {at["commit"]}, {at["date"]}, load average {at["load_average"]:.1f}."""
+
+
+def load_of(report: dict[str, Any]) -> str:
+    trace = report["trace"]
+    if trace is None:
+        return f"prompts of {report['prompt']} tokens that share nothing,\nanswers of {report['output']}"
+    some = f"{report['requests']} requests of {trace['name']}, one in {trace['every']}"
+    far, long = f"{trace['interval']:g} times as far apart", f"lengths times {trace['length']:g}"
+    return f"{some},\n{far}, {long}, room for as many at once as there are clients"
 
 
 def cells(one: dict[str, Any]) -> list[str]:

@@ -65,6 +65,27 @@ def test_both_serve_the_same_load_in_turn(
     assert model.name in said
 
 
+def test_a_trace_is_served_by_each_scheduler_and_by_the_other(
+    llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace, out = tmp_path / "trace.csv", tmp_path / "out.json"
+    rows = [f"2023-11-16 18:15:4{n}.0000000,120,{2 * n + 2}\n" for n in range(5)]
+    trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(rows))
+    words = [tiny_gguf("llama", tmp_path), "--llama", llama, "--clients", "3", "--scheduler", "chunked,fcfs"]
+    words += ["--trace", trace, "--interval", 0.1, "--length", 0.5, "--every", 2, "--requests", 3]
+    said, _ = run([*words, "--threads", 1, "--rounds", 1, "--out", out], capsys)
+    report = json.loads(out.read_text())
+    lines = [(one["clients"], one["program"]) for one in report["results"]]
+    assert lines == [(3, "apportion chunked"), (3, "apportion fcfs"), (3, "llama.cpp")]
+    for one in report["results"]:
+        (round_,) = one["rounds"]
+        assert (round_["load"], round_["answered"]) == ("trace.csv", 3)
+        assert round_["output_tokens"] == 1 + 3 + 5
+    called = json.loads((tmp_path / "calls").read_text())
+    assert (called["-np"], called["-c"]) == ("3", str(3 * ((60 + 5) * 17 // 16 + 64)))
+    assert "3 requests of trace.csv, one in 2,\n0.1 times as far apart, lengths times 0.5" in said
+
+
 def test_when_the_time_is_over_nothing_is_begun(
     llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,6 +130,7 @@ def test_a_row_is_the_medians_of_its_rounds_and_tells_what_failed() -> None:
         "threads": 2,
         "prompt": 1,
         "output": 2,
+        "trace": None,
         "rounds": 3,
         "slo": {"ttft_s": 1, "tpot_s": 0.1},
         "llama_words": "",

@@ -62,6 +62,15 @@ def test_requests_come_as_in_a_trace(apportion, scripted, tmp_path) -> None:
     assert second.came_s - first.came_s == pytest.approx(0.1, abs=0.08)
 
 
+def test_of_a_trace_only_some_are_sent(apportion, scripted, tmp_path) -> None:
+    path = tmp_path / "trace.csv"
+    rows = [f"2023-11-16 18:15:4{n}.0000000,40,{n + 1}\n" for n in range(5)]
+    path.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(rows))
+    words = ("--trace", path, "--interval", 0.01, "--every", 2, "--warmup", 0, "--json")
+    (line,) = apportion("bench-serve", scripted.url, *words).object["results"]
+    assert (line["answered"], line["output_tokens"]) == (3, 1 + 3 + 5)
+
+
 def test_the_key_comes_from_the_environment_and_is_not_shown(apportion, scripted, monkeypatch) -> None:
     monkeypatch.setenv("MY_KEY", "sk-secret")
     outcome = apportion("bench-serve", scripted.url, "--api-key-env", "MY_KEY", "--output", 2, "--json")

@@ -37,6 +37,12 @@ def test_the_table_says_what_it_shows_and_what_times_are_from(apportion, trace: 
     assert "not of this machine" in text
 
 
+def test_a_trace_is_thinned(apportion, trace: Path) -> None:
+    found = apportion("simulate", trace, "--every", "6", "--json").object
+    assert found["every"] == 6
+    assert [row["requests"] for row in found["rows"]] == [4, 4]
+
+
 def test_measured_steps_are_fitted_and_the_error_is_printed(apportion, trace: Path, tmp_path: Path) -> None:
     steps = [LoggedStep(float(n), 0.01 + 0.001 * n, (LoggedItem(0, n + 1, 0, 0, 2),)) for n in range(40)]
     StepLog(2, steps).write(tmp_path / "steps.jsonl")

@@ -48,6 +48,7 @@ WIDTH = 110
 @click.option("--trace", type=click.Path(path_type=Path), help="Requests come as in a trace of a service.")
 @click.option("--interval", type=positive, help="With --trace: times as far apart.")
 @click.option("--length", type=positive, help="With --trace: times as many tokens.")
+@click.option("--every", type=click.IntRange(min=1), help="With --trace: only each so-many-th request.")
 @click.option(
     "--requests", type=click.IntRange(min=1), help="How many [default: 4 for each client, 32 else]."
 )
@@ -149,7 +150,7 @@ def check_options(options: dict[str, Any]) -> None:
     ways = [f"--{name}" for name in ("clients", "rate", "trace") if options[name]]
     if len(ways) > 1:
         raise UsageError(f"{' and '.join(ways)} exclude each other", hint="choose one of them")
-    for name, way in (("burst", "rate"), ("interval", "trace"), ("length", "trace")):
+    for name, way in (("burst", "rate"), ("interval", "trace"), ("length", "trace"), ("every", "trace")):
         if options[name] is not None and options[way] is None:
             raise UsageError(f"--{name} says nothing without --{way}")
     if options["shared_prefix"] >= options["prompt"]:
@@ -189,6 +190,7 @@ def traced(seed: int, options: dict[str, Any]) -> Shape:
         read_trace(options["trace"], seed=seed),
         interval=options["interval"] or 1.0,
         length=options["length"] or 1.0,
+        every=options["every"] or 1,
     )
     some = islice(found, options["requests"] or OPEN_REQUESTS)
     orders = [Order(one.arrival_s, one.num_prompt, one.num_output) for one in some]

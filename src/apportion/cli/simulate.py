@@ -42,6 +42,9 @@ positive = click.FloatRange(min=0, min_open=True)
 @click.option("--streams", is_flag=True, help="Weights come and go.")
 @click.option("--interval", type=positive, default=1.0, show_default=True, help="Times as far apart.")
 @click.option("--length", type=positive, default=1.0, show_default=True, help="Times as many tokens.")
+@click.option(
+    "--every", type=click.IntRange(min=1), default=1, show_default=True, help="Only each so-many-th request."
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first requests.")
 @click.option("--start", type=click.FloatRange(min=0), default=0.0, help="Begin so many seconds into it.")
 @click.option("--rate", type=positive, default=1.0, show_default=True, help="Drawn requests a second.")
@@ -147,6 +150,7 @@ def compare(
         "trace": None if trace is None else trace.name,
         "interval": options["interval"],
         "length": options["length"],
+        "every": options["every"],
         "limits": asdict(limits),
         "cost": cost.to_dict(),
         "fit": None if fitted is None else without_residuals(fitted),
@@ -204,7 +208,8 @@ def requests_of(trace: Path | None, seed: int, options: dict[str, Any]) -> Itera
     else:
         found = read_trace(trace, seed=seed, start_s=options["start"])
     limit = options["limit"] or (DRAWN_LIMIT if trace is None else None)
-    return islice(scaled(found, interval=options["interval"], length=options["length"]), limit)
+    factors = {name: options[name] for name in ("interval", "length", "every")}
+    return islice(scaled(found, **factors), limit)
 
 
 def print_rows(rows: list[dict[str, Any]], ttft_s: float, tpot_s: float, fitted: str) -> None:

@@ -80,7 +80,15 @@ def test_scaling_keeps_bursts_ratios_and_what_is_shared(length: float) -> None:
     assert not np.array_equal(first[shared:], second[shared:])
 
 
-@pytest.mark.parametrize("factors", [{"interval": 0.0}, {"length": -1.0}, {"length": float("nan")}])
+def test_thinning_takes_the_first_and_each_so_many_th_after_it_at_their_times() -> None:
+    requests = [TracedRequest(float(n), 10 + n, 1) for n in range(8)]
+    found = list(scaled(requests, interval=2.0, every=3))
+    assert [(one.arrival_s, one.num_prompt) for one in found] == [(0.0, 10), (6.0, 13), (12.0, 16)]
+
+
+@pytest.mark.parametrize(
+    "factors", [{"interval": 0.0}, {"length": -1.0}, {"length": float("nan")}, {"every": 0}]
+)
 def test_scaling_by_nothing_is_refused(factors: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         list(scaled([], **factors))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
@@ -32,18 +33,21 @@ class TracedRequest:
 
 
 def scaled(
-    requests: Iterable[TracedRequest], *, interval: float = 1.0, length: float = 1.0
+    requests: Iterable[TracedRequest], *, interval: float = 1.0, length: float = 1.0, every: int = 1
 ) -> Iterator[TracedRequest]:
     """The same load, `interval` times as far apart, of `length` times as many tokens (rounded, at least 1).
 
-    Bursts and the relations between lengths stay what they were.
+    Bursts and the relations between lengths stay what they were. Of a load that is too much only every
+    so-many-th request is taken, the first among them: how it swells and ebbs stays.
 
     Raises:
         UsageError: a factor is not above 0.
     """
-    if not (interval > 0 and length > 0):
-        raise UsageError("a trace is scaled by factors above 0", interval=interval, length=length)
-    for request in requests:
+    if not (interval > 0 and length > 0 and every > 0):
+        raise UsageError(
+            "a trace is scaled by factors above 0", interval=interval, length=length, every=every
+        )
+    for request in islice(requests, 0, None, every):
         yield replace(
             request,
             arrival_s=request.arrival_s * interval,

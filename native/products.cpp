@@ -1,8 +1,8 @@
 // A panel's rows times tokens. Groups of 32 columns give exact integer sums, which are added up as floats in the
 // groups' order: a token's result does not depend on the tokens beside it.
 //
-// One token reads panels straight from memory, where registers allow it. For several, a stretch of the panel that fits
-// the L1 cache is unpacked first and then serves tile after tile of tokens.
+// One token reads panels straight from memory, and a few where registers allow it. For more, a stretch of the panel
+// that fits the L1 cache is unpacked first and then serves tile after tile of tokens.
 #include <algorithm>
 #include <utility>
 
@@ -14,7 +14,6 @@ namespace apportion::APPORTION_ISA {
 namespace {
 
 constexpr size_t kUnpackedNbytes = 16 << 10;
-constexpr size_t kFewTokens = 8;  // for as many, unpacking codes again and again is less work than storing them
 
 // Calls f<0>() .. f<N - 1>().
 template <int N, class F>
@@ -248,13 +247,12 @@ void multiply_many(const Run& run, const Token* tokens, size_t num_tokens, float
 
 template <class R>
 void multiply_groups(const Run& run, const Token* tokens, size_t num_tokens, float* out) {
-  if constexpr (kReadsDirectly)
-    if (num_tokens == 1) {
-      const Pass pass{run.panel, tokens, out};
-      return multiply_directly<R>(run.first, run.count, &pass, 1);
-    } else if (num_tokens <= kFewTokens) {
-      return multiply_few<R, std::min(kCodesTile, 4)>(run, tokens, num_tokens, out);
-    }
+  if (num_tokens == 1) {
+    const Pass pass{run.panel, tokens, out};
+    return multiply_directly<R>(run.first, run.count, &pass, 1);
+  }
+  if constexpr (kFewTokens > 1)
+    if (num_tokens <= kFewTokens) return multiply_few<R, std::min(kCodesTile, 4)>(run, tokens, num_tokens, out);
   multiply_many<R>(run, tokens, num_tokens, out);
 }
 
@@ -266,12 +264,9 @@ void multiply_codes(const Run& run, const Token* tokens, size_t num_tokens, floa
 
 template <class R>
 void multiply_passes(const Format& format, size_t num_cols, const Pass* passes, size_t num_passes) {
-  if constexpr (kReadsDirectly) multiply_directly<R>(0, num_cols, passes, num_passes);
-  for (size_t i = 0; i < num_passes; ++i) {
-    const Run run{&format, passes[i].panel, 0, num_cols};
-    if constexpr (!kReadsDirectly) multiply_many<R>(run, passes[i].token, 1, passes[i].sums);
-    add_outliers<R>(run, passes[i].token, 1, passes[i].sums);
-  }
+  multiply_directly<R>(0, num_cols, passes, num_passes);
+  for (size_t i = 0; i < num_passes; ++i)
+    add_outliers<R>(Run{&format, passes[i].panel, 0, num_cols}, passes[i].token, 1, passes[i].sums);
 }
 
 // Unpacked groups as numbers, [columns][16].

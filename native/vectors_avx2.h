@@ -20,8 +20,8 @@ struct Floats {
   __m256 v[2];
 };
 
+inline constexpr size_t kFewTokens = 8;  // for as many, unpacking codes again and again is less work than storing them
 // Tokens computed together, their sums in registers: of integer codes, and of floats.
-inline constexpr bool kReadsDirectly = true;  // products of one token, without unpacking first
 inline constexpr int kCodesTile = 4, kFloatsTile = 6;
 
 APPORTION_INLINE Bytes load_bytes(const uint8_t* p) {

@@ -28,8 +28,8 @@ struct Floats {
   __m512 v;
 };
 
+inline constexpr size_t kFewTokens = 8;  // for as many, unpacking codes again and again is less work than storing them
 // Tokens computed together, their sums in registers: of integer codes, and of floats.
-inline constexpr bool kReadsDirectly = true;  // products of one token, without unpacking first
 inline constexpr int kCodesTile = 8, kFloatsTile = 12;
 
 APPORTION_INLINE Bytes load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }

@@ -9,9 +9,9 @@
 
 namespace apportion::APPORTION_ISA {
 
+inline constexpr size_t kFewTokens = 8;  // for as many, unpacking codes again and again is less work than storing them
 // Tokens computed together, their sums in registers: of integer codes, and of floats.
 inline constexpr int kCodesTile = 3, kFloatsTile = 6;
-inline constexpr bool kReadsDirectly = true;  // products of one token, without unpacking first
 
 // table[code], for codes below 16.
 APPORTION_INLINE Bytes look_up(const int8_t* table, const Bytes& codes) {

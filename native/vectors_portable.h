@@ -8,8 +8,8 @@
 
 namespace apportion::APPORTION_ISA {
 
+inline constexpr size_t kFewTokens = 1;  // for as many, unpacking codes again and again is less work than storing them
 // Tokens computed together, their sums in registers: of integer codes, and of floats.
-inline constexpr bool kReadsDirectly = false;  // products of one token, without unpacking first
 inline constexpr int kCodesTile = 2, kFloatsTile = 3;
 
 // table[code], for codes below 16.
@@ -50,7 +50,10 @@ struct PairSum {
   }
   APPORTION_INLINE void add(const Codes& codes, Word8 even, Word8 odd) {
 #pragma GCC unroll 4
-    for (int h = 0; h < 4; ++h) v[h] += multiply_pairs(codes.even[h], even) + multiply_pairs(codes.odd[h], odd);
+    for (int h = 0; h < 4; ++h) {
+      v[h] += multiply_pairs(codes.even[h], even) + multiply_pairs(codes.odd[h], odd);
+      pin(v[h]);
+    }
   }
   APPORTION_INLINE Ints total() const { return {{v[0], v[1], v[2], v[3]}}; }
   APPORTION_INLINE Ints total(const Subs& subs) const { return total() * subs; }

@@ -308,6 +308,22 @@ def test_a_run_may_stop_before_any_layer_and_go_on_there(make_ops: MakeOps) -> N
     np.testing.assert_array_equal(program.run(x, None, 3), whole[-1:])
 
 
+def test_a_row_of_logits_that_somebody_holds_stays_and_one_that_nobody_holds_is_used_again(
+    make_ops: MakeOps,
+) -> None:
+    program = make_ops().program(Pass(double, 16, 3))
+    expected = [program.run(IDS[t : t + 1], None).copy() for t in range(5)]
+    held = [program.run(IDS[t : t + 1], None)[0, 3:9] for t in range(5)]  # the parts hold their rows
+    for part, whole in zip(held, expected, strict=True):
+        np.testing.assert_array_equal(part, whole[0, 3:9])
+    last, places = None, set()
+    for t in range(5):
+        last = program.run(IDS[t : t + 1], None)  # while the one before is held
+        np.testing.assert_array_equal(last, expected[t])
+        places.add(last.ctypes.data)
+    assert len(places) == 2
+
+
 def test_runs_of_any_length_follow_one_another(make_ops: MakeOps) -> None:
     program = make_ops().program(Pass(double, 16, 2))
     for count in (1, 300, 2, 5, 301):

@@ -3,7 +3,8 @@
     python -m tests.models.count_allocations FAMILY STEPS FOLDER
 
 Prints one JSON object: how often the core allocated, how often anyone else did in large pieces, how many rows
-of logits were returned, and of the first two the first few, as places in the library and sizes.
+of logits were obtained, and of the first two the first few, as places in the library and sizes. Of the last
+steps all rows are kept: those the counter must see.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from __future__ import annotations
 import ctypes
 import json
 import sys
+from collections import deque
 from pathlib import Path
 
 import numpy as np
 from tests.models import tiny
 
 from apportion import _native
+from apportion.formats.block import Floats
 from apportion.kernels import NativeOps
 
-WARM_UP = 100
+WARM_UP, HELD = 100, 50
 VOCAB = 2_003  # a row of logits then has a size that nothing else has
 KINDS = ("native", "large", "results", "small")
 KEPT = 8
@@ -30,17 +33,19 @@ def main() -> None:
     tiny.BASE.update(vocab_size=VOCAB, num_hidden_layers=2)
     tiny.tokenizer_metadata = lambda vocab_size: {}  # the model alone
     model = tiny.tiny_model(family, folder, NativeOps(threads=2), block_format="q4_0")
-    cache = model.new_cache(WARM_UP + steps)
-    ids = np.arange(WARM_UP + steps, dtype=np.int32) % VOCAB
+    cache = model.new_cache(WARM_UP + steps + HELD)
+    ids = np.arange(WARM_UP + steps + HELD, dtype=np.int32) % VOCAB
 
-    def decode(first: int, last: int) -> None:
+    def decode(first: int, last: int, kept: int = 1) -> None:
+        rows: deque[Floats] = deque(maxlen=kept)
         for place in range(first, last):
-            model.forward(ids[place : place + 1], cache)
+            rows.append(model.forward(ids[place : place + 1], cache))
 
     decode(0, WARM_UP)
     shim = ctypes.CDLL(None)
     shim.watch(*(ctypes.c_size_t(number) for number in (*addresses_of(_native.__file__), 4 * VOCAB)))
     decode(WARM_UP, WARM_UP + steps)
+    decode(WARM_UP + steps, WARM_UP + steps + HELD, kept=HELD)
     shim.stop_watching()
 
     shim.kept_of.restype = ctypes.c_size_t

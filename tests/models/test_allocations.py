@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.models.count_allocations import HELD
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -35,7 +36,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("family", "steps"), [("llama", 10_000), ("gemma3", 1_000), ("olmoe", 1_000), ("deepseek2", 1_000)]
 )
-def test_after_the_first_hundred_steps_nothing_is_allocated_but_the_logits_returned(
+def test_after_the_first_hundred_steps_nothing_is_allocated_but_logits_that_are_kept(
     family: str, steps: int, shim: Path, tmp_path: Path
 ) -> None:
     words = [sys.executable, "-m", "tests.models.count_allocations", family, str(steps), str(tmp_path)]
@@ -44,4 +45,4 @@ def test_after_the_first_hundred_steps_nothing_is_allocated_but_the_logits_retur
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["native"], found["large"]) == (0, 0), found
-    assert found["results"] == steps, "the counter did not see what each step returns"
+    assert HELD - 2 <= found["results"] <= HELD, "a row anew only for a caller that keeps those before"

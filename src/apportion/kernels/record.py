@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from sys import getrefcount
 from typing import TypeAlias
 
 import numpy as np
@@ -34,6 +35,8 @@ class NativeProgram:
         self._num_layers = forward.num_layers
         self._hidden_size = forward.hidden_size
         self._vocab_size = forward.vocab_size
+        self._rows = tuple(np.empty((1, forward.vocab_size), np.float32) for _ in range(2))
+        self._unheld = self._references()
         steps = Recorder(self._native)
         x = self._enter(forward, steps)
         for layer in range(forward.num_layers):
@@ -61,12 +64,32 @@ class NativeProgram:
     ) -> tuple[int, Ints | None, Floats]:
         """The core's number of what is wanted, which rows, and room for them."""
         if not isinstance(want, str):
-            return SOME_ROWS, want, np.empty((len(want), self._vocab_size), np.float32)
+            return SOME_ROWS, want, self._logits(len(want))
         num_rows = num_tokens
         if want == "last":
             num_rows = 1 if batch is None else len(batch)
-        width = self._hidden_size if want == "hidden" else self._vocab_size
-        return WANTS[want], None, np.empty((num_rows, width), np.float32)
+        if want == "hidden":
+            return WANTS[want], None, np.empty((num_rows, self._hidden_size), np.float32)
+        return WANTS[want], None, self._logits(num_rows)
+
+    def _logits(self, num_rows: int) -> Floats:
+        """Room for logits. A single row is one of the last two that nobody holds any more: to obtain it anew
+        costs 20 microseconds, and a page fault for each 4 KiB.
+        """
+        if num_rows != 1:
+            return np.empty((num_rows, self._vocab_size), np.float32)
+        for row in self._rows:  # by a name of its own: two threads see that the other has it
+            if getrefcount(row) <= self._unheld:
+                return row
+        row = np.empty((1, self._vocab_size), np.float32)
+        self._rows = (row, self._rows[0])
+        return row
+
+    def _references(self) -> int:
+        """As many as `_logits` counts of a row that nobody else holds; interpreters differ in it."""
+        for row in self._rows:
+            return getrefcount(row)
+        raise AssertionError("there are two")
 
     def run(
         self,

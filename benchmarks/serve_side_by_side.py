@@ -96,7 +96,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=1, help="with --trace: only each so-many-th request")
     parser.add_argument("--prompt", type=int, default=256, help="tokens of each prompt")
     parser.add_argument("--output", type=int, default=64, help="tokens of each answer")
-    parser.add_argument("--requests", type=int, help="of each line [default: 3 for each client, at least 12]")
+    parser.add_argument(
+        "--requests", type=int, help="of each line [default: 3 a client, 12 at least; 100 of a trace]"
+    )
     parser.add_argument("--slo-ttft", type=float, default=2.0, help="seconds")
     parser.add_argument("--slo-tpot", type=float, default=0.1, help="seconds")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -152,10 +154,7 @@ def programs(wanted: argparse.Namespace) -> list[str]:
 def serving(program: str, wanted: argparse.Namespace, found: Found) -> Iterator[str]:
     """A server that is ready, at its address; stopped at the end, its memory noted."""
     port, is_ours = free_port(), program != THEIRS
-    words = their_words(wanted, port)
-    if is_ours:
-        scheduler = program.removeprefix(OURS).strip()
-        words = our_words(wanted, port) + (["--scheduler", scheduler] if scheduler else [])
+    words = our_words(program, wanted, port) if is_ours else their_words(wanted, port)
     limit = None if wanted.ram is None else int(wanted.ram * (ROOM if is_ours else 1))
     with group_of(limit, found) as group, tempfile.TemporaryFile("w+") as said:
         if group is not None:  # the shell enters the group and becomes the server
@@ -185,10 +184,11 @@ def group_of(limit: int | None, found: Found) -> Iterator[Path | None]:
         yield group
 
 
-def our_words(wanted: argparse.Namespace, port: int) -> list[str]:
+def our_words(program: str, wanted: argparse.Namespace, port: int) -> list[str]:
+    scheduler = program.removeprefix(OURS).split()
     words = [sys.executable, "-m", "apportion", "serve", str(wanted.model), "--port", str(port)]
     words += ["--threads", str(wanted.threads), "--ctx", str(context(wanted)), "--log-level", "warning"]
-    words += ["--concurrency", str(max(wanted.clients))]
+    words += ["--concurrency", str(max(wanted.clients)), *(["--scheduler", *scheduler] if scheduler else [])]
     return words + ([] if wanted.ram is None else ["--ram", str(wanted.ram)]) + shlex.split(wanted.our_words)
 
 

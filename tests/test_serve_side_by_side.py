@@ -108,6 +108,14 @@ def test_a_server_that_does_not_start_ends_it_with_its_words(
         run([*words, "--prompt", 60, "--output", 2, "--out", tmp_path / "out.json"], capsys)
 
 
+def test_apportion_is_told_the_scheduler(
+    llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [tiny_gguf("llama", tmp_path), "--llama", llama, "--clients", "1", "--scheduler", "made_up"]
+    with pytest.raises(SystemExit, match="made_up"):
+        run([*words, "--out", tmp_path / "out.json"], capsys)
+
+
 def figures(ttft: float, failed: dict[str, int]) -> dict[str, Any]:
     spread = {"p50": ttft, "p99": 2 * ttft}
     return {

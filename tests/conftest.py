@@ -49,8 +49,8 @@ def smollm2(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def pytest_collection_finish() -> None:
-    """Ten thousand tests are a million objects: set aside, the collections that tests and servers ask for
-    take milliseconds, where they took most of a second.
+    """Ten thousand tests are many objects. Set aside, they are not gone through by the collections that tests
+    and servers ask for: on a busy machine each of those took more than a second.
     """
     gc.collect()
     gc.freeze()

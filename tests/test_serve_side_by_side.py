@@ -112,6 +112,7 @@ def test_apportion_is_told_the_scheduler(
     llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [tiny_gguf("llama", tmp_path), "--llama", llama, "--clients", "1", "--scheduler", "made_up"]
+    words += ["--requests", 1, "--prompt", 60, "--output", 2, "--rounds", 1]
     with pytest.raises(SystemExit, match="made_up"):
         run([*words, "--out", tmp_path / "out.json"], capsys)
 

@@ -98,9 +98,8 @@ def test_with_more_than_it_can_do_it_does_what_it_can(times: int, server: tuple[
     url, process = server
     asyncio.run(closed(url, 4))  # what grows once grows here
     before = resident(process)
-    for _ in range(
-        3
-    ):  # on a machine that others use, processor time too is worth more or less from second to second
+    # On a machine that others use, processor time too is worth more or less from second to second.
+    for _ in range(3):
         usual = measured(closed(url, 4), process)
         outcome = measured(opened(url, times * usual.statuses[200] / SECONDS), process)
         assert set(outcome.statuses) <= {200, 429}

@@ -111,12 +111,12 @@ struct Work {
   const Attention& attention;
   std::span<Grid> grids;
   size_t num_tiles = 0, num_items = 0, work = 0;
-  size_t width, partial_floats;
+  size_t width, partial_floats, scratch_floats;
 
-  Work(const Attention& a, bool exact, std::span<Grid> room) : attention(a), grids(room) {
+  Work(const Context& context, const Attention& a, std::span<Grid> room) : attention(a), grids(room) {
     size_t token = 0, rows = 0;
     for (size_t i = 0; i < grids.size(); token += a.segments[i++].num_tokens) {
-      Grid& grid = *new (&grids[i]) Grid(a, exact, a.segments[i], token);
+      Grid& grid = *new (&grids[i]) Grid(a, context.exact, a.segments[i], token);
       grid.first_tile = num_tiles;
       grid.first_item = num_items;
       grid.num_blocks = grid.blocks_seen(grid.last_place());
@@ -128,6 +128,7 @@ struct Work {
     width = round_up(a.shape.value_width, 8);
     partial_floats = round_up(rows * (2 + width), 16);
     tile_rows = rows;
+    scratch_floats = round_up(context.kernels->attend_scratch(rows, a.shape.key_width), 16);
   }
 
   // Items to have room for. A context of one token after the other grows: with room for the next power of two, or for
@@ -153,7 +154,7 @@ struct Work {
   }
 
   // Floats that a thread needs: scratch, a total and a part of it.
-  size_t room() const { return round_up(kAttendScratch + 2 * partial_floats, 16); }
+  size_t room() const { return scratch_floats + 2 * partial_floats; }
 };
 
 void clear(const Partial& total, size_t num_rows, size_t width) {
@@ -201,7 +202,7 @@ void attend_by_blocks(const Context& context, const Work& work, std::span<float>
       attend_item(context, grid, i - grid.first_item, scratch.data() + worker * work.room(), partial(i));
     }
   });
-  const Partial total = work.partial(scratch.data() + kAttendScratch);
+  const Partial total = work.partial(scratch.data() + work.scratch_floats);
   for (const Grid& grid : work.grids)
     for (size_t index = 0; index < grid.num_tiles; ++index) {
       const AttendTile tile = grid.tile(index);
@@ -215,8 +216,8 @@ void attend_by_blocks(const Context& context, const Work& work, std::span<float>
 }
 
 void attend_tile(const Context& context, const Work& work, const Grid& grid, size_t index, float* own, float* out) {
-  const Partial total = work.partial(own + kAttendScratch);
-  const Partial part = work.partial(own + kAttendScratch + work.partial_floats);
+  const Partial total = work.partial(own + work.scratch_floats);
+  const Partial part = work.partial(own + work.scratch_floats + work.partial_floats);
   const AttendTile tile = grid.tile(index);
   const size_t end = Grid::end_block(tile);
   KvPage pages[2][kAttendPages];  // of the block and of the next
@@ -248,7 +249,7 @@ void attend_by_tiles(const Context& context, const Work& work, unsigned threads,
 void attend(const Context& context, const Attention& attention, float* out) {
   if (attention.segments.empty() || attention.num_heads == 0) return;
   Workspace memory;
-  const Work work(attention, context.exact, memory.take<Grid>(attention.segments.size()));
+  const Work work(context, attention, memory.take<Grid>(attention.segments.size()));
   // Taken whether this call needs them or not: a deeper one may.
   const bool few_tiles = context.threads > 1 && work.num_tiles < 4 * size_t(context.threads);
   const std::span<float> scratch = memory.take<float>(context.threads * work.room());

@@ -22,11 +22,10 @@
 // values are.
 #include <algorithm>
 #include <limits>
-#include <type_traits>
 
 #include "isa.h"
 #include "nibble_dots.h"
-#include "simd.h"
+#include "turned_keys.h"
 
 namespace apportion::APPORTION_ISA {
 
@@ -34,75 +33,6 @@ namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr size_t kBlock = kAttendBlock;
-
-// Rows of a page; `width` numbers from row to row. `kRun` numbers lie together.
-template <class Number>
-struct Rows {
-  using Row = const Number*;
-  static constexpr size_t kRun = 8;
-  static constexpr bool kScaled = false, kOffset = false, kNibbles = false;
-
-  Rows(const uint8_t* rows, size_t width) : first(reinterpret_cast<const Number*>(rows)), stride(width) {}
-
-  Row row(size_t place) const { return first + place * stride; }
-  static size_t nbytes(size_t numbers) { return numbers * sizeof(Number); }
-
-  Row first;
-  size_t stride;
-};
-
-struct F32Rows : Rows<float> {
-  using Rows::Rows;
-  static F8 load(Row row, size_t d, size_t h = 0) { return F8::load(row + d + h); }
-  static F8 load_few(Row row, size_t d, size_t count) { return load_some(row + d, count); }
-};
-
-struct F16Rows : Rows<uint16_t> {
-  using Rows::Rows;
-  static F8 load(Row row, size_t d, size_t h = 0) { return F8::load_half(row + d + h); }
-  static F8 load_few(Row row, size_t d, size_t count) { return load_half_some(row + d, count); }
-};
-
-struct Bf16Rows : Rows<uint16_t> {
-  using Rows::Rows;
-  static F8 load(Row row, size_t d, size_t h = 0) { return F8::load_bf16(row + d + h); }
-  static F8 load_few(Row row, size_t d, size_t count) { return load_bf16_some(row + d, count); }
-};
-
-struct Q8Rows : Rows<int8_t> {
-  using Rows::Rows;
-  static constexpr bool kScaled = true;
-  static F8 load(Row row, size_t d, size_t h = 0) { return F8::load_bytes(row + d + h); }
-  static F8 load_few(Row row, size_t d, size_t count) { return load_bytes_some(row + d, count); }
-};
-
-// Rows are whole groups: what fills up the last one meets zeros of the query, or sums that nobody reads.
-struct Q4Rows : Rows<uint8_t> {
-  static constexpr size_t kRun = kNibbleGroup;
-  static constexpr bool kScaled = true, kOffset = true, kNibbles = true;
-
-  Q4Rows(const uint8_t* rows, size_t width) : Rows(rows, nbytes(round_up(width, kNibbleGroup))) {}
-  // Eight numbers of a group that begins with number d: its first, or with h = 8 its last.
-  static F8 load(Row row, size_t d, size_t h) { return h ? F8::load_upper(row + d / 2) : F8::load_lower(row + d / 2); }
-  static F8 load(Row row, size_t d) { return load(row, d / kNibbleGroup * kNibbleGroup, d % kNibbleGroup); }
-  static F8 load_few(Row row, size_t d, size_t) { return load(row, d); }
-  static size_t nbytes(size_t numbers) { return numbers / 2; }
-};
-
-// Calls body(Rows, begin, end) for runs of a block's pages in one codec, as far as they hold places that are seen.
-template <class Body>
-void for_runs(const KvPage* pages, size_t begin, size_t last, Body&& body) {
-  for (size_t end; begin < last; begin = end) {
-    for (end = begin + 1; end < last && pages[end].codec == pages[begin].codec;) ++end;
-    switch (pages[begin].codec) {
-      case KvCodec::f32: body(std::type_identity<F32Rows>(), begin, end); break;
-      case KvCodec::f16: body(std::type_identity<F16Rows>(), begin, end); break;
-      case KvCodec::bf16: body(std::type_identity<Bf16Rows>(), begin, end); break;
-      case KvCodec::q8: body(std::type_identity<Q8Rows>(), begin, end); break;
-      case KvCodec::q4: body(std::type_identity<Q4Rows>(), begin, end); break;
-    }
-  }
-}
 
 // Asks memory for what will be read next, as if it lay in the codec at hand. Many queries compute longer on a block
 // than memory takes, and asking costs time too: then there is nothing to ask for.
@@ -112,13 +42,35 @@ void prefetch(const uint8_t* first, size_t nbytes) {
     for (size_t i = 0; i < nbytes; i += 64) __builtin_prefetch(first + i);
 }
 
-constexpr size_t kFewRows = 4;  // queries that wait for memory
+constexpr size_t kFewRows = 4;    // queries that wait for memory
+constexpr size_t kManyRows = 12;  // queries that are worth turning keys for
+
+constexpr size_t kRowsTogether = 4;  // queries that are computed together, at most
+
+// Calls body(R, row) for all rows of a tile, R of them at a time: as many as registers allow.
+template <class Body>
+void for_rows(const AttendTile& tile, Body&& body) {
+  for (size_t row = 0; row < tile.num_rows;) {
+    const auto call = [&]<int R>(std::integral_constant<int, R> count) {
+      body(count, row);
+      row += R;
+    };
+    switch (const size_t rest = tile.num_rows - row; kFloatRegisters < 32 && rest > 4 ? 3 : std::min<size_t>(rest, 4)) {
+      case 1: call(std::integral_constant<int, 1>()); break;
+      case 2: call(std::integral_constant<int, 2>()); break;
+      case 3: call(std::integral_constant<int, 3>()); break;
+      default: call(std::integral_constant<int, 4>()); break;
+    }
+  }
+}
 
 // Places low .. end - 1 of the block, or of a page.
 struct Places {
   size_t low, end;
 
   bool empty() const { return low >= end; }
+  size_t first_page() const { return low / kPageTokens; }
+  size_t end_page() const { return (end + kPageTokens - 1) / kPageTokens; }
 };
 
 // What a row sees of the block whose first place is `first`.
@@ -159,9 +111,9 @@ const float* query_of(const AttendTile& tile, size_t row) {
 
 // Places, or vectors of values, that R rows compute side by side. Groups of nibbles take registers of their own.
 template <int R, class Rows>
-constexpr int kTogether = R == 1                                 ? 8
-                          : R == 4 || (R == 3 && Rows::kRun > 8) ? 2
-                                                                 : 4;
+constexpr int kTogether = R == 1                                                           ? 8
+                          : kFloatRegisters < 32 && (R == 4 || (R == 3 && Rows::kRun > 8)) ? 2
+                                                                                           : 4;
 
 // The sums of each vector's lanes, four vectors at a time -> scores [R][kBlock], C of each row.
 template <int R, int C>
@@ -289,24 +241,25 @@ void hide_dead(const KvPage* pages, Places seen, float* scores) {
 // One row's scores become shares relative to exp(top); those of hidden places are not touched.
 void softmax_row(const AttendTile& tile, const KvPage* pages, bool all_live, Places seen, float* scores, float& top,
                  float& total) {
-  const size_t begin = seen.low / 8 * 8, end = round_up(seen.end, 8);
-  for (size_t p = begin; p < end; p += 8) {
-    F8 s = F8::load(scores + p) * F8::all(tile.scale);
-    if (tile.softcap > 0) s = F8::all(tile.softcap) * tanh(s / F8::all(tile.softcap));
+  constexpr size_t kStep = Wide::kLanes;
+  const size_t begin = seen.low / kStep * kStep, end = round_up(seen.end, kStep);
+  for (size_t p = begin; p < end; p += kStep) {
+    Wide s = Wide::load(scores + p) * Wide::all(tile.scale);
+    if (tile.softcap > 0) s = Wide::all(tile.softcap) * tanh(s / Wide::all(tile.softcap));
     s.store(scores + p);
   }
   std::fill(scores + begin, scores + seen.low, kMinusInfinity);
   std::fill(scores + seen.end, scores + end, kMinusInfinity);
   if (!all_live) hide_dead(pages, seen, scores);
-  F8 best = F8::all(kMinusInfinity);
-  for (size_t p = begin; p < end; p += 8) best = max(best, F8::load(scores + p));
+  Wide best = Wide::all(kMinusInfinity);
+  for (size_t p = begin; p < end; p += kStep) best = max(best, Wide::load(scores + p));
   top = largest(best);
   if (!all_live && top == kMinusInfinity) return;  // nothing seen
   F8 sums = F8::all(0);
-  for (size_t p = begin; p < end; p += 8) {
-    const F8 share = exp(F8::load(scores + p) - F8::all(top));
+  for (size_t p = begin; p < end; p += kStep) {
+    const Wide share = exp(Wide::load(scores + p) - Wide::all(top));
     share.store(scores + p);
-    sums = sums + share;
+    sums = add_eights(sums, share);
   }
   total = sum(sums);
 }
@@ -321,27 +274,27 @@ struct Run {
 };
 
 // R rows' sums over the places that each sees: share * value, C vectors side by side.
-template <int R, int C, class Rows, class Load>
+template <class V, int R, int C, class Rows, class Load>
 void weigh_columns(const float* shares, const Places (&seen)[R], const Run& run, Load load, float* values,
                    size_t width) {
-  F8 sums[R][C];
+  V sums[R][C];
   for (int r = 0; r < R; ++r)
     for (int c = 0; c < C; ++c) {
-      sums[r][c] = run.is_first ? F8::all(0) : F8::load(values + size_t(r) * width + size_t(8 * c));
-      if constexpr (Rows::kOffset) sums[r][c] = sums[r][c] + F8::all(run.offsets[r]);
+      sums[r][c] = run.is_first ? V::all(0) : V::load(values + size_t(r) * width + V::kLanes * size_t(c));
+      if constexpr (Rows::kOffset) sums[r][c] = sums[r][c] + V::all(run.offsets[r]);
     }
   const Places any = united(seen), all = common(seen, any);
   for (size_t page = run.begin; page < run.end; ++page) {
     const Rows rows(run.pages[page].values, run.row_width);
     const float* const own = shares + page * kPageTokens;
-    const auto share = [own](int r, size_t p) { return F8::all(own[size_t(r) * kBlock + p]); };
+    const auto share = [own](int r, size_t p) { return V::all(own[size_t(r) * kBlock + p]); };
     // The fewer, shares or values, stay in registers while the others pass.
     const auto step = [&](size_t p, auto sees) {
       constexpr int kFew = std::min(R, C), kMany = std::max(R, C);
-      F8 kept[kFew];
+      V kept[kFew];
       for (int i = 0; i < kFew; ++i) kept[i] = R < C ? share(i, p) : load(rows, page, p, i);
       for (int j = 0; j < kMany; ++j) {
-        const F8 passing = R < C ? load(rows, page, p, j) : share(j, p);
+        const V passing = R < C ? load(rows, page, p, j) : share(j, p);
         for (int i = 0; i < kFew; ++i) {
           const int r = R < C ? i : j, c = R < C ? j : i;
           if (sees(r)) sums[r][c] = fma(kept[i], passing, sums[r][c]);
@@ -363,27 +316,39 @@ void weigh_columns(const float* shares, const Places (&seen)[R], const Run& run,
     for (size_t p = std::max(some.low, whole.end); p < some.end; ++p) some_see(p);
   }
   for (int r = 0; r < R; ++r)
-    for (int c = 0; c < C; ++c) sums[r][c].store(values + size_t(r) * width + size_t(8 * c));
+    for (int c = 0; c < C; ++c) sums[r][c].store(values + size_t(r) * width + V::kLanes * size_t(c));
 }
+
+// Vectors of values that R rows add up side by side: the most common width is 64.
+template <int R, class Rows>
+constexpr int kVectors = Wide::kLanes > 8 ? 4 : kTogether<R, Rows>;
 
 // The keys of the pages ahead are asked for at the pace of the sums.
 template <int R, bool Asks, class Rows>
 void weigh(const float* shares, const Places (&seen)[R], const Run& run, size_t value_width, float* values,
            size_t width) {
-  constexpr int kWide = kTogether<R, Rows>;
+  using V = Wide;
+  constexpr size_t kLanes = V::kLanes, kTurn = kLanes * size_t(kVectors<R, Rows>);
   size_t d = 0;
   const auto whole = [&](const Rows& rows, size_t page, size_t p, int c) {
-    if (c == 0)
-      prefetch<Asks>(run.ahead[page].keys + Rows::nbytes(d * kPageTokens + p * 8 * kWide), Rows::nbytes(8 * kWide));
-    const size_t number = size_t(8 * c), run_start = number / Rows::kRun * Rows::kRun;
-    return Rows::load(rows.row(p), d + run_start, number - run_start);
+    if (c == 0) prefetch<Asks>(run.ahead[page].keys + Rows::nbytes(d * kPageTokens + p * kTurn), Rows::nbytes(kTurn));
+    const size_t number = kLanes * size_t(c), run_start = number / Rows::kRun * Rows::kRun;
+    return Rows::template load<V>(rows.row(p), d + run_start, number - run_start);
   };
-  const auto one = [&](const Rows& rows, size_t, size_t p, int) { return Rows::load(rows.row(p), d); };
-  for (; d + 8 * kWide <= value_width; d += 8 * kWide)
-    weigh_columns<R, kWide, Rows>(shares, seen, run, whole, values + d, width);
-  for (; d + 8 <= value_width; d += 8) weigh_columns<R, 1, Rows>(shares, seen, run, one, values + d, width);
+  for (; d + kTurn <= value_width; d += kTurn)
+    weigh_columns<V, R, kVectors<R, Rows>, Rows>(shares, seen, run, whole, values + d, width);
+  if constexpr (kLanes > 8)
+    for (; d + kLanes <= value_width; d += kLanes)
+      weigh_columns<V, R, 1, Rows>(
+          shares, seen, run,
+          [&](const Rows& rows, size_t, size_t p, int) { return Rows::template load<V>(rows.row(p), d, 0); },
+          values + d, width);
+  for (; d + 8 <= value_width; d += 8)
+    weigh_columns<F8, R, 1, Rows>(
+        shares, seen, run, [&](const Rows& rows, size_t, size_t p, int) { return Rows::load(rows.row(p), d); },
+        values + d, width);
   if (const size_t rest = value_width - d)
-    weigh_columns<R, 1, Rows>(
+    weigh_columns<F8, R, 1, Rows>(
         shares, seen, run,
         [&](const Rows& rows, size_t, size_t p, int) { return Rows::load_few(rows.row(p), d, rest); }, values + d,
         width);
@@ -396,27 +361,63 @@ struct Reading {
   const KvPage *pages, *ahead;
 };
 
+bool meets_bytes(const AttendTile& tile) { return !tile.exact && tile.key_width <= kMaxByteQuery; }
+
+// The scores of the codes of the places that any of the rows sees.
+template <int R, bool Asks>
+void score_seen(const Reading& from, const float* const* q, Places any, float* scores) {
+  const AttendTile& tile = from.tile;
+  for_runs(from.pages, any.first_page(), any.end_page(),
+           [&]<class Rows>(std::type_identity<Rows>, size_t first, size_t last) {
+             ByteQuery bytes[R];
+             const bool by_bytes = Rows::kNibbles && meets_bytes(tile);
+             if (by_bytes)
+               for (size_t r = 0; r < R; ++r) to_bytes(q[r], tile.key_width, bytes[r]);
+             for (size_t page = first; page < last; ++page) {
+               const KvPage& own = from.pages[page];
+               if (by_bytes)
+                 score_nibbles<R, Asks>(own, tile.key_width, bytes, of_page(any, page), scores + page * kPageTokens);
+               else
+                 score_page<R, Asks, Rows>(tile, q, own, of_page(any, page), scores + page * kPageTokens);
+             }
+           });
+}
+
+// The same for all rows of a tile, page by page; `scores` [num_rows][kBlock].
+void score_tile(const Reading& from, float* scores, float* turned) {
+  const AttendTile& tile = from.tile;
+  const Places last = places_seen(tile, tile.num_rows - 1, from.first), first = places_seen(tile, 0, from.first);
+  const Places any{std::min(first.low, last.low), last.end};
+  for_runs(from.pages, any.first_page(), any.end_page(),
+           [&]<class Rows>(std::type_identity<Rows>, size_t begin, size_t end) {
+             for (size_t page = begin; page < end; ++page) {
+               turn_keys<Rows>(from.pages[page], tile.key_width, turned);
+               for_rows(tile, [&]<int R>(std::integral_constant<int, R>, size_t row) {
+                 const float* q[R];
+                 Places seen[R];
+                 for (size_t r = 0; r < R; ++r) {
+                   q[r] = query_of(tile, row + r);
+                   seen[r] = places_seen(tile, row + r, from.first);
+                 }
+                 const Places own = of_page(united(seen), page);
+                 for (size_t p = own.low / kTurnedPlaces * kTurnedPlaces; p < own.end; p += kTurnedPlaces)
+                   score_turned<R>(q, turned + p, tile.key_width, scores + row * kBlock + page * kPageTokens + p);
+               });
+             }
+           });
+}
+
 template <int R, bool Asks>
 void attend_seen(const Reading& from, const float* const* q, const Places (&seen)[R], size_t row, float* scores,
-                 const Partial& out) {
+                 bool is_scored, const Partial& out) {
   const AttendTile& tile = from.tile;
   const size_t width = round_up(tile.value_width, 8);
   const Places any = united(seen);
-  const size_t begin = any.low / kPageTokens, end = (any.end - 1) / kPageTokens + 1;
+  const size_t begin = any.first_page(), end = any.end_page();
   bool all_live = true;
   for (size_t page = begin; page < end; ++page) all_live = all_live && from.pages[page].live == kAllLive;
+  if (!is_scored) score_seen<R, Asks>(from, q, any, scores);
   for_runs(from.pages, begin, end, [&]<class Rows>(std::type_identity<Rows>, size_t first, size_t last) {
-    ByteQuery bytes[R];
-    const bool by_bytes = Rows::kNibbles && !tile.exact && tile.key_width <= kMaxByteQuery;
-    if (by_bytes)
-      for (size_t r = 0; r < R; ++r) to_bytes(q[r], tile.key_width, bytes[r]);
-    for (size_t page = first; page < last; ++page) {
-      const KvPage& own = from.pages[page];
-      if (by_bytes)
-        score_nibbles<R, Asks>(own, tile.key_width, bytes, of_page(any, page), scores + page * kPageTokens);
-      else
-        score_page<R, Asks, Rows>(tile, q, own, of_page(any, page), scores + page * kPageTokens);
-    }
     if constexpr (Rows::kScaled)
       for (size_t r = 0; r < R; ++r) {
         const float sum_of_query = Rows::kOffset ? sum_of(q[r], tile.key_width) : 0;
@@ -445,7 +446,7 @@ void attend_seen(const Reading& from, const float* const* q, const Places (&seen
 }
 
 template <int R>
-void attend_rows(const Reading& from, size_t row, float* scores, const Partial& out) {
+void attend_rows(const Reading& from, size_t row, float* scores, bool is_scored, const Partial& out) {
   const float* q[R];
   Places seen[R];
   for (size_t r = 0; r < R; ++r) {
@@ -456,29 +457,33 @@ void attend_rows(const Reading& from, size_t row, float* scores, const Partial& 
   }
   if (united(seen).empty()) return;
   if (from.tile.num_rows > kFewRows || from.tile.joint)
-    attend_seen<R, false>(from, q, seen, row, scores, out);
+    attend_seen<R, false>(from, q, seen, row, scores, is_scored, out);
   else
-    attend_seen<R, true>(from, q, seen, row, scores, out);
+    attend_seen<R, true>(from, q, seen, row, scores, is_scored, out);
+}
+
+// Whether turning the keys of the block is worth while, and what they are is not met by bytes.
+bool turns_keys(const AttendTile& tile, const KvPage* pages) {
+  return tile.num_rows >= kManyRows && std::none_of(pages, pages + kAttendPages, [&](const KvPage& page) {
+           return page.codec == KvCodec::q4 && meets_bytes(tile);
+         });
 }
 
 }  // namespace
+
+size_t attend_scratch(size_t num_rows, size_t key_width) {
+  return num_rows < kManyRows ? kRowsTogether * kBlock : num_rows * kBlock + round_up(key_width, 8) * kPageTokens;
+}
 
 void attend_block(const AttendTile& tile, size_t block, const KvPage* pages, const KvPage* ahead, float* scratch,
                   const Partial& out) {
   // Past the last block that is seen, the block's own keys are asked for: they are there already.
   const Reading from{tile, block * kBlock, pages, ahead ? ahead : pages};
-  for (size_t row = 0; row < tile.num_rows;) {
-    const auto attend = [&]<int R>(std::integral_constant<int, R>) {
-      attend_rows<R>(from, row, scratch, out);
-      row += R;
-    };
-    switch (tile.num_rows - row) {
-      case 1: attend(std::integral_constant<int, 1>()); break;
-      case 2: attend(std::integral_constant<int, 2>()); break;
-      case 4: attend(std::integral_constant<int, 4>()); break;
-      default: attend(std::integral_constant<int, 3>()); break;
-    }
-  }
+  const bool is_scored = turns_keys(tile, pages);
+  if (is_scored) score_tile(from, scratch, scratch + tile.num_rows * kBlock);
+  for_rows(tile, [&]<int R>(std::integral_constant<int, R>, size_t row) {
+    attend_rows<R>(from, row, is_scored ? scratch + row * kBlock : scratch, is_scored, out);
+  });
 }
 
 void merge(const Partial& total, const Partial& part, size_t num_rows, size_t width) {

@@ -53,8 +53,9 @@ struct Pass {
   float* sums;
 };
 
-// Panels that one thread reads at a time: memory serves several places at once faster than one after the other.
-inline constexpr size_t kSideBySide = 4;
+// Panels that one thread reads at a time: two places are foreseen and served faster than one, and with other threads
+// beside it faster than four.
+inline constexpr size_t kSideBySide = 2;
 
 // Queries that read the keys and values of one head. Places are as that head counts them.
 struct AttendTile {
@@ -81,8 +82,6 @@ struct Partial {
 };
 
 constexpr size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
-
-inline constexpr size_t kAttendScratch = 4 * kAttendBlock;  // floats that attend_block needs
 
 enum class GateKind : uint8_t { silu, gelu_tanh, swiglu_oai };
 enum class PeakKind : uint8_t { int8, f32, bf16 };
@@ -111,6 +110,8 @@ struct Kernels {
   void (*encode_row)(const float* x, size_t width, const KvRow& row);
   void (*decode_row)(const KvRow& row, size_t width, float* out);
 
+  // Floats of scratch that attend_block needs for a tile of so many rows.
+  size_t (*attend_scratch)(size_t num_rows, size_t key_width);
   // Attention of the tile over the places of one block: kAttendBlock * block and on. `pages` are those of the block
   // that the tile sees; `ahead`, those of the next block, or null.
   void (*attend_block)(const AttendTile& tile, size_t block, const KvPage* pages, const KvPage* ahead, float* scratch,

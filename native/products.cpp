@@ -22,7 +22,7 @@ APPORTION_INLINE void unrolled(F f) {
       APPORTION_LAMBDA_INLINE { (f.template operator()<I>(), ...); }(std::make_integer_sequence<int, N>());
 }
 
-// Asks for a piece of what is read next. The processor foresees what is read in order; large blocks are not.
+// Asks for a piece of what is read next.
 template <size_t Nbytes, int Piece>
 APPORTION_INLINE void prefetch(const uint8_t* p) {
 #pragma GCC unroll 8
@@ -137,28 +137,27 @@ void add_outliers(const Run& run, const Token* tokens, size_t num_tokens, float*
   }
 }
 
-// Adds one block's products; its first group is the token's group `g`.
-template <class R>
-APPORTION_INLINE void multiply_block(const uint8_t* block, size_t g, const Token* token, float* out) {
-  using C = typename R::C;
-  Tile<C, 1> tile(token, g, out);
-  unrolled<int(R::kGroups)>([&]<int G>() APPORTION_LAMBDA_INLINE {
-    if constexpr (R::kGroups > 1) prefetch<R::kBlockNbytes / R::kGroups, G>(block + R::kBlockNbytes);
-    GroupScales<C> s;
-    R::template scales<G>(block, s);
-    tile.add(G, s, [&]<int J>() APPORTION_LAMBDA_INLINE { return C::Sum::prepare(R::template codes<G, J>(block)); });
-  });
-  tile.store(out);
-}
-
+// Passes take turns group by group: the processor foresees what is read in order, a little at a time in each of several
+// places, and what stands out of order in a large block is asked for before.
 template <class R>
 void multiply_directly(size_t first, size_t num_cols, const Pass* passes, size_t num_passes) {
+  using C = typename R::C;
+  constexpr size_t kAhead = std::max<size_t>(2048, R::kBlockNbytes);
   const size_t num_blocks = num_cols / (R::kGroups * kGroup);
   for (size_t b = 0; b < num_blocks; ++b)
+    unrolled<int(R::kGroups)>([&]<int G>() APPORTION_LAMBDA_INLINE {
 #pragma GCC unroll 1
-    for (size_t i = 0; i < num_passes; ++i)
-      multiply_block<R>(passes[i].panel + b * R::kBlockNbytes, first / kGroup + b * R::kGroups, passes[i].token,
-                        passes[i].sums);
+      for (size_t i = 0; i < num_passes; ++i) {
+        const uint8_t* block = passes[i].panel + b * R::kBlockNbytes;
+        prefetch<R::kBlockNbytes / R::kGroups, G>(block + kAhead);
+        Tile<C, 1> tile(passes[i].token, first / kGroup + b * R::kGroups + G, passes[i].sums);
+        GroupScales<C> s;
+        R::template scales<G>(block, s);
+        tile.add(0, s,
+                 [&]<int J>() APPORTION_LAMBDA_INLINE { return C::Sum::prepare(R::template codes<G, J>(block)); });
+        tile.store(passes[i].sums);
+      }
+    });
 }
 
 // A tile of tokens, straight from the panel.

@@ -22,6 +22,7 @@ namespace apportion::APPORTION_ISA {
 
 struct F8 {
   __m256 v;
+  static constexpr size_t kLanes = 8;
 
   static F8 load(const float* p) { return {_mm256_loadu_ps(p)}; }
   static F8 load_half(const uint16_t* p) {
@@ -101,6 +102,7 @@ inline F8 power_from_bits(F8 n) {
 
 struct F8 {
   Float4 v[2];
+  static constexpr size_t kLanes = 8;
 
   static F8 load(const float* p) { return {{load_quad<Float4>(p), load_quad<Float4>(p + 4)}}; }
   static F8 load_half(const uint16_t* p) { return {{load_halves4(p), load_halves4(p + 4)}}; }
@@ -192,19 +194,23 @@ inline void store_some(F8 v, float* p, size_t count) {
 //
 // x = n ln 2 + r with |r| <= ln 2 / 2. Adding 1.5 * 2^23 rounds to the whole number n, which then stands in the lowest
 // bits of the sum. e^r = 1 + r + r^2 q(r), q fitted for the least relative error (3e-9).
-inline F8 exp(F8 x) {
-  const F8 shift = F8::all(12582912.0f), bounded = min(F8::all(88.3f), x);
-  const F8 shifted = fma(bounded, F8::all(1.44269504f), shift);
-  const F8 n = shifted - shift;
-  const F8 r = fma(n, F8::all(2.12194440e-4f), fma(n, F8::all(-0.693359375f), bounded));
-  F8 q = fma(F8::all(1.381453988e-3f), r, F8::all(8.368745127e-3f));
-  q = fma(q, r, F8::all(4.166839079e-2f));
-  q = fma(q, r, F8::all(0.166665204f));
-  q = fma(q, r, F8::all(0.4999999343f));
-  return zero_below(fma(q, r * r, r + F8::all(1)) * power_from_bits(shifted), x, F8::all(-87.3f));
+template <class V>
+V exp(V x) {
+  const V shift = V::all(12582912.0f), bounded = min(V::all(88.3f), x);
+  const V shifted = fma(bounded, V::all(1.44269504f), shift);
+  const V n = shifted - shift;
+  const V r = fma(n, V::all(2.12194440e-4f), fma(n, V::all(-0.693359375f), bounded));
+  V q = fma(V::all(1.381453988e-3f), r, V::all(8.368745127e-3f));
+  q = fma(q, r, V::all(4.166839079e-2f));
+  q = fma(q, r, V::all(0.166665204f));
+  q = fma(q, r, V::all(0.4999999343f));
+  return zero_below(fma(q, r * r, r + V::all(1)) * power_from_bits(shifted), x, V::all(-87.3f));
 }
 
 inline F8 sigmoid(F8 x) { return F8::all(1) / (F8::all(1) + exp(F8::all(0) - x)); }
-inline F8 tanh(F8 x) { return F8::all(1) - F8::all(2) / (exp(x + x) + F8::all(1)); }
+template <class V>
+V tanh(V x) {
+  return V::all(1) - V::all(2) / (exp(x + x) + V::all(1));
+}
 
 }  // namespace apportion::APPORTION_ISA

@@ -18,6 +18,7 @@ const Kernels kernels = {
     .to_half = to_half,
     .encode_row = encode_row,
     .decode_row = decode_row,
+    .attend_scratch = attend_scratch,
     .attend_block = attend_block,
     .merge = merge,
     .find_largest = find_largest,

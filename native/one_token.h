@@ -47,7 +47,7 @@ void for_stretches(const Context& context, std::span<const size_t> panel_counts,
   size_t total = 0, num_stretches = 0;
   for (size_t count : panel_counts) total += count;
   const size_t worthwhile = kFewNumbers / (num_cols * kPanelRows);
-  const size_t most = round_up(std::max({size_t(1), worthwhile, even_grain(total, context.threads)}), kSideBySide);
+  const size_t most = round_up(std::max({size_t(1), worthwhile, even_grain(total, context.threads, 2)}), kSideBySide);
   for (size_t count : panel_counts) num_stretches += (count + most - 1) / most;
   Pool::shared().run(num_stretches, 1, context.threads, [&](size_t begin, size_t end, unsigned worker) {
     for (size_t i = begin; i < end; ++i) {

@@ -137,19 +137,22 @@ void add_outliers(const Run& run, const Token* tokens, size_t num_tokens, float*
   }
 }
 
+// How far ahead memory is asked.
+template <class R>
+constexpr size_t kAhead = std::max<size_t>(2048, R::kBlockNbytes);
+
 // Passes take turns group by group: the processor foresees what is read in order, a little at a time in each of several
 // places, and what stands out of order in a large block is asked for before.
 template <class R>
 void multiply_directly(size_t first, size_t num_cols, const Pass* passes, size_t num_passes) {
   using C = typename R::C;
-  constexpr size_t kAhead = std::max<size_t>(2048, R::kBlockNbytes);
   const size_t num_blocks = num_cols / (R::kGroups * kGroup);
   for (size_t b = 0; b < num_blocks; ++b)
     unrolled<int(R::kGroups)>([&]<int G>() APPORTION_LAMBDA_INLINE {
 #pragma GCC unroll 1
       for (size_t i = 0; i < num_passes; ++i) {
         const uint8_t* block = passes[i].panel + b * R::kBlockNbytes;
-        prefetch<R::kBlockNbytes / R::kGroups, G>(block + kAhead);
+        prefetch<R::kBlockNbytes / R::kGroups, G>(block + kAhead<R>);
         Tile<C, 1> tile(passes[i].token, first / kGroup + b * R::kGroups + G, passes[i].sums);
         GroupScales<C> s;
         R::template scales<G>(block, s);
@@ -168,6 +171,7 @@ void multiply_tile_directly(const Run& run, const Token* tokens, float* out) {
   const uint8_t* block = run.panel;
   for (size_t g = 0; g < run.count / kGroup; g += R::kGroups, block += R::kBlockNbytes)
     unrolled<int(R::kGroups)>([&]<int G>() APPORTION_LAMBDA_INLINE {
+      prefetch<R::kBlockNbytes / R::kGroups, G>(block + kAhead<R>);
       GroupScales<C> s;
       R::template scales<G>(block, s);
       tile.add(g + G, s,
@@ -251,7 +255,7 @@ void multiply_groups(const Run& run, const Token* tokens, size_t num_tokens, flo
     return multiply_directly<R>(run.first, run.count, &pass, 1);
   }
   if constexpr (kFewTokens > 1)
-    if (num_tokens <= kFewTokens) return multiply_few<R, std::min(kCodesTile, 4)>(run, tokens, num_tokens, out);
+    if (num_tokens <= kFewTokens) return multiply_few<R, kCodesTile>(run, tokens, num_tokens, out);
   multiply_many<R>(run, tokens, num_tokens, out);
 }
 

@@ -53,8 +53,8 @@ struct Pass {
   float* sums;
 };
 
-// Panels that one thread reads at a time: two places are foreseen and served faster than one, and with other threads
-// beside it faster than four.
+// Panels that a thread reads in turn, at most: two places are foreseen and served faster than one, and beside other
+// threads faster than four.
 inline constexpr size_t kSideBySide = 2;
 
 // Queries that read the keys and values of one head. Places are as that head counts them.

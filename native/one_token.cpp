@@ -23,26 +23,19 @@ void multiply_panels(const Context& context, std::span<const PanelProduct> produ
 }
 
 void multiply_gated(const Context& context, const GatedOne& one, const Stretch& stretch) {
-  constexpr size_t kPairs = kSideBySide / 2;
   const auto add_bias = [](float* sums, const float* bias, size_t row, size_t num_rows) {
     for (size_t r = 0; bias && r < num_rows; ++r) sums[r] += bias[row + r];
   };
-  walk(stretch, kPairs, [&](std::span<const size_t> panels) {
-    float gates[kPairs][kPanelRows], ups[kPairs][kPanelRows];
-    PanelProduct parts[kSideBySide];
-    for (size_t i = 0; i < panels.size(); ++i) {
-      parts[2 * i] = {&one.gate, panels[i], one.gate_token, gates[i]};
-      parts[2 * i + 1] = {&one.up, panels[i], one.up_token, ups[i]};
-    }
-    multiply_panels(context, {parts, 2 * panels.size()});
-    for (size_t i = 0; i < panels.size(); ++i) {
-      const size_t row = panels[i] * kPanelRows, num_rows = std::min(kPanelRows, one.gate.rows - row);
-      add_bias(gates[i], one.gate_bias, row, num_rows);
-      add_bias(ups[i], one.up_bias, row, num_rows);
-      context.kernels->gate(gates[i], ups[i], kPanelRows, one.kind, gates[i]);
-      std::copy_n(gates[i], num_rows, one.out + row);
-    }
-  });
+  for (size_t panel = stretch.first; panel < stretch.first + stretch.count; ++panel) {
+    float gates[kPanelRows], ups[kPanelRows];
+    const PanelProduct parts[] = {{&one.gate, panel, one.gate_token, gates}, {&one.up, panel, one.up_token, ups}};
+    multiply_panels(context, parts);
+    const size_t row = panel * kPanelRows, num_rows = std::min(kPanelRows, one.gate.rows - row);
+    add_bias(gates, one.gate_bias, row, num_rows);
+    add_bias(ups, one.up_bias, row, num_rows);
+    context.kernels->gate(gates, ups, kPanelRows, one.kind, gates);
+    std::copy_n(gates, num_rows, one.out + row);
+  }
 }
 
 }  // namespace apportion

@@ -1,9 +1,9 @@
-// Products of one token, which are as fast as their weights are read: memory serves several places at once faster than
-// one after the other, so a thread walks a stretch of panels at several places side by side.
+// Products of one token, which are as fast as their weights are read. A thread reads a stretch of panels in order,
+// which the processor foresees; where two panels belong together, as those of gate and up, it reads both in turn. More
+// places at once collide in memory with those of the other threads.
 //
-//   matrix   | stretch of one thread                | stretch of another ...
-//            | place | place | place | place        |
-//              -->     -->     -->     -->
+//   matrix   | stretch of one thread | stretch of another ...
+//            | panel, panel, ..  --> | panel, panel, ..  -->
 #pragma once
 
 #include <algorithm>
@@ -30,24 +30,13 @@ struct Stretch {
   size_t matrix, first, count;
 };
 
-// Calls body(panels) for up to `abreast` panels of a stretch that lie apart from one another, until all have been.
-template <class Body>
-void walk(const Stretch& stretch, size_t abreast, Body&& body) {
-  const size_t apart = (stretch.count + abreast - 1) / abreast;
-  for (size_t step = 0; step < apart; ++step) {
-    size_t panels[kSideBySide], count = 0;
-    for (size_t at = step; at < stretch.count; at += apart) panels[count++] = stretch.first + at;
-    body(std::span<const size_t>(panels, count));
-  }
-}
-
 // Calls body(stretch, worker) for stretches that cover all panels; panel_counts are those of the matrices.
 template <class Body>
 void for_stretches(const Context& context, std::span<const size_t> panel_counts, size_t num_cols, Body&& body) {
   size_t total = 0, num_stretches = 0;
   for (size_t count : panel_counts) total += count;
   const size_t worthwhile = kFewNumbers / (num_cols * kPanelRows);
-  const size_t most = round_up(std::max({size_t(1), worthwhile, even_grain(total, context.threads, 2)}), kSideBySide);
+  const size_t most = std::max({size_t(1), worthwhile, even_grain(total, context.threads, 2)});
   for (size_t count : panel_counts) num_stretches += (count + most - 1) / most;
   Pool::shared().run(num_stretches, 1, context.threads, [&](size_t begin, size_t end, unsigned worker) {
     for (size_t i = begin; i < end; ++i) {

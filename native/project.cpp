@@ -70,14 +70,12 @@ void project_one(const Context& context, std::span<const std::span<const Token>>
   for (size_t i = 0; i < products.size(); ++i) counts[i] = products[i].matrix.num_panels();
   const auto multiply = [&](const Stretch& stretch, unsigned) {
     const Product& product = products[stretch.matrix];
-    walk(stretch, kSideBySide, [&](std::span<const size_t> panels) {
-      float sums[kSideBySide][kPanelRows];
-      PanelProduct parts[kSideBySide];
-      for (size_t i = 0; i < panels.size(); ++i)
-        parts[i] = {&product.matrix, panels[i], tokens[stretch.matrix].data(), sums[i]};
-      multiply_panels(context, {parts, panels.size()});
-      for (size_t i = 0; i < panels.size(); ++i) store(product, panels[i], 0, 1, sums[i]);
-    });
+    for (size_t panel = stretch.first; panel < stretch.first + stretch.count; ++panel) {
+      float sums[kPanelRows];
+      const PanelProduct part{&product.matrix, panel, tokens[stretch.matrix].data(), sums};
+      multiply_panels(context, {&part, 1});
+      store(product, panel, 0, 1, sums);
+    }
   };
   for_stretches(context, {counts.data(), products.size()}, products[0].matrix.cols, multiply);
 }

@@ -141,6 +141,8 @@ def steps(wanted: argparse.Namespace) -> list[dict[str, float]]:
             before = server.loop_s()
             with Watched(llm.engine, wanted.clients) as served:
                 tokens = bench(server.url, *load, "--seed", turn)["output_tokens"]
+            if not (without.periods and served.periods):
+                sys.exit("error: no step answered all clients: --output is too small for them to meet")
             rounds.append(
                 {
                     "alone_s": statistics.median(without.periods),

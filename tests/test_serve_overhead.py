@@ -11,7 +11,7 @@ import pytest
 from benchmarks import serve_overhead
 from tests.models.tiny import tiny_gguf
 
-WORDS = ["--clients", 2, "--output", 32, "--idle", 3, "--slow", 1, "--rounds", 1]
+WORDS = ["--clients", 2, "--output", 192, "--idle", 3, "--slow", 1, "--rounds", 1]
 
 
 @pytest.fixture

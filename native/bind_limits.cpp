@@ -29,9 +29,10 @@ double read_stream(const Stream& stream, unsigned threads) {
 
 PeakKind peak_kind(const std::string& kind) {
   if (kind == "int8") return PeakKind::int8;
+  if (kind == "int16") return PeakKind::int16;
   if (kind == "f32") return PeakKind::f32;
   if (kind == "bf16") return PeakKind::bf16;
-  refuse("no peak is called " + kind + "; choose int8, f32 or bf16");
+  refuse("no peak is called " + kind + "; choose int8, int16, f32 or bf16");
 }
 
 double measure_peak(const std::string& name, unsigned threads, const std::string& isa, unsigned repeats) {

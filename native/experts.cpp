@@ -22,8 +22,6 @@ void add_bias(float* sums, size_t num_tokens, const float* bias, size_t num_rows
     for (size_t r = 0; r < num_rows; ++r) sums[t * kPanelRows + r] += bias[r];
 }
 
-size_t rows_of(const Matrix& matrix, size_t panel) { return std::min(kPanelRows, matrix.rows - panel * kPanelRows); }
-
 }  // namespace
 
 Matrix ExpertPass::gate_of(size_t expert) const {
@@ -144,7 +142,7 @@ void ExpertPass::apply_to_one(std::span<const Piece> pieces) {
 }
 
 void ExpertPass::down_of_one(std::span<const Piece> pieces, std::span<const Token> inner, size_t panel) {
-  const size_t H = experts_->down.rows, row = panel * kPanelRows, num_rows = rows_of(experts_->down, panel);
+  const size_t H = experts_->down.rows, row = panel * kPanelRows, num_rows = experts_->down.rows_of(panel);
   for (size_t first = 0; first < pieces.size(); first += kSideBySide) {
     const size_t count = std::min(kSideBySide, pieces.size() - first);
     float sums[kSideBySide][kPanelRows];
@@ -154,7 +152,7 @@ void ExpertPass::down_of_one(std::span<const Piece> pieces, std::span<const Toke
       matrices[i] = down_of(pieces[first + i].expert);
       products[i] = {&matrices[i], panel, &inner[first + i], sums[i]};
     }
-    multiply_panels(*context_, {products, count});
+    multiply_one(*context_, {products, count});
     for (size_t i = 0; i < count; ++i) {
       const Piece& piece = pieces[first + i];
       if (experts_->down_bias) add_bias(sums[i], 1, experts_->down_bias + piece.expert * H + row, num_rows);
@@ -167,7 +165,7 @@ void ExpertPass::down_of_one(std::span<const Piece> pieces, std::span<const Toke
 
 void ExpertPass::apply_to_many(std::span<const Piece> pieces) {
   Workspace work;
-  const size_t F = experts_->gate.rows, num_panels = experts_->gate.num_panels();
+  const size_t F = experts_->gate.rows, num_pairs = experts_->gate.num_pairs();
   const size_t num_places = pieces.back().at + pieces.back().count();
   size_t most = 0;
   for (const Piece& piece : pieces) most = std::max(most, piece.count());
@@ -179,48 +177,64 @@ void ExpertPass::apply_to_many(std::span<const Piece> pieces) {
   };
   const std::span<const Token> gate_tokens = placed(gate_tokens_);
   const std::span<const Token> up_tokens = up_tokens_.data() == gate_tokens_.data() ? gate_tokens : placed(up_tokens_);
-  const size_t room = 2 * most * kPanelRows;
+  const size_t room = 2 * most * 2 * kPanelRows;  // of two panels of gate and of up
   const std::span<float> sums = work.take<float>(context_->threads * room), inner = work.take<float>(num_places * F);
-  const size_t num_tasks = pieces.size() * num_panels;
+  const size_t num_tasks = pieces.size() * num_pairs;
   Pool::shared().run(num_tasks, even_grain(num_tasks, context_->threads, 16), context_->threads, Claims::single,
                      [&](size_t begin, size_t end, unsigned worker) {
                        for (size_t i = begin; i < end; ++i)
-                         gate_and_up(pieces[i / num_panels], i % num_panels, gate_tokens, up_tokens,
+                         gate_and_up(pieces[i / num_pairs], experts_->gate.pair(i % num_pairs), gate_tokens, up_tokens,
                                      sums.data() + worker * room, inner.data());
                      });
   const std::span<const Token> inner_tokens =
       prepare_tokens(*context_, work, inner.data(), num_places, F, F, *experts_->down.format);
-  const size_t down_panels = experts_->down.num_panels();
-  Pool::shared().run(down_panels, even_grain(down_panels, context_->threads, 16), context_->threads,
+  const size_t down_pairs = experts_->down.num_pairs();
+  Pool::shared().run(down_pairs, even_grain(down_pairs, context_->threads, 16), context_->threads,
                      [&](size_t begin, size_t end, unsigned worker) {
-                       for (size_t i = begin; i < end; ++i) down(pieces, i, inner_tokens, sums.data() + worker * room);
+                       for (size_t i = begin; i < end; ++i)
+                         down(pieces, experts_->down.pair(i), inner_tokens, sums.data() + worker * room);
                      });
 }
 
-// One panel of rows of an expert's gate and up matrices for its tokens -> inner [places, F].
-void ExpertPass::gate_and_up(const Piece& piece, size_t panel, std::span<const Token> gate_tokens,
+// Panels of an expert's gate and up matrices for its tokens -> inner [places, F].
+void ExpertPass::gate_and_up(const Piece& piece, const Panels& panels, std::span<const Token> gate_tokens,
                              std::span<const Token> up_tokens, float* sums, float* inner) const {
-  const size_t F = experts_->gate.rows, row = panel * kPanelRows, num_rows = rows_of(experts_->gate, panel);
-  const size_t count = piece.count();
-  float *gate = sums, *up = sums + count * kPanelRows;
-  multiply_panel(*context_, gate_of(piece.expert), panel, gate_tokens.subspan(piece.at, count), gate);
-  multiply_panel(*context_, up_of(piece.expert), panel, up_tokens.subspan(piece.at, count), up);
-  if (experts_->gate_bias) add_bias(gate, count, experts_->gate_bias + piece.expert * F + row, num_rows);
-  if (experts_->up_bias) add_bias(up, count, experts_->up_bias + piece.expert * F + row, num_rows);
-  context_->kernels->gate(gate, up, count * kPanelRows, kind_, gate);
-  for (size_t t = 0; t < count; ++t) std::copy_n(gate + t * kPanelRows, num_rows, inner + (piece.at + t) * F + row);
+  const size_t F = experts_->gate.rows, count = piece.count(), size = count * kPanelRows;
+  float *gates = sums, *ups = sums + panels.count * size;
+  multiply_panels(*context_, gate_of(piece.expert), panels, gate_tokens.subspan(piece.at, count), gates);
+  multiply_panels(*context_, up_of(piece.expert), panels, up_tokens.subspan(piece.at, count), ups);
+  for (size_t panel = panels.first; panel < panels.first + panels.count; ++panel, gates += size, ups += size) {
+    const size_t row = panel * kPanelRows, num_rows = experts_->gate.rows_of(panel);
+    if (experts_->gate_bias) add_bias(gates, count, experts_->gate_bias + piece.expert * F + row, num_rows);
+    if (experts_->up_bias) add_bias(ups, count, experts_->up_bias + piece.expert * F + row, num_rows);
+    context_->kernels->gate(gates, ups, size, kind_, gates);
+    with_rows(num_rows, [&](auto rows) {
+      for (size_t t = 0; t < count; ++t)
+        std::copy_n(gates + t * kPanelRows, size_t(rows), inner + (piece.at + t) * F + row);
+    });
+  }
 }
 
-// One panel of rows of every expert's down matrix, weighted and added up in the experts' order.
-void ExpertPass::down(std::span<const Piece> pieces, size_t panel, std::span<const Token> inner, float* sums) const {
-  const size_t H = experts_->down.rows, row = panel * kPanelRows, num_rows = rows_of(experts_->down, panel);
+// Panels of every expert's down matrix, weighted and added up in the experts' order.
+void ExpertPass::down(std::span<const Piece> pieces, const Panels& panels, std::span<const Token> inner,
+                      float* sums) const {
+  const size_t H = experts_->down.rows;
   for (const Piece& piece : pieces) {
-    multiply_panel(*context_, down_of(piece.expert), panel, inner.subspan(piece.at, piece.count()), sums);
-    if (experts_->down_bias) add_bias(sums, piece.count(), experts_->down_bias + piece.expert * H + row, num_rows);
-    for (size_t i = 0; i < piece.count(); ++i) {
-      float* to = out_ + tokens_[piece.begin + i] * H + row;
-      const float weight = weights_[piece.begin + i];
-      for (size_t r = 0; r < num_rows; ++r) to[r] += weight * sums[i * kPanelRows + r];
+    multiply_panels(*context_, down_of(piece.expert), panels, inner.subspan(piece.at, piece.count()), sums);
+    const float* from = sums;
+    for (size_t panel = panels.first; panel < panels.first + panels.count; ++panel) {
+      const size_t row = panel * kPanelRows;
+      with_rows(experts_->down.rows_of(panel), [&](auto num_rows) {
+        float biases[kPanelRows] = {};
+        if (experts_->down_bias) std::copy_n(experts_->down_bias + piece.expert * H + row, size_t(num_rows), biases);
+        for (size_t i = 0; i < piece.count(); ++i, from += kPanelRows) {
+          float* to = out_ + tokens_[piece.begin + i] * H + row;
+          const float weight = weights_[piece.begin + i];
+          float own[kPanelRows];  // overlaps nothing: the compiler may use vectors
+          for (size_t r = 0; r < num_rows; ++r) own[r] = to[r] + weight * (from[r] + biases[r]);
+          std::copy_n(own, size_t(num_rows), to);
+        }
+      });
     }
   }
 }

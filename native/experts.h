@@ -56,9 +56,9 @@ class ExpertPass {
   void down_of_one(std::span<const Piece> pieces, std::span<const Token> inner, size_t panel);
 
   void apply_to_many(std::span<const Piece> pieces);
-  void gate_and_up(const Piece& piece, size_t panel, std::span<const Token> gate_tokens,
+  void gate_and_up(const Piece& piece, const Panels& panels, std::span<const Token> gate_tokens,
                    std::span<const Token> up_tokens, float* sums, float* inner) const;
-  void down(std::span<const Piece> pieces, size_t panel, std::span<const Token> inner, float* sums) const;
+  void down(std::span<const Piece> pieces, const Panels& panels, std::span<const Token> inner, float* sums) const;
 
   const Context* context_ = nullptr;
   ExpertInput input_{};

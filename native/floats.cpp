@@ -27,7 +27,7 @@ void multiply_tile(const uint8_t* columns, size_t first, size_t count, const Tok
   const float* x[T];
 #pragma GCC unroll 16
   for (int t = 0; t < T; ++t) {
-    x[t] = static_cast<const float*>(tokens[t].codes) + first;
+    x[t] = static_cast<const float*>(tokens[t].numbers) + first;
     acc[t] = load_floats(out + size_t(t) * kPanelRows);
   }
   for (size_t k = 0; k < count; ++k, columns += kColumnNbytes<Id>) {
@@ -56,7 +56,7 @@ void multiply_passes(size_t num_cols, const Pass* passes) {
   for (size_t k = 0; k < num_cols; ++k) {
 #pragma GCC unroll 4
     for (size_t i = 0; i < Passes; ++i) {
-      const float x = static_cast<const float*>(passes[i].token->codes)[k];
+      const float x = static_cast<const float*>(passes[i].token->numbers)[k];
       acc[i] = multiply_add(load_numbers<Id>(passes[i].panel + k * kColumnNbytes<Id>), all_floats(x), acc[i]);
     }
   }
@@ -109,6 +109,11 @@ void multiply_floats_side_by_side(const Format& format, size_t num_cols, const P
 }
 
 void multiply_exactly(const Run& run, const Token* tokens, size_t num_tokens, float* sums) {
+  if (run.num_panels > 1) {
+    for (size_t p = 0; p < run.num_panels; ++p)
+      multiply_exactly(run.only(p), tokens, num_tokens, sums + p * num_tokens * kPanelRows);
+    return;
+  }
   alignas(64) float numbers[kMaxColumns * kPanelRows];
   Run part = run;
   part.count = std::min(kMaxColumns, run.count);

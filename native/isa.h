@@ -11,7 +11,7 @@ void multiply_side_by_side(const Format&, size_t num_cols, const Pass*, size_t n
 void multiply_floats_side_by_side(const Format&, size_t num_cols, const Pass*, size_t num_passes);
 void multiply_exactly(const Run&, const Token*, size_t num_tokens, float* sums);
 void expand(const Run&, float* out);  // numbers [columns][16] of a run of codes
-Outlier quantize(const float* x, size_t num_cols, Activations, bool apart, void* codes, float* scales, float* sums);
+Outlier quantize(const float* x, size_t num_cols, Activations, bool apart, void* groups);
 void rms_norm(const float* x, const float* weight, size_t width, float eps, float* out);
 void gate(const float* gate, const float* up, size_t count, GateKind, float* out);
 void rotate_head(const float* angles, size_t num_pairs, bool interleaved, float* x);

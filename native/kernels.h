@@ -15,22 +15,46 @@ namespace apportion {
 
 inline constexpr size_t kGroup = 32;  // numbers that share an activation scale
 
-// Columns first .. first + count - 1 of a panel, whole blocks.
+// Columns first .. first + count - 1 of a panel or of two, whole blocks.
 struct Run {
   const Format* format;
   const uint8_t* panel;  // column `first`
   size_t first, count;
+  size_t num_panels = 1, stride = 0;  // the bytes from one to the next
 
   size_t nbytes(size_t num_cols) const { return kPanelRows * format->row_nbytes(num_cols); }
+  Run only(size_t p) const { return {format, panel + p * stride, first, count, 1, stride}; }
 };
 
 // How a token's activations are stored for a product.
 enum class Activations : uint8_t {
   floats,   // as they are
-  bytes32,  // int8 codes, and a scale and the scaled sum of codes per 32
-  bytes16,  // int8 codes, a scale per 32, and the scaled sum of codes per 16
-  pairs,    // 13-bit codes as int16 in the order k, k + 2, k + 1, k + 3, and a scale per 32
+  bytes32,  // groups of int8 codes, with the sum of all
+  bytes16,  // groups of int8 codes, with the sums of both halves
+  pairs,    // groups of 13-bit codes as int16 in the order k, k + 2, k + 1, k + 3
 };
+
+// What products need of a group is read in one place: a processor has few registers for addresses.
+struct ByteCodes32 {
+  int8_t codes[kGroup];
+  float scale;
+  int32_t sums[1];
+};
+struct ByteCodes16 {
+  int8_t codes[kGroup];
+  float scale;
+  int32_t sums[2];
+};
+struct PairCodes {
+  int16_t codes[kGroup];
+  float scale;
+};
+
+constexpr size_t group_nbytes(Activations kind) {
+  if (kind == Activations::floats) return kGroup * sizeof(float);
+  if (kind == Activations::pairs) return sizeof(PairCodes);
+  return kind == Activations::bytes16 ? sizeof(ByteCodes16) : sizeof(ByteCodes32);
+}
 
 // The largest of a token's numbers, where it stays a float beside bytes, so that it does not coarsen the others of its
 // group; its own code is zero.
@@ -40,9 +64,7 @@ struct Outlier {
 };
 
 struct Token {
-  const void* codes;    // float, int8 or int16 [K]
-  const float* scales;  // [K / 32]
-  const float* sums;    // [K / 32], or [K / 32][2] for bytes16
+  const void* numbers;  // float [K], or groups of codes [K / 32]
   Outlier outlier = {};
 };
 
@@ -84,20 +106,19 @@ struct Partial {
 constexpr size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 
 enum class GateKind : uint8_t { silu, gelu_tanh, swiglu_oai };
-enum class PeakKind : uint8_t { int8, f32, bf16 };
+enum class PeakKind : uint8_t { int8, int16, f32, bf16 };
 
 struct Kernels {
   const char* isa;
 
-  // sums[t][row] += token t . row, over the run's columns.
+  // sums[panel][t][row] += token t . row, over the run's columns.
   void (*multiply)(const Run& run, const Token* tokens, size_t num_tokens, float* sums);
   // The same for panels that each have one token, at most kSideBySide of them.
   void (*multiply_side_by_side)(const Format& format, size_t num_cols, const Pass* passes, size_t num_passes);
   // The same with float activations, for formats of codes.
   void (*multiply_exactly)(const Run& run, const Token* tokens, size_t num_tokens, float* sums);
   // Returns the token's outlier where it is to stay apart; pairs need none.
-  Outlier (*quantize)(const float* x, size_t num_cols, Activations kind, bool apart, void* codes, float* scales,
-                      float* sums);
+  Outlier (*quantize)(const float* x, size_t num_cols, Activations kind, bool apart, void* groups);
 
   void (*rms_norm)(const float* x, const float* weight, size_t width, float eps, float* out);
   void (*gate)(const float* gate, const float* up, size_t count, GateKind kind, float* out);

@@ -49,21 +49,15 @@ std::span<Token> prepare_tokens(const Context& context, Scratch& work, const flo
   const Activations kind = activations_for(context, format.arithmetic);
   const std::span<Token> tokens = work.take<Token>(num_tokens);
   if (kind == Activations::floats) {
-    for (size_t t = 0; t < num_tokens; ++t) tokens[t] = {x + t * stride, nullptr, nullptr};
+    for (size_t t = 0; t < num_tokens; ++t) tokens[t] = {x + t * stride};
     return tokens;
   }
-  const size_t num_groups = num_cols / kGroup;
-  const size_t code_nbytes = kind == Activations::pairs ? 2 : 1, num_sums = kind == Activations::bytes16 ? 2 : 1;
-  uint8_t* codes = work.take<uint8_t>(num_tokens * num_cols * code_nbytes).data();
-  float* scales = work.take<float>(num_tokens * num_groups).data();
-  float* sums = work.take<float>(num_tokens * num_groups * num_sums).data();
+  const size_t token_nbytes = num_cols / kGroup * group_nbytes(kind);
+  uint8_t* groups = work.take<uint8_t>(num_tokens * token_nbytes).data();
   const auto quantize = [&](size_t begin, size_t end, unsigned) {
     for (size_t t = begin; t < end; ++t) {
-      uint8_t* own_codes = codes + t * num_cols * code_nbytes;
-      float *own_scales = scales + t * num_groups, *own_sums = sums + t * num_groups * num_sums;
-      const Outlier outlier =
-          context.kernels->quantize(x + t * stride, num_cols, kind, apart, own_codes, own_scales, own_sums);
-      tokens[t] = {own_codes, own_scales, own_sums, outlier};
+      uint8_t* own = groups + t * token_nbytes;
+      tokens[t] = {own, context.kernels->quantize(x + t * stride, num_cols, kind, apart, own)};
     }
   };
   Pool::shared().run(num_tokens, std::max<size_t>(1, kFewNumbers / std::max<size_t>(1, num_cols)), context.threads,
@@ -71,12 +65,17 @@ std::span<Token> prepare_tokens(const Context& context, Scratch& work, const flo
   return tokens;
 }
 
-void multiply_panel(const Context& context, const Matrix& matrix, size_t panel, std::span<const Token> tokens,
-                    float* sums) {
-  std::fill(sums, sums + tokens.size() * kPanelRows, 0.0f);
-  if (!matrix.interleaved) return multiply_rows(context, matrix, panel, tokens, sums);
-  const uint8_t* data = matrix.data + panel * kPanelRows * matrix.format->row_nbytes(matrix.cols);
-  multiply_run(context, {matrix.format, data, 0, matrix.cols}, tokens, sums);
+void multiply_panels(const Context& context, const Matrix& matrix, Panels panels, std::span<const Token> tokens,
+                     float* sums) {
+  const size_t size = tokens.size() * kPanelRows;
+  std::fill(sums, sums + panels.count * size, 0.0f);
+  if (!matrix.interleaved) {
+    for (size_t p = 0; p < panels.count; ++p) multiply_rows(context, matrix, panels.first + p, tokens, sums + p * size);
+    return;
+  }
+  const size_t stride = kPanelRows * matrix.format->row_nbytes(matrix.cols);
+  const uint8_t* data = matrix.data + panels.first * stride;
+  multiply_run(context, {matrix.format, data, 0, matrix.cols, panels.count, stride}, tokens, sums);
 }
 
 }  // namespace apportion

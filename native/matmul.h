@@ -1,12 +1,19 @@
 // Products of activations with weight matrices in any format.
 #pragma once
 
+#include <algorithm>
 #include <span>
+#include <type_traits>
 
 #include "context.h"
 #include "workspace.h"
 
 namespace apportion {
+
+// Panels of a matrix that are multiplied together: one or two.
+struct Panels {
+  size_t first, count = 1;
+};
 
 // Rows of one matrix, one after the other; or, interleaved, panels of 16 rows one after the other.
 struct Matrix {
@@ -17,6 +24,10 @@ struct Matrix {
 
   size_t nbytes() const { return rows * format->row_nbytes(cols); }
   size_t num_panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
+  // Panels by twos, the last one perhaps alone.
+  size_t num_pairs() const { return (num_panels() + 1) / 2; }
+  Panels pair(size_t i) const { return {2 * i, std::min<size_t>(2, num_panels() - 2 * i)}; }
+  size_t rows_of(size_t panel) const { return std::min(kPanelRows, rows - panel * kPanelRows); }
 };
 
 // How activations are stored for products with formats of this arithmetic.
@@ -26,8 +37,15 @@ Activations activations_for(const Context& context, Arithmetic arithmetic);
 std::span<Token> prepare_tokens(const Context& context, Scratch& work, const float* x, size_t num_tokens, size_t stride,
                                 size_t num_cols, const Format& format, bool apart = false);
 
-// sums[t][16] = tokens . the matrix's rows 16 * panel .. (of rows past the end, the last row again).
-void multiply_panel(const Context& context, const Matrix& matrix, size_t panel, std::span<const Token> tokens,
-                    float* sums);
+// sums[panel][t][16] = tokens . the panel's rows (of rows past the end, the last row again).
+void multiply_panels(const Context& context, const Matrix& matrix, Panels panels, std::span<const Token> tokens,
+                     float* sums);
+
+// Calls f(number of rows), with a constant where it is a whole panel's: loops over it need no other length then.
+template <class F>
+inline void with_rows(size_t num_rows, F&& f) {
+  if (num_rows == kPanelRows) return f(std::integral_constant<size_t, kPanelRows>());
+  f(num_rows);
+}
 
 }  // namespace apportion

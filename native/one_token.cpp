@@ -2,7 +2,7 @@
 
 namespace apportion {
 
-void multiply_panels(const Context& context, std::span<const PanelProduct> products) {
+void multiply_one(const Context& context, std::span<const PanelProduct> products) {
   const Matrix& first = *products[0].matrix;
   const bool alike =
       first.interleaved && !context.exact && std::ranges::all_of(products, [&](const PanelProduct& product) {
@@ -10,7 +10,7 @@ void multiply_panels(const Context& context, std::span<const PanelProduct> produ
       });
   if (!alike) {
     for (const PanelProduct& product : products)
-      multiply_panel(context, *product.matrix, product.panel, {product.token, 1}, product.sums);
+      multiply_panels(context, *product.matrix, {product.panel}, {product.token, 1}, product.sums);
     return;
   }
   const size_t panel_nbytes = kPanelRows * first.format->row_nbytes(first.cols);
@@ -29,7 +29,7 @@ void multiply_gated(const Context& context, const GatedOne& one, const Stretch& 
   for (size_t panel = stretch.first; panel < stretch.first + stretch.count; ++panel) {
     float gates[kPanelRows], ups[kPanelRows];
     const PanelProduct parts[] = {{&one.gate, panel, one.gate_token, gates}, {&one.up, panel, one.up_token, ups}};
-    multiply_panels(context, parts);
+    multiply_one(context, parts);
     const size_t row = panel * kPanelRows, num_rows = std::min(kPanelRows, one.gate.rows - row);
     add_bias(gates, one.gate_bias, row, num_rows);
     add_bias(ups, one.up_bias, row, num_rows);

@@ -23,7 +23,7 @@ struct PanelProduct {
 };
 
 // At most kSideBySide products of one width. They are computed side by side where their weights are alike.
-void multiply_panels(const Context& context, std::span<const PanelProduct> products);
+void multiply_one(const Context& context, std::span<const PanelProduct> products);
 
 // Panels of one of several matrices that one thread does for one token.
 struct Stretch {

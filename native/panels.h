@@ -1,6 +1,7 @@
 // How each integer format's panel is read: scales of a block's groups, and the codes of a group four columns at a time.
 // Number i of a group is scale * sub[i / 16] * code[i] + min[i / 16]; formats without integer scales have one minimum
-// for all 32, and signed codes have none.
+// for all 32, and signed codes have none. Where every minimum is the scale times the same number, that is the format's
+// offset: number i is scale * sub[i / 16] * (code[i] - offset).
 //
 // The layouts (layout.h), 16 rows side by side, an element of 4 bytes being a load of 64:
 //
@@ -13,34 +14,40 @@
 //   q3_k     | 8 x high | 16 x codes | 3 x scales | d |
 #pragma once
 
+#include <type_traits>
+
 #include "codes.h"
+#include "kernels.h"
 #include "vectors.h"
 
 namespace apportion::APPORTION_ISA {
 
 // The arithmetic of a class of codes: which sums it uses, how many products these hold in 16 bits before they are
 // widened, and how many integer scales and minimums a group has.
-template <class SumType, int AddsType, int SubsCount, int MinsCount>
+template <class SumType, class GroupType, int AddsType, int SubsCount, int MinsCount, int Offset>
 struct Class {
   using Sum = SumType;
-  static constexpr int kSubs = SubsCount, kMins = MinsCount;
+  using Group = GroupType;
+  // Wide sums take the offset away as whole numbers; for others it makes minimums.
+  static constexpr int kOffset = Offset, kSubs = SubsCount, kMins = Offset && Sum::kWide ? 0 : MinsCount;
+  static constexpr bool kIsWhole = Offset && Sum::kWide;
   static constexpr int kAdds = Sum::kWide ? (kSubs ? 4 : 8) : AddsType;
   // Columns of one token before the next one's, in fours: sums that are soon widened then need few registers.
   static constexpr int kTurn = kAdds == 2 ? 2 : 1;
 };
 
-template <Arithmetic>
+template <Arithmetic, int Offset>
 struct ClassOf;
-template <>
-struct ClassOf<Arithmetic::unsigned4> : Class<UnsignedSum, 8, 0, 1> {};
-template <>
-struct ClassOf<Arithmetic::unsigned5> : Class<UnsignedSum, 4, 0, 1> {};
-template <>
-struct ClassOf<Arithmetic::unsigned3> : Class<UnsignedSum, 4, 2, 2> {};
-template <>
-struct ClassOf<Arithmetic::unsigned6> : Class<UnsignedSum, 2, 2, 2> {};
-template <>
-struct ClassOf<Arithmetic::signed8> : Class<SignedSum, 8, 0, 0> {};
+template <int Offset>
+struct ClassOf<Arithmetic::unsigned4, Offset> : Class<UnsignedSum, ByteCodes32, 8, 0, 1, Offset> {};
+template <int Offset>
+struct ClassOf<Arithmetic::unsigned5, Offset> : Class<UnsignedSum, ByteCodes32, 4, 0, 1, Offset> {};
+template <int Offset>
+struct ClassOf<Arithmetic::unsigned3, Offset> : Class<UnsignedSum, ByteCodes16, 4, 2, 2, Offset> {};
+template <int Offset>
+struct ClassOf<Arithmetic::unsigned6, Offset> : Class<UnsignedSum, ByteCodes16, 2, 2, 2, Offset> {};
+template <int Offset>
+struct ClassOf<Arithmetic::signed8, Offset> : Class<SignedSum, PairCodes, 8, 0, 0, 0> {};
 
 template <class C>
 struct GroupScales {
@@ -81,12 +88,27 @@ APPORTION_INLINE void six_bits(const uint8_t* p, const Floats& d, const Floats& 
 template <FormatId>
 struct Reader;
 
-template <FormatId Id, Arithmetic A, size_t BlockNbytes, size_t BlockSize = 32>
+template <FormatId Id, Arithmetic A, size_t BlockNbytes, size_t BlockSize = 32, int Offset = 0>
 struct ReaderOf {
-  using C = ClassOf<A>;
+  using C = ClassOf<A, Offset>;
   using S = GroupScales<C>;
   static constexpr size_t kBlockNbytes = kPanelRows * BlockNbytes, kGroups = BlockSize / 32;
 };
+
+// Scale times integer scale r.
+template <class C>
+APPORTION_INLINE Floats scale_of(const GroupScales<C>& s, int r) {
+  if constexpr (C::kSubs > 0) return s.scale * to_floats(to_ints(s.subs[r]));
+  return s.scale;
+}
+
+template <class R, int G>
+APPORTION_INLINE void read_scales(const uint8_t* block, typename R::S& s) {
+  using C = typename R::C;
+  R::template scales<G>(block, s);
+  if constexpr (C::kOffset > 0)
+    for (int m = 0; m < C::kMins; ++m) s.mins[m] = scale_of<C>(s, m) * all_floats(-C::kOffset);
+}
 
 template <>
 struct Reader<FormatId::q8_0> : ReaderOf<FormatId::q8_0, Arithmetic::signed8, sizeof(BlockQ8_0)> {
@@ -101,11 +123,10 @@ struct Reader<FormatId::q8_0> : ReaderOf<FormatId::q8_0, Arithmetic::signed8, si
 };
 
 template <>
-struct Reader<FormatId::q4_0> : ReaderOf<FormatId::q4_0, Arithmetic::unsigned4, sizeof(BlockQ4_0)> {
+struct Reader<FormatId::q4_0> : ReaderOf<FormatId::q4_0, Arithmetic::unsigned4, sizeof(BlockQ4_0), 32, 8> {
   template <int>
   static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
     s.scale = load_halves(b);
-    s.mins[0] = s.scale * all_floats(-8);
   }
   template <int, int J>
   static APPORTION_INLINE Bytes codes(const uint8_t* b) {
@@ -127,11 +148,10 @@ struct Reader<FormatId::q4_1> : ReaderOf<FormatId::q4_1, Arithmetic::unsigned4, 
 };
 
 template <>
-struct Reader<FormatId::q5_0> : ReaderOf<FormatId::q5_0, Arithmetic::unsigned5, sizeof(BlockQ5_0)> {
+struct Reader<FormatId::q5_0> : ReaderOf<FormatId::q5_0, Arithmetic::unsigned5, sizeof(BlockQ5_0), 32, 16> {
   template <int>
   static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
     s.scale = load_halves(b);
-    s.mins[0] = s.scale * all_floats(-16);
   }
   template <int, int J>
   static APPORTION_INLINE Bytes codes(const uint8_t* b) {
@@ -165,15 +185,14 @@ struct Reader<FormatId::iq4_nl> : ReaderOf<FormatId::iq4_nl, Arithmetic::signed8
 };
 
 template <>
-struct Reader<FormatId::mxfp4> : ReaderOf<FormatId::mxfp4, Arithmetic::unsigned5, sizeof(BlockMxfp4)> {
+struct Reader<FormatId::mxfp4> : ReaderOf<FormatId::mxfp4, Arithmetic::unsigned5, sizeof(BlockMxfp4), 32, 16> {
   template <int>
   static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
     s.scale = load_half_powers(b);
-    s.mins[0] = s.scale * all_floats(-12);
   }
   template <int, int J>
   static APPORTION_INLINE Bytes codes(const uint8_t* b) {
-    return add_bytes(look_up(kMxfp4Values, nibbles<J>(b + 16)), all_bytes(12));
+    return add_bytes(look_up(kMxfp4Values, nibbles<J>(b + 16)), all_bytes(16));
   }
 };
 
@@ -203,16 +222,12 @@ struct Reader<FormatId::q5_k> : ReaderOf<FormatId::q5_k, Arithmetic::unsigned5, 
 };
 
 template <>
-struct Reader<FormatId::q6_k> : ReaderOf<FormatId::q6_k, Arithmetic::unsigned6, sizeof(BlockQ6K), 256> {
+struct Reader<FormatId::q6_k> : ReaderOf<FormatId::q6_k, Arithmetic::unsigned6, sizeof(BlockQ6K), 256, 32> {
   template <int G>
   static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
     s.scale = load_halves(b + 3328);
     const Bytes four = load_bytes(b + 3072 + 64 * (G / 2));
-    for (int r = 0; r < 2; ++r) {
-      const Ints sub = signed_byte(four, G % 2 * 2 + r);
-      s.subs[r] = to_subs(sub);
-      s.mins[r] = s.scale * to_floats(sub) * all_floats(-32);
-    }
+    for (int r = 0; r < 2; ++r) s.subs[r] = to_subs(signed_byte(four, G % 2 * 2 + r));
   }
   template <int G, int J>
   static APPORTION_INLINE Bytes codes(const uint8_t* b) {
@@ -241,18 +256,14 @@ struct Reader<FormatId::q2_k> : ReaderOf<FormatId::q2_k, Arithmetic::unsigned3, 
 };
 
 template <>
-struct Reader<FormatId::q3_k> : ReaderOf<FormatId::q3_k, Arithmetic::unsigned3, sizeof(BlockQ3K), 256> {
+struct Reader<FormatId::q3_k> : ReaderOf<FormatId::q3_k, Arithmetic::unsigned3, sizeof(BlockQ3K), 256, 4> {
   // Six bits for each of 16 runs: the low four in bytes 0 .. 7, the high two in bytes 8 .. 11.
   template <int G>
   static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
     s.scale = load_halves(b + 1728);
     const Bytes low = load_bytes(b + 1536 + 64 * (G / 2 % 2)), high = load_bytes(b + 1664);
     const Bytes six = bits<G / 4 * 4, 15, 0>(low) | bits<G / 2 * 2, 3, 4>(high);
-    for (int r = 0; r < 2; ++r) {
-      const Ints sub = unsigned_byte(six, G % 2 * 2 + r) - all_ints(32);
-      s.subs[r] = to_subs(sub);
-      s.mins[r] = s.scale * to_floats(sub) * all_floats(-4);
-    }
+    for (int r = 0; r < 2; ++r) s.subs[r] = to_subs(unsigned_byte(six, G % 2 * 2 + r) - all_ints(32));
   }
   template <int G, int J>
   static APPORTION_INLINE Bytes codes(const uint8_t* b) {

@@ -2,11 +2,11 @@
 //
 // Each round feeds several sums that do not wait for each other, with the instructions that the products use:
 //
-//            int8                              f32              bf16
-//   avx2     vpmaddubsw, vpmaddwd, vpaddd      vfmadd           as f32: widening is a shift
-//   avx512   vpdpbusd                          vfmadd           vdpbf16ps, where there is one
-//   neon     smlal, or sdot                    fmla             as f32
-//   others   pmaddwd, paddd; or mul, add       mul, add         as f32
+//            int8                           int16                  f32          bf16
+//   avx2     vpmaddubsw, vpmaddwd, vpaddd   vpmaddwd, vpaddd       vfmadd       as f32: widening is a shift
+//   avx512   vpdpbusd                       vpdpwssd               vfmadd       vdpbf16ps, where there is one
+//   neon     smlal, or sdot                 smlal                  fmla         as f32
+//   others   as int16                       pmaddwd, or mul, add   mul, add     as f32
 #include "isa.h"
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -65,6 +65,11 @@ uint64_t multiply_adds(PeakKind kind, size_t rounds) {
     run_chains<kChains>(rounds, codes, [&](__m512i sum, __m512i x) { return _mm512_dpbusd_epi32(sum, x, codes); });
     return 4 * kLanes * kChains * rounds;
   }
+  if (kind == PeakKind::int16) {
+    const __m512i codes = _mm512_set1_epi16(3);
+    run_chains<kChains>(rounds, codes, [&](__m512i sum, __m512i x) { return _mm512_dpwssd_epi32(sum, x, codes); });
+    return 2 * kLanes * kChains * rounds;
+  }
 #if defined(__AVX512BF16__)
   if (kind == PeakKind::bf16) {
     const __m512bh x = __m512bh(_mm512_set1_epi16(0x3f00));  // 0.5
@@ -89,6 +94,12 @@ uint64_t multiply_adds(PeakKind kind, size_t rounds) {
     });
     return 32 * kAddChains * rounds;
   }
+  if (kind == PeakKind::int16) {
+    const __m256i codes = _mm256_set1_epi16(3);
+    run_chains<kAddChains>(rounds, codes,
+                           [&](__m256i sum, __m256i x) { return _mm256_add_epi32(sum, _mm256_madd_epi16(x, codes)); });
+    return 16 * kAddChains * rounds;
+  }
   const __m256 half = _mm256_set1_ps(0.5f);
   run_chains<kChains>(rounds, half, [&](__m256 sum, __m256 x) { return _mm256_fmadd_ps(x, half, sum); });
   return 8 * kChains * rounds;
@@ -96,29 +107,44 @@ uint64_t multiply_adds(PeakKind kind, size_t rounds) {
 
 #else
 
-// Products of one instruction, or of the few that stand for it, with 8-bit numbers in whatever width they are
-// multiplied.
+// Products of one instruction, or of the few that stand for it, with 16-bit numbers.
+#if defined(APPORTION_NEON)
+constexpr uint64_t kWordProducts = 4;
+Int4 add_words(Int4 sum, Int4 x) {
+  const int16x4_t words = vget_low_s16((int16x8_t)x);
+  return (Int4)vmlal_s16((int32x4_t)sum, words, words);
+}
+#elif defined(__SSE2__)
+constexpr uint64_t kWordProducts = 8;
+Int4 add_words(Int4 sum, Int4 x) { return sum + (Int4)_mm_madd_epi16((__m128i)x, (__m128i)x); }
+#else
+constexpr uint64_t kWordProducts = 4;
+Int4 add_words(Int4 sum, Int4 x) { return sum + x * x; }
+#endif
+
+// And with 8-bit numbers, in whatever width they are multiplied.
 #if defined(__ARM_FEATURE_DOTPROD)
-constexpr uint64_t kProducts = 16;
-Int4 add_products(Int4 sum, Int4 x) { return (Int4)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)x); }
+constexpr uint64_t kByteProducts = 16;
+Int4 add_bytes(Int4 sum, Int4 x) { return (Int4)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)x); }
 #elif defined(APPORTION_NEON)
-constexpr uint64_t kProducts = 8;
-Int4 add_products(Int4 sum, Int4 x) {
+constexpr uint64_t kByteProducts = 8;
+Int4 add_bytes(Int4 sum, Int4 x) {
   const int8x8_t bytes = vget_low_s8((int8x16_t)x);
   return (Int4)vmlal_s8((int16x8_t)sum, bytes, bytes);
 }
-#elif defined(__SSE2__)
-constexpr uint64_t kProducts = 8;
-Int4 add_products(Int4 sum, Int4 x) { return sum + (Int4)_mm_madd_epi16((__m128i)x, (__m128i)x); }
 #else
-constexpr uint64_t kProducts = 4;
-Int4 add_products(Int4 sum, Int4 x) { return sum + x * x; }
+constexpr uint64_t kByteProducts = kWordProducts;
+constexpr auto add_bytes = add_words;
 #endif
 
 uint64_t multiply_adds(PeakKind kind, size_t rounds) {
   if (kind == PeakKind::int8) {
-    run_chains<kAddChains>(rounds, all4(3), add_products);
-    return kProducts * kAddChains * rounds;
+    run_chains<kAddChains>(rounds, all4(3), add_bytes);
+    return kByteProducts * kAddChains * rounds;
+  }
+  if (kind == PeakKind::int16) {
+    run_chains<kAddChains>(rounds, all4(3), add_words);
+    return kWordProducts * kAddChains * rounds;
   }
   run_chains<kChains>(rounds, all4(0.5f), [](Float4 sum, Float4 x) { return fma4(x, all4(0.5f), sum); });
   return 4 * kChains * rounds;

@@ -1,9 +1,12 @@
 // A panel's rows times tokens. Groups of 32 columns give exact integer sums, which are added up as floats in the
 // groups' order: a token's result does not depend on the tokens beside it.
 //
-// One token reads panels straight from memory, and a few where registers allow it. For more, a stretch of the panel
-// that fits the L1 cache is unpacked first and then serves tile after tile of tokens.
+// One token reads panels straight from memory, and a few where registers allow it. For more, a stretch of a panel, or
+// of two, is unpacked into the L1 cache and serves tile after tile of tokens, while memory is asked for the next
+// stretch.
 #include <algorithm>
+#include <array>
+#include <type_traits>
 #include <utility>
 
 #include "isa.h"
@@ -13,7 +16,7 @@ namespace apportion::APPORTION_ISA {
 
 namespace {
 
-constexpr size_t kUnpackedNbytes = 16 << 10;
+constexpr size_t kUnpackedNbytes = 8 << 10;
 
 // Calls f<0>() .. f<N - 1>().
 template <int N, class F>
@@ -29,75 +32,90 @@ APPORTION_INLINE void prefetch(const uint8_t* p) {
   for (size_t i = 0; i < Nbytes; i += 64) __builtin_prefetch(p + Piece * Nbytes + i);
 }
 
-// The float sums of a tile, and where its tokens' codes are.
-template <class C, int T>
+// The float sums of a tile of P panels times T tokens, and where its tokens' groups are. Panels share what is
+// loaded of a token.
+template <class C, int P, int T>
 struct Tile {
-  using X = typename C::Sum::X;
-  const X* x[T];
-  const float* scales[T];
-  const float* sums[T];
-  Floats acc[T];
+  const typename C::Group* x[T];
+  Floats acc[P][T];
 
-  APPORTION_INLINE Tile(const Token* tokens, size_t first_group, const float* out) {
+  APPORTION_INLINE Tile(const Token* tokens, size_t first_group, const float* out, size_t stride = 0) {
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
-      x[t] = static_cast<const X*>(tokens[t].codes) + first_group * kGroup;
-      scales[t] = tokens[t].scales + first_group;
-      if constexpr (C::kMins > 0) sums[t] = tokens[t].sums + first_group * C::kMins;
-      acc[t] = load_floats(out + size_t(t) * kPanelRows);
+      x[t] = static_cast<const typename C::Group*>(tokens[t].numbers) + first_group;
+#pragma GCC unroll 2
+      for (int p = 0; p < P; ++p) acc[p][t] = load_floats(out + size_t(p) * stride + size_t(t) * kPanelRows);
     }
   }
 
-  APPORTION_INLINE void store(float* out) const {
+  APPORTION_INLINE void store(float* out, size_t stride = 0) const {
+#pragma GCC unroll 2
+    for (int p = 0; p < P; ++p)
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) store_floats(out + size_t(t) * kPanelRows, acc[t]);
+      for (int t = 0; t < T; ++t) store_floats(out + size_t(p) * stride + size_t(t) * kPanelRows, acc[p][t]);
   }
 
   template <int J>
-  static APPORTION_INLINE Ints whole_of(const typename C::Sum& part, const GroupScales<C>& s) {
-    if constexpr (C::kSubs > 0) return part.total(s.subs[J / 4]);
-    if constexpr (C::kSubs == 0) return part.total();
+  static APPORTION_INLINE Ints whole_of(const typename C::Sum& part, const GroupScales<C>& s,
+                                        const typename C::Group& x) {
+    if constexpr (C::kIsWhole) {
+      const Ints sum = part.total() - all_multiples<C::kOffset>(x.sums[C::kSubs ? J / 4 : 0]);
+      if constexpr (C::kSubs > 0) return sum * s.subs[J / 4];
+      if constexpr (C::kSubs == 0) return sum;
+    } else if constexpr (C::kSubs > 0) {
+      return part.total(s.subs[J / 4]);
+    } else {
+      return part.total();
+    }
   }
 
-  // Adds the products with group `g`, counted from the first; codes<J>() are its columns 4J .. 4J + 3.
-  template <class CodesAt>
-  APPORTION_INLINE void add(size_t g, const GroupScales<C>& s, CodesAt codes) {
-    typename C::Sum part[T];
-    Ints total[T];
+  // Adds the products with group `g`, counted from the first; `panels` has its scalepanels.scales(p) and, of columns 4J
+  // .. 4J + 3, codes<J>(p).
+  template <class Panels>
+  APPORTION_INLINE void add(size_t g, const Panels& panels) {
+    typename C::Sum part[P][T];
+    Ints total[P][T];
     unrolled<8 / C::kTurn>([&]<int Turn>() APPORTION_LAMBDA_INLINE {
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t)
-        unrolled<C::kTurn>([&]<int I>() APPORTION_LAMBDA_INLINE {
-          constexpr int J = Turn * C::kTurn + I;
-          const auto& c = codes.template operator()<J>();
-          if constexpr (J % C::kAdds == 0)
-            part[t].begin(c, x[t] + g * kGroup + 4 * J);
-          else
-            part[t].add(c, x[t] + g * kGroup + 4 * J);
-          if constexpr (J % C::kAdds == C::kAdds - 1) {
-            if constexpr (J < C::kAdds)
-              total[t] = whole_of<J>(part[t], s);
+#pragma GCC unroll 2
+        for (int p = 0; p < P; ++p)
+          unrolled<C::kTurn>([&]<int I>() APPORTION_LAMBDA_INLINE {
+            constexpr int J = Turn * C::kTurn + I;
+            const auto& c = panels.template codes<J>(p);
+            if constexpr (J % C::kAdds == 0)
+              part[p][t].begin(c, x[t][g].codes + 4 * J);
             else
-              total[t] = total[t] + whole_of<J>(part[t], s);
-            if constexpr (T > 1) pin(total[t]);
-          }
-        });
+              part[p][t].add(c, x[t][g].codes + 4 * J);
+            if constexpr (J % C::kAdds == C::kAdds - 1) {
+              if constexpr (J < C::kAdds)
+                total[p][t] = whole_of<J>(part[p][t], panels.scales(p), x[t][g]);
+              else
+                total[p][t] = total[p][t] + whole_of<J>(part[p][t], panels.scales(p), x[t][g]);
+              if constexpr (T > 1) pin(total[p][t]);
+            }
+          });
     });
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-      acc[t] = multiply_add(to_floats(total[t]) * all_floats(scales[t][g]), s.scale, acc[t]);
+    for (int t = 0; t < T; ++t)
 #pragma GCC unroll 2
-      for (int m = 0; m < C::kMins; ++m)
-        acc[t] = multiply_add(s.mins[m], all_floats(sums[t][g * size_t(C::kMins) + size_t(m)]), acc[t]);
-    }
+      for (int p = 0; p < P; ++p) {
+        Floats sum = to_floats(total[p][t]) * panels.scales(p).scale;
+        if constexpr (C::kMins > 0)
+#pragma GCC unroll 2
+          for (int m = 0; m < C::kMins; ++m)
+            sum = multiply_add(panels.scales(p).mins[m], to_floats(all_ints(x[t][g].sums[m])), sum);
+        acc[p][t] = multiply_add(sum, all_floats(x[t][g].scale), acc[p][t]);
+      }
   }
 };
 
 // Number i of columns 4j .. 4j + 3 of a group.
 template <class C>
 APPORTION_INLINE Floats number_at(const GroupScales<C>& s, const typename C::Sum::Codes& codes, int j, int i) {
-  Floats scale = s.scale, min = all_floats(0);
-  if constexpr (C::kSubs > 0) scale = scale * to_floats(to_ints(s.subs[j / 4]));
+  const Floats scale = scale_of<C>(s, C::kSubs ? j / 4 : 0);
+  Floats min = all_floats(0);
+  if constexpr (C::kIsWhole) min = scale * all_floats(-C::kOffset);
   if constexpr (C::kMins > 0) min = s.mins[C::kMins > 1 ? j / 4 : 0];
   return multiply_add(scale, code_floats<typename C::Sum>(codes, i), min);
 }
@@ -110,7 +128,7 @@ Floats column_of(const uint8_t* block, size_t column) {
   unrolled<int(R::kGroups)>([&]<int G>() APPORTION_LAMBDA_INLINE {
     if (column / kGroup != G) return;
     GroupScales<C> s;
-    R::template scales<G>(block, s);
+    read_scales<R, G>(block, s);
     unrolled<8>([&]<int J>() APPORTION_LAMBDA_INLINE {
       if (column % kGroup / 4 == J)
         numbers = number_at<C>(s, C::Sum::prepare(R::template codes<G, J>(block)), J, int(column % 4));
@@ -122,7 +140,7 @@ Floats column_of(const uint8_t* block, size_t column) {
 // Outliers come last: the panel is in the cache then. Most tokens have theirs in the same column.
 template <class R>
 void add_outliers(const Run& run, const Token* tokens, size_t num_tokens, float* out) {
-  if constexpr (sizeof(typename R::C::Sum::X) > 1) return;  // pairs have none
+  if constexpr (std::is_same_v<typename R::C::Group, PairCodes>) return;  // has none
   constexpr size_t kColumns = R::kGroups * kGroup;
   size_t column = run.first + run.count;
   Floats numbers = all_floats(0);
@@ -136,6 +154,21 @@ void add_outliers(const Run& run, const Token* tokens, size_t num_tokens, float*
     store_floats(out, multiply_add(numbers, all_floats(outlier.value), load_floats(out)));
   }
 }
+
+// A group as it stands in a block of one panel.
+template <class R, int G>
+struct InBlock {
+  using C = typename R::C;
+  const uint8_t* block;
+  GroupScales<C> own;
+
+  APPORTION_INLINE explicit InBlock(const uint8_t* at) : block(at) { read_scales<R, G>(at, own); }
+  APPORTION_INLINE const GroupScales<C>& scales(int) const { return own; }
+  template <int J>
+  APPORTION_INLINE typename C::Sum::Codes codes(int) const {
+    return C::Sum::prepare(R::template codes<G, J>(block));
+  }
+};
 
 // How far ahead memory is asked.
 template <class R>
@@ -153,11 +186,8 @@ void multiply_directly(size_t first, size_t num_cols, const Pass* passes, size_t
       for (size_t i = 0; i < num_passes; ++i) {
         const uint8_t* block = passes[i].panel + b * R::kBlockNbytes;
         prefetch<R::kBlockNbytes / R::kGroups, G>(block + kAhead<R>);
-        Tile<C, 1> tile(passes[i].token, first / kGroup + b * R::kGroups + G, passes[i].sums);
-        GroupScales<C> s;
-        R::template scales<G>(block, s);
-        tile.add(0, s,
-                 [&]<int J>() APPORTION_LAMBDA_INLINE { return C::Sum::prepare(R::template codes<G, J>(block)); });
+        Tile<C, 1, 1> tile(passes[i].token, first / kGroup + b * R::kGroups + G, passes[i].sums);
+        tile.add(0, InBlock<R, G>(block));
         tile.store(passes[i].sums);
       }
     });
@@ -167,15 +197,12 @@ void multiply_directly(size_t first, size_t num_cols, const Pass* passes, size_t
 template <class R, int T>
 void multiply_tile_directly(const Run& run, const Token* tokens, float* out) {
   using C = typename R::C;
-  Tile<C, T> tile(tokens, run.first / kGroup, out);
+  Tile<C, 1, T> tile(tokens, run.first / kGroup, out);
   const uint8_t* block = run.panel;
   for (size_t g = 0; g < run.count / kGroup; g += R::kGroups, block += R::kBlockNbytes)
     unrolled<int(R::kGroups)>([&]<int G>() APPORTION_LAMBDA_INLINE {
       prefetch<R::kBlockNbytes / R::kGroups, G>(block + kAhead<R>);
-      GroupScales<C> s;
-      R::template scales<G>(block, s);
-      tile.add(g + G, s,
-               [&]<int J>() APPORTION_LAMBDA_INLINE { return C::Sum::prepare(R::template codes<G, J>(block)); });
+      tile.add(g + G, InBlock<R, G>(block));
     });
   tile.store(out);
 }
@@ -188,81 +215,129 @@ void multiply_few(const Run& run, const Token* tokens, size_t num_tokens, float*
   if constexpr (T > 1) multiply_few<R, T - 1>(run, tokens, num_tokens, out);
 }
 
-// A stretch of a panel in the L1 cache.
-template <class C>
+// A stretch of a panel in the L1 cache, one block at least.
+template <class C, size_t Nbytes>
 struct Unpacked {
   using Codes = typename C::Sum::Codes;
-  static constexpr size_t kGroups = kUnpackedNbytes / (8 * sizeof(Codes));
+  static constexpr size_t kGroups = std::max<size_t>(8, Nbytes / (8 * sizeof(Codes)));
 
   alignas(64) Codes codes[kGroups][8];
   GroupScales<C> scales[kGroups];
 };
 
-template <class R>
-void unpack(const uint8_t* block, size_t num_blocks, Unpacked<typename R::C>& out) {
+template <class R, size_t Nbytes>
+void unpack(const uint8_t* block, size_t num_blocks, Unpacked<typename R::C, Nbytes>& out) {
   using C = typename R::C;
-  for (size_t g = 0; g < num_blocks * R::kGroups; g += R::kGroups, block += R::kBlockNbytes) {
+  for (size_t g = 0; g < num_blocks * R::kGroups; g += R::kGroups, block += R::kBlockNbytes)
     unrolled<int(R::kGroups)>([&]<int G>() APPORTION_LAMBDA_INLINE {
-      if constexpr (R::kGroups > 1)  // the next stretch
-        prefetch<R::kBlockNbytes / R::kGroups, G>(block + num_blocks * R::kBlockNbytes);
-      R::template scales<G>(block, out.scales[g + G]);
+      read_scales<R, G>(block, out.scales[g + G]);
       unrolled<8>([&]<int J>() APPORTION_LAMBDA_INLINE {
         out.codes[g + G][J] = C::Sum::prepare(R::template codes<G, J>(block));
       });
     });
-  }
 }
 
-// Never inlined: among what else its callers keep, GCC would spill the sums.
-template <class C, int T>
-[[gnu::noinline]] void multiply_unpacked(const Unpacked<C>& panel, size_t first_group, size_t num_groups,
-                                         const Token* tokens, float* out) {
-  Tile<C, T> tile(tokens, first_group, out);
-  for (size_t g = 0; g < num_groups; ++g) {
-    const auto* codes = panel.codes[g];
-    tile.add(g, panel.scales[g], [&]<int J>() APPORTION_LAMBDA_INLINE -> const auto& { return codes[J]; });
+// A stretch of each of P panels that lie side by side.
+template <class C, int P>
+using UnpackedPanels = std::array<Unpacked<C, kUnpackedNbytes / size_t(P)>, size_t(P)>;
+
+// Group g of all of them.
+template <class C, int P>
+struct InCache {
+  const UnpackedPanels<C, P>& panels;
+  size_t g;
+
+  APPORTION_INLINE const GroupScales<C>& scales(int p) const { return panels[size_t(p)].scales[g]; }
+  template <int J>
+  APPORTION_INLINE const typename C::Sum::Codes& codes(int p) const {
+    return panels[size_t(p)].codes[g][J];
   }
-  tile.store(out);
+};
+
+// Memory that is asked for piece by piece, while something else is computed.
+template <int P>
+class Ahead {
+ public:
+  // `nbytes` at `p` and at each of P - 1 strides after it.
+  Ahead(const uint8_t* p, size_t nbytes, size_t stride, size_t num_pieces)
+      : p_(p), end_(p + nbytes), stride_(stride), piece_(round_up(nbytes / num_pieces + 1, 64)) {}
+
+  void ask() {
+    for (const uint8_t* end = std::min(p_ + piece_, end_); p_ < end; p_ += 64)
+#pragma GCC unroll 2
+      for (int i = 0; i < P; ++i) __builtin_prefetch(p_ + size_t(i) * stride_);
+  }
+
+ private:
+  const uint8_t *p_, *end_;
+  size_t stride_, piece_;
+};
+
+// Never inlined: among what else its callers keep, GCC would spill the sums.
+template <class C, int P, int T>
+[[gnu::noinline]] void multiply_unpacked(const UnpackedPanels<C, P>& panels, size_t first_group, size_t num_groups,
+                                         const Token* tokens, float* out, size_t stride) {
+  Tile<C, P, T> tile(tokens, first_group, out, stride);
+  for (size_t g = 0; g < num_groups; ++g) tile.add(g, InCache<C, P>{panels, g});
+  tile.store(out, stride);
 }
 
 // Tiles of T tokens while there are so many, smaller ones for the rest.
-template <class C, int T>
-void multiply_tiles(const Unpacked<C>& panel, size_t first_group, size_t num_groups, const Token* tokens,
-                    size_t num_tokens, float* out) {
-  for (; num_tokens >= T; num_tokens -= T, tokens += T, out += T * kPanelRows)
-    multiply_unpacked<C, T>(panel, first_group, num_groups, tokens, out);
-  if constexpr (T > 1) multiply_tiles<C, (T > 4 ? 4 : T - 1)>(panel, first_group, num_groups, tokens, num_tokens, out);
+template <class C, int P, int T>
+void multiply_tiles(const UnpackedPanels<C, P>& panels, size_t first_group, size_t num_groups, const Token* tokens,
+                    size_t num_tokens, float* out, size_t stride, Ahead<P>& ahead) {
+  for (; num_tokens >= T; num_tokens -= T, tokens += T, out += T * kPanelRows) {
+    ahead.ask();
+    multiply_unpacked<C, P, T>(panels, first_group, num_groups, tokens, out, stride);
+  }
+  if constexpr (T > 1)
+    multiply_tiles<C, P, (T > 4 ? 4 : T - 1)>(panels, first_group, num_groups, tokens, num_tokens, out, stride, ahead);
 }
 
-template <class R>
+// The run's P panels, in tiles of T tokens.
+template <class R, int P, int T>
 void multiply_many(const Run& run, const Token* tokens, size_t num_tokens, float* out) {
   using C = typename R::C;
-  Unpacked<C> panel;
-  const size_t num_groups = run.count / kGroup, most = Unpacked<C>::kGroups / R::kGroups * R::kGroups;
+  UnpackedPanels<C, P> panels;
+  const size_t num_groups = run.count / kGroup, most = panels[0].kGroups / R::kGroups * R::kGroups;
   const size_t parts = (num_groups + most - 1) / most;
   const size_t step = std::min(most, round_up((num_groups + parts - 1) / parts, R::kGroups));
+  const size_t size = num_tokens * kPanelRows;
+  const auto place = [&](size_t panel, size_t g) {
+    return run.panel + panel * run.stride + g / R::kGroups * R::kBlockNbytes;
+  };
   for (size_t g = 0; g < num_groups; g += step) {
-    const size_t count = std::min(step, num_groups - g), first = run.first / kGroup + g;
-    unpack<R>(run.panel + g / R::kGroups * R::kBlockNbytes, count / R::kGroups, panel);
-    multiply_tiles<C, kCodesTile>(panel, first, count, tokens, num_tokens, out);
+    const size_t count = std::min(step, num_groups - g);
+    for (int i = 0; i < P; ++i) unpack<R>(place(size_t(i), g), count / R::kGroups, panels[size_t(i)]);
+    const uint8_t* next = g + step < num_groups ? place(0, g + step) : place(P, 0);
+    Ahead<P> ahead(next, step / R::kGroups * R::kBlockNbytes, run.stride, num_tokens / T + 1);
+    multiply_tiles<C, P, T>(panels, run.first / kGroup + g, count, tokens, num_tokens, out, size, ahead);
   }
 }
 
 template <class R>
-void multiply_groups(const Run& run, const Token* tokens, size_t num_tokens, float* out) {
+void multiply_panel(const Run& run, size_t p, const Token* tokens, size_t num_tokens, float* out) {
+  const Run panel = run.only(p);
   if (num_tokens == 1) {
-    const Pass pass{run.panel, tokens, out};
+    const Pass pass{panel.panel, tokens, out};
     return multiply_directly<R>(run.first, run.count, &pass, 1);
   }
   if constexpr (kFewTokens > 1)
-    if (num_tokens <= kFewTokens) return multiply_few<R, kCodesTile>(run, tokens, num_tokens, out);
-  multiply_many<R>(run, tokens, num_tokens, out);
+    if (num_tokens <= kFewTokens) return multiply_few<R, kCodesTile>(panel, tokens, num_tokens, out);
+  multiply_many<R, 1, kCodesTile>(panel, tokens, num_tokens, out);
 }
 
 template <class R>
 void multiply_codes(const Run& run, const Token* tokens, size_t num_tokens, float* out) {
-  multiply_groups<R>(run, tokens, num_tokens, out);
-  add_outliers<R>(run, tokens, num_tokens, out);
+  constexpr int kTile = R::C::kSubs ? kScaledPairTile : kPairTile;
+  const size_t size = num_tokens * kPanelRows;
+  const bool together = kTile > 0 && run.num_panels == 2 && num_tokens > kFewTokens;
+  if constexpr (kTile > 0)
+    if (together) multiply_many<R, 2, kTile>(run, tokens, num_tokens, out);
+  for (size_t p = 0; p < run.num_panels; ++p) {
+    if (!together) multiply_panel<R>(run, p, tokens, num_tokens, out + p * size);
+    add_outliers<R>(run.only(p), tokens, num_tokens, out + p * size);
+  }
 }
 
 template <class R>
@@ -274,7 +349,7 @@ void multiply_passes(const Format& format, size_t num_cols, const Pass* passes, 
 
 // Unpacked groups as numbers, [columns][16].
 template <class C>
-void write_numbers(const Unpacked<C>& panel, size_t num_groups, float* out) {
+void write_numbers(const Unpacked<C, kUnpackedNbytes>& panel, size_t num_groups, float* out) {
   for (size_t g = 0; g < num_groups; ++g)
     for (int j = 0; j < 8; ++j)
       for (int i = 0; i < 4; ++i, out += kPanelRows)
@@ -283,7 +358,7 @@ void write_numbers(const Unpacked<C>& panel, size_t num_groups, float* out) {
 
 template <class R>
 void expand_codes(const Run& run, float* out) {
-  Unpacked<typename R::C> panel;
+  Unpacked<typename R::C, kUnpackedNbytes> panel;
   constexpr size_t kStep = 256;
   for (size_t col = 0; col < run.count; col += kStep) {
     const size_t count = std::min(kStep, run.count - col);
@@ -317,7 +392,8 @@ bool with_reader(FormatId format, F f) {
 
 void multiply(const Run& run, const Token* tokens, size_t num_tokens, float* sums) {
   if (!with_reader(run.format->id, [&]<class R>() { multiply_codes<R>(run, tokens, num_tokens, sums); }))
-    multiply_floats(run, tokens, num_tokens, sums);
+    for (size_t p = 0; p < run.num_panels; ++p)
+      multiply_floats(run.only(p), tokens, num_tokens, sums + p * num_tokens * kPanelRows);
 }
 
 void multiply_side_by_side(const Format& format, size_t num_cols, const Pass* passes, size_t num_passes) {

@@ -9,7 +9,7 @@ namespace apportion {
 
 namespace {
 
-constexpr size_t kTokensAtATime = 64;  // their codes stay in the L2 cache while panels pass
+constexpr size_t kTokensAtATime = 96;  // their codes stay in the L2 cache while panels pass
 
 // One input in every kind of activations that products with it ask for.
 class Prepared {
@@ -32,36 +32,40 @@ class Prepared {
   std::array<std::span<const Token>, 4> kinds_;
 };
 
-// Calls body(panel, first token, number of tokens, sums) for all panels and runs of tokens; `per_token` sums of each
-// token have room.
+constexpr size_t kPairRows = 2 * kPanelRows;
+
+// Calls body(pair, first token, number of tokens, sums) for all pairs of panels and runs of tokens; `per_token` sums of
+// each token have room.
 template <class Body>
-void for_panels(const Context& context, Workspace& work, size_t num_panels, size_t num_tokens, size_t num_cols,
-                size_t per_token, Body&& body) {
+void for_pairs(const Context& context, Workspace& work, size_t num_pairs, size_t num_tokens, size_t num_cols,
+               size_t per_token, Body&& body) {
   const size_t most = std::min(kTokensAtATime, num_tokens), room = most * per_token;
   const std::span<float> sums = work.take<float>(context.threads * room);
-  const size_t count = num_panels * ((num_tokens + kTokensAtATime - 1) / kTokensAtATime);
+  const size_t count = num_pairs * ((num_tokens + kTokensAtATime - 1) / kTokensAtATime);
   const size_t worthwhile = kFewNumbers / std::max<size_t>(1, num_cols * per_token * most);
   const size_t grain = std::max(worthwhile, even_grain(count, context.threads, 8));
   Pool::shared().run(count, grain, context.threads, [&](size_t begin, size_t end, unsigned worker) {
     for (size_t i = begin; i < end; ++i) {
-      const size_t token = i / num_panels * kTokensAtATime;
-      body(i % num_panels, token, std::min(kTokensAtATime, num_tokens - token), sums.data() + worker * room);
+      const size_t token = i / num_pairs * kTokensAtATime;
+      body(i % num_pairs, token, std::min(kTokensAtATime, num_tokens - token), sums.data() + worker * room);
     }
   });
 }
 
 void store(const Product& product, size_t panel, size_t token, size_t num_tokens, const float* sums) {
-  const size_t N = product.matrix.rows, row = panel * kPanelRows, num_rows = std::min(kPanelRows, N - row);
-  float biases[kPanelRows] = {};
-  if (product.bias) std::copy_n(product.bias + row, num_rows, biases);
-  for (size_t t = 0; t < num_tokens; ++t) {
-    float* out = product.out + (token + t) * N + row;
-    const float* from = sums + t * kPanelRows;
-    if (product.add)
-      for (size_t r = 0; r < num_rows; ++r) out[r] += product.scale * (from[r] + biases[r]);
-    else
-      for (size_t r = 0; r < num_rows; ++r) out[r] = from[r] + biases[r];
-  }
+  const size_t N = product.matrix.rows, row = panel * kPanelRows;
+  with_rows(product.matrix.rows_of(panel), [&](auto num_rows) {
+    float biases[kPanelRows] = {};
+    if (product.bias) std::copy_n(product.bias + row, size_t(num_rows), biases);
+    for (size_t t = 0; t < num_tokens; ++t) {
+      float* out = product.out + (token + t) * N + row;
+      float own[kPanelRows];  // overlaps nothing: the compiler may use vectors
+      for (size_t r = 0; r < num_rows; ++r) own[r] = sums[t * kPanelRows + r] + biases[r];
+      if (product.add)
+        for (size_t r = 0; r < num_rows; ++r) own[r] = out[r] + product.scale * own[r];
+      std::copy_n(own, size_t(num_rows), out);
+    }
+  });
 }
 
 void project_one(const Context& context, std::span<const std::span<const Token>> tokens,
@@ -73,7 +77,7 @@ void project_one(const Context& context, std::span<const std::span<const Token>>
     for (size_t panel = stretch.first; panel < stretch.first + stretch.count; ++panel) {
       float sums[kPanelRows];
       const PanelProduct part{&product.matrix, panel, tokens[stretch.matrix].data(), sums};
-      multiply_panels(context, {&part, 1});
+      multiply_one(context, {&part, 1});
       store(product, panel, 0, 1, sums);
     }
   };
@@ -87,19 +91,21 @@ void project(const Context& context, const float* x, size_t num_tokens, std::spa
   const size_t num_cols = products[0].matrix.cols;
   Prepared prepared(context, work, x, num_tokens, num_cols, apart);
   std::array<std::span<const Token>, kMostProducts> tokens;
-  size_t num_panels = 0;
+  size_t num_pairs = 0;
   for (size_t i = 0; i < products.size(); ++i) {
     tokens[i] = prepared.of(*products[i].matrix.format);
-    num_panels += products[i].matrix.num_panels();
+    num_pairs += products[i].matrix.num_pairs();
   }
   if (num_tokens == 1) return project_one(context, tokens, products);
-  const auto multiply = [&](size_t panel, size_t token, size_t count, float* sums) {
+  const auto multiply = [&](size_t pair, size_t token, size_t count, float* sums) {
     size_t i = 0;
-    for (; panel >= products[i].matrix.num_panels(); ++i) panel -= products[i].matrix.num_panels();
-    multiply_panel(context, products[i].matrix, panel, tokens[i].subspan(token, count), sums);
-    store(products[i], panel, token, count, sums);
+    for (; pair >= products[i].matrix.num_pairs(); ++i) pair -= products[i].matrix.num_pairs();
+    const Panels panels = products[i].matrix.pair(pair);
+    multiply_panels(context, products[i].matrix, panels, tokens[i].subspan(token, count), sums);
+    for (size_t p = 0; p < panels.count; ++p)
+      store(products[i], panels.first + p, token, count, sums + p * count * kPanelRows);
   };
-  for_panels(context, work, num_panels, num_tokens, num_cols, kPanelRows, multiply);
+  for_pairs(context, work, num_pairs, num_tokens, num_cols, kPairRows, multiply);
 }
 
 void project_gated(const Context& context, const float* x, size_t num_tokens, const Matrix& gate, const Matrix& up,
@@ -112,22 +118,27 @@ void project_gated(const Context& context, const float* x, size_t num_tokens, co
     return for_stretches(context, {{gate.num_panels()}}, 2 * gate.cols,
                          [&](const Stretch& stretch, unsigned) { multiply_gated(context, one, stretch); });
   }
-  const auto multiply = [&](size_t panel, size_t token, size_t count, float* sums) {
-    float *gates = sums, *ups = sums + count * kPanelRows;
-    multiply_panel(context, gate, panel, gate_tokens.subspan(token, count), gates);
-    multiply_panel(context, up, panel, up_tokens.subspan(token, count), ups);
-    context.kernels->gate(gates, ups, count * kPanelRows, kind, gates);
-    const size_t row = panel * kPanelRows, num_rows = std::min(kPanelRows, gate.rows - row);
-    for (size_t t = 0; t < count; ++t)
-      std::copy_n(gates + t * kPanelRows, num_rows, out + (token + t) * gate.rows + row);
+  const auto multiply = [&](size_t pair, size_t token, size_t count, float* sums) {
+    const Panels panels = gate.pair(pair);
+    float *gates = sums, *ups = sums + count * kPairRows;
+    multiply_panels(context, gate, panels, gate_tokens.subspan(token, count), gates);
+    multiply_panels(context, up, panels, up_tokens.subspan(token, count), ups);
+    context.kernels->gate(gates, ups, panels.count * count * kPanelRows, kind, gates);
+    for (size_t p = 0; p < panels.count; ++p) {
+      float* const to = out + token * gate.rows + (panels.first + p) * kPanelRows;
+      with_rows(gate.rows_of(panels.first + p), [&](auto num_rows) {
+        for (size_t t = 0; t < count; ++t, gates += kPanelRows)
+          std::copy_n(gates, size_t(num_rows), to + t * gate.rows);
+      });
+    }
   };
-  for_panels(context, work, gate.num_panels(), num_tokens, gate.cols, 2 * kPanelRows, multiply);
+  for_pairs(context, work, gate.num_pairs(), num_tokens, gate.cols, 2 * kPairRows, multiply);
 }
 
 void project_heads(const Context& context, const float* x, size_t num_tokens, size_t num_heads, const Matrix& first,
                    size_t keep, float* out) {
   Workspace work;
-  const size_t K = first.cols, N = first.rows, num_panels = first.num_panels();
+  const size_t K = first.cols, N = first.rows, num_pairs = first.num_pairs();
   // Token t of head h is row t * heads + h of x; tokens are kept head by head.
   const std::span<const Token> rows =
       prepare_tokens(context, work, x, num_tokens * num_heads, K + keep, K, *first.format);
@@ -136,17 +147,21 @@ void project_heads(const Context& context, const float* x, size_t num_tokens, si
     for (size_t h = 0; h < num_heads; ++h) tokens[h * num_tokens + t] = rows[t * num_heads + h];
 
   const auto multiply = [&](size_t i, size_t token, size_t count, float* sums) {
-    const size_t head = i / num_panels, row = i % num_panels * kPanelRows, num_rows = std::min(kPanelRows, N - row);
+    const size_t head = i / num_pairs;
+    const Panels panels = first.pair(i % num_pairs);
     Matrix matrix = first;
     matrix.data += head * first.nbytes();
-    multiply_panel(context, matrix, i % num_panels, tokens.subspan(head * num_tokens + token, count), sums);
-    for (size_t t = 0; t < count; ++t) {
-      const size_t place = (token + t) * num_heads + head;
-      std::copy_n(sums + t * kPanelRows, num_rows, out + place * (N + keep) + row);
-      if (row == 0) std::copy_n(x + place * (K + keep) + K, keep, out + place * (N + keep) + N);
+    multiply_panels(context, matrix, panels, tokens.subspan(head * num_tokens + token, count), sums);
+    for (size_t p = 0; p < panels.count; ++p) {
+      const size_t row = (panels.first + p) * kPanelRows, num_rows = first.rows_of(panels.first + p);
+      for (size_t t = 0; t < count; ++t, sums += kPanelRows) {
+        const size_t place = (token + t) * num_heads + head;
+        std::copy_n(sums, num_rows, out + place * (N + keep) + row);
+        if (row == 0) std::copy_n(x + place * (K + keep) + K, keep, out + place * (N + keep) + N);
+      }
     }
   };
-  for_panels(context, work, num_heads * num_panels, num_tokens, K, kPanelRows, multiply);
+  for_pairs(context, work, num_heads * num_pairs, num_tokens, K, kPairRows, multiply);
 }
 
 }  // namespace apportion

@@ -2,6 +2,7 @@
 // number may stay a float. A group that holds NaN or infinity gets a NaN or infinite scale, so that it is seen in the
 // result; so is an outlier that is either.
 #include <algorithm>
+#include <iterator>
 
 #include "isa.h"
 #include "simd.h"
@@ -13,8 +14,8 @@ namespace {
 constexpr float kTiny = 1e-30f;  // below, levels / largest might overflow; the group counts as zero
 
 constexpr float kByteLevels = 127.0f;
-// Pairs are multiplied as int16 whatever they hold, so they hold more: 32 products with 8-bit codes still stay within
-// the 24 bits that a float keeps.
+// PairCodes are multiplied as int16 whatever they hold, so they hold more: 32 products with 8-bit codes still stay
+// within the 24 bits that a float keeps.
 constexpr float kPairLevels = 4095.0f;
 
 // As an integer, so that NaN is larger than everything.
@@ -101,46 +102,60 @@ int sum16(const int8_t* codes) {
 
 #endif
 
-// One group; returns its scale.
-float put_group(const float* x, Activations kind, void* codes, size_t group) {
-  const float levels = kind == Activations::pairs ? kPairLevels : kByteLevels;
-  const float largest = std::bit_cast<float>(largest_magnitude(x));
-  const bool zero = largest < kTiny;
-  const float inverse = zero ? 0.0f : levels / largest;
-  if (kind == Activations::pairs)
-    put_pairs(x, inverse, static_cast<int16_t*>(codes) + group * kGroup);
-  else
-    put_bytes(x, inverse, static_cast<int8_t*>(codes) + group * kGroup);
-  return zero ? 0.0f : largest / levels;
+// 1 / scale for codes up to `levels`, and the scale.
+struct Scales {
+  float inverse, scale;
+
+  Scales(const float* x, float levels) {
+    const float largest = std::bit_cast<float>(largest_magnitude(x));
+    const bool zero = largest < kTiny;
+    inverse = zero ? 0.0f : levels / largest;
+    scale = zero ? 0.0f : largest / levels;
+  }
+};
+
+void put_group(const float* x, PairCodes& out) {
+  const Scales scales(x, kPairLevels);
+  put_pairs(x, scales.inverse, out.codes);
+  out.scale = scales.scale;
+}
+
+template <class Bytes>
+void put_group(const float* x, Bytes& out) {
+  const Scales scales(x, kByteLevels);
+  put_bytes(x, scales.inverse, out.codes);
+  out.scale = scales.scale;
+  const int first = sum16(out.codes), second = sum16(out.codes + 16);
+  if constexpr (std::size(Bytes{}.sums) == 2) {
+    out.sums[0] = first;
+    out.sums[1] = second;
+  } else {
+    out.sums[0] = first + second;
+  }
+}
+
+template <class Group>
+Outlier put_groups(const float* x, size_t num_cols, const Outlier& outlier, void* out_) {
+  Group* out = static_cast<Group*>(out_);
+  for (size_t group = 0; group < num_cols / kGroup; ++group, x += kGroup)
+    if (group == outlier.column / kGroup) {
+      float others[kGroup];
+      std::copy_n(x, kGroup, others);
+      others[outlier.column % kGroup] = 0;
+      put_group(others, out[group]);
+    } else {
+      put_group(x, out[group]);
+    }
+  return outlier;
 }
 
 }  // namespace
 
-Outlier quantize(const float* x, size_t num_cols, Activations kind, bool apart, void* codes, float* scales,
-                 float* sums) {
-  const Outlier outlier = apart && kind != Activations::pairs ? find_outlier(x, num_cols) : Outlier{};
-  for (size_t group = 0; group < num_cols / kGroup; ++group, x += kGroup) {
-    if (kind == Activations::pairs) {
-      scales[group] = put_group(x, kind, codes, group);
-      continue;
-    }
-    float others[kGroup];
-    const bool has_outlier = group == outlier.column / kGroup;
-    if (has_outlier) {
-      std::copy_n(x, kGroup, others);
-      others[outlier.column % kGroup] = 0;
-    }
-    scales[group] = put_group(has_outlier ? others : x, kind, codes, group);
-    const int8_t* bytes = static_cast<const int8_t*>(codes) + group * kGroup;
-    const int first = sum16(bytes), second = sum16(bytes + 16);
-    if (kind == Activations::bytes16) {
-      sums[2 * group] = scales[group] * float(first);
-      sums[2 * group + 1] = scales[group] * float(second);
-    } else {
-      sums[group] = scales[group] * float(first + second);
-    }
-  }
-  return outlier;
+Outlier quantize(const float* x, size_t num_cols, Activations kind, bool apart, void* groups) {
+  if (kind == Activations::pairs) return put_groups<PairCodes>(x, num_cols, {}, groups);
+  const Outlier outlier = apart ? find_outlier(x, num_cols) : Outlier{};
+  if (kind == Activations::bytes16) return put_groups<ByteCodes16>(x, num_cols, outlier, groups);
+  return put_groups<ByteCodes32>(x, num_cols, outlier, groups);
 }
 
 }  // namespace apportion::APPORTION_ISA

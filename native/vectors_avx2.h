@@ -21,8 +21,9 @@ struct Floats {
 };
 
 inline constexpr size_t kFewTokens = 8;  // for as many, unpacking codes again and again is less work than storing them
-// Tokens computed together, their sums in registers: of integer codes, and of floats.
-inline constexpr int kCodesTile = 4, kFloatsTile = 6;
+// Tokens computed together, their sums in registers: with integer codes of a panel, of two panels without and with
+// integer scales (0: one after the other), and with floats.
+inline constexpr int kCodesTile = 4, kPairTile = 0, kScaledPairTile = 0, kFloatsTile = 6;
 
 APPORTION_INLINE Bytes load_bytes(const uint8_t* p) {
   const auto* v = reinterpret_cast<const __m256i*>(p);
@@ -85,6 +86,10 @@ APPORTION_INLINE Ints load_ints(const void* p) {
   return {{_mm256_loadu_si256(v), _mm256_loadu_si256(v + 1)}};
 }
 APPORTION_INLINE Ints all_ints(int x) { return {{_mm256_set1_epi32(x), _mm256_set1_epi32(x)}}; }
+template <int Times>
+APPORTION_INLINE Ints all_multiples(const int32_t& x) {
+  return all_ints(x * Times);
+}
 APPORTION_INLINE Ints operator+(const Ints& a, const Ints& b) {
   return {{_mm256_add_epi32(a.v[0], b.v[0]), _mm256_add_epi32(a.v[1], b.v[1])}};
 }

@@ -6,6 +6,7 @@
 // coarsely as the other instruction sets do.
 #pragma once
 
+#include <bit>
 #include <cstring>
 
 #if defined(APPORTION_EMULATED)
@@ -29,8 +30,9 @@ struct Floats {
 };
 
 inline constexpr size_t kFewTokens = 8;  // for as many, unpacking codes again and again is less work than storing them
-// Tokens computed together, their sums in registers: of integer codes, and of floats.
-inline constexpr int kCodesTile = 8, kFloatsTile = 12;
+// Tokens computed together, their sums in registers: with integer codes of a panel, of two panels without and with
+// integer scales (0: one after the other), and with floats.
+inline constexpr int kCodesTile = 8, kPairTile = 6, kScaledPairTile = 4, kFloatsTile = 12;
 
 APPORTION_INLINE Bytes load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
 APPORTION_INLINE Bytes all_bytes(int x) { return {_mm512_set1_epi8(char(x))}; }
@@ -70,6 +72,11 @@ APPORTION_INLINE Ints load_words(const uint8_t* p) {  // 16 unsigned words of 16
 APPORTION_INLINE Ints load_ints(const void* p) { return {_mm512_loadu_si512(p)}; }
 APPORTION_INLINE void pin(Ints&) {}  // running sums stay where they stand without it
 APPORTION_INLINE Ints all_ints(int x) { return {_mm512_set1_epi32(x)}; }
+// x times a power of two, straight from memory.
+template <int Times>
+APPORTION_INLINE Ints all_multiples(const int32_t& x) {
+  return {_mm512_slli_epi32(_mm512_set1_epi32(x), std::countr_zero(unsigned(Times)))};
+}
 APPORTION_INLINE Ints operator+(const Ints& a, const Ints& b) { return {_mm512_add_epi32(a.v, b.v)}; }
 APPORTION_INLINE Ints operator-(const Ints& a, const Ints& b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 APPORTION_INLINE Ints operator|(const Ints& a, const Ints& b) { return {_mm512_or_si512(a.v, b.v)}; }
@@ -112,6 +119,7 @@ APPORTION_INLINE __m512i four_bytes(const void* x) {
 using Subs = Ints;
 APPORTION_INLINE Subs to_subs(const Ints& a) { return a; }
 APPORTION_INLINE Ints to_ints(const Subs& a) { return a; }
+APPORTION_INLINE Ints operator*(const Ints& a, const Subs& b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
 
 // Unsigned codes times int8, four columns at a time.
 struct UnsignedSum {
@@ -128,7 +136,7 @@ struct UnsignedSum {
   }
   APPORTION_INLINE void add(const Codes& codes, const X* x) { v = _mm512_dpbusd_epi32(v, codes.v, four_bytes(x)); }
   APPORTION_INLINE Ints total() const { return {v}; }
-  APPORTION_INLINE Ints total(const Subs& subs) const { return {_mm512_mullo_epi32(v, subs.v)}; }
+  APPORTION_INLINE Ints total(const Subs& subs) const { return total() * subs; }
 };
 
 // Signed codes times 13-bit activations, both as int16: columns k and k + 2 first, then k + 1 and k + 3.

@@ -9,8 +9,9 @@
 namespace apportion::APPORTION_ISA {
 
 inline constexpr size_t kFewTokens = 1;  // for as many, unpacking codes again and again is less work than storing them
-// Tokens computed together, their sums in registers: of integer codes, and of floats.
-inline constexpr int kCodesTile = 2, kFloatsTile = 3;
+// Tokens computed together, their sums in registers: with integer codes of a panel, of two panels without and with
+// integer scales (0: one after the other), and with floats.
+inline constexpr int kCodesTile = 2, kPairTile = 0, kScaledPairTile = 0, kFloatsTile = 3;
 
 // table[code], for codes below 16.
 APPORTION_INLINE Bytes look_up(const int8_t* table, const Bytes& codes) {

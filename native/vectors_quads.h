@@ -70,6 +70,10 @@ APPORTION_INLINE void pin(Ints&) {}  // running sums stay where they stand witho
 APPORTION_INLINE Ints all_ints(int x) {
   return each<Ints>([=](int) { return all4(x); });
 }
+template <int Times>
+APPORTION_INLINE Ints all_multiples(const int32_t& x) {
+  return all_ints(x * Times);
+}
 APPORTION_INLINE Ints operator+(const Ints& a, const Ints& b) {
   return each<Ints>([&](int h) { return a.v[h] + b.v[h]; });
 }

@@ -67,7 +67,13 @@ def test_a_format_that_cannot_hold_all_rows_is_left_out(bench: KernelBench) -> N
 
 @pytest.mark.parametrize(
     ("name", "exact", "kind"),
-    [("q4_0", False, "int8"), ("q4_0", True, "f32"), ("f16", False, "f32"), ("bf16", False, "bf16")],
+    [
+        ("q4_0", False, "int8"),
+        ("q4_0", True, "f32"),
+        ("q8_0", False, "int16"),
+        ("f16", False, "f32"),
+        ("bf16", False, "bf16"),
+    ],
 )
 def test_the_peak_is_that_of_the_formats_arithmetic(
     name: str, exact: bool, kind: str, monkeypatch: pytest.MonkeyPatch

@@ -73,7 +73,7 @@ def test_memory_has_a_bandwidth() -> None:
 
 
 @pytest.mark.parametrize("isa", available_isas())
-@pytest.mark.parametrize("kind", ["int8", "f32", "bf16"])
+@pytest.mark.parametrize("kind", ["int8", "int16", "f32", "bf16"])
 def test_arithmetic_has_a_peak(kind: str, isa: str) -> None:
     assert _native.compute_peak(kind, 1, isa, 5) > 0.1
 

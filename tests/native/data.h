@@ -80,15 +80,14 @@ inline std::vector<uint8_t> interleaved(const Format& format, const std::vector<
 
 // A token's activations in the form that products with a format want.
 struct Prepared {
-  std::vector<uint8_t> codes;
-  Floats scales, sums;
+  std::vector<uint8_t> groups;
   Outlier outlier;
 
   Prepared(const Kernels& kernels, Activations kind, const float* x, size_t num_cols)
-      : codes(num_cols * (kind == Activations::pairs ? 2 : 1)), scales(num_cols / kGroup), sums(num_cols / kGroup * 2) {
-    outlier = kernels.quantize(x, num_cols, kind, true, codes.data(), scales.data(), sums.data());
+      : groups(num_cols / kGroup * group_nbytes(kind)) {
+    outlier = kernels.quantize(x, num_cols, kind, true, groups.data());
   }
-  Token token() const { return {codes.data(), scales.data(), sums.data(), outlier}; }
+  Token token() const { return {groups.data(), outlier}; }
 };
 
 inline Activations activations_of(const Format& format) {

@@ -6,20 +6,27 @@ same table later.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 Result = Mapping[str, Any]
 
 NOTHING = "-"
 
+NUMBERS = {"f32", "f16", "bf16"}
+SIGNED = {"q8_0", "iq4_nl", "iq4_xs"}  # multiplied as 16-bit pairs
+PEAKS: Mapping[str, Callable[[str], bool]] = {
+    "int8": lambda name: name not in NUMBERS | SIGNED,
+    "int16": SIGNED.__contains__,
+    "floats": NUMBERS.__contains__,
+}
+
 
 def markdown(report: Mapping[str, Any]) -> str:
     """Both tables, below a line that says what they were measured on and above one for the spread."""
     results = report["results"]
     streamed = limit_of(results, "matvec")
-    integers, floats = (limit_of(results, "matmat", floats=wanted) for wanted in (False, True))
-    peaks = f"int8 {integers}, floats {floats}"
+    peaks = ", ".join(f"{name} {limit_of(results, 'matmat', formats)}" for name, formats in PEAKS.items())
     paragraphs = (
         origin(report),
         f"Matrix-vector, one token: GB/s of weights, share of the {streamed} GB/s that memory streams.",
@@ -72,13 +79,9 @@ def cell(results: Iterable[Result]) -> str:
     return f"{rate:.{0 if rate >= 100 else 1}f} ({allowed / taken:.0%})"
 
 
-def limit_of(results: Sequence[Result], kind: str, floats: bool | None = None) -> str:
-    """From the lowest to the highest limit that stood beside the results."""
-    limits = [
-        one["limit"]["median"]
-        for one in results
-        if one["kind"] == kind and (floats is None or floats == (one["format"] in ("f32", "f16", "bf16")))
-    ]
+def limit_of(results: Sequence[Result], kind: str, wanted: Callable[[str], bool] = bool) -> str:
+    """From the lowest to the highest limit that stood beside the results of wanted formats."""
+    limits = [one["limit"]["median"] for one in results if one["kind"] == kind and wanted(one["format"])]
     if not limits:
         return NOTHING
     low, high = round(min(limits)), round(max(limits))

@@ -16,7 +16,7 @@ from apportion import _native
 STREAM_NBYTES = 256 << 20  # far beyond any cache
 PASSES = 3  # over the stream for one figure: others only ever slow one down
 
-PeakKind: TypeAlias = Literal["int8", "f32", "bf16"]
+PeakKind: TypeAlias = Literal["int8", "int16", "f32", "bf16"]
 
 
 @dataclass(frozen=True, slots=True)

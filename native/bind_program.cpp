@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <chrono>
+#include <map>
 
 #include "arguments.h"
 #include "bind_expert_table.h"
@@ -156,6 +157,7 @@ class Recorder {
     const float* numbers = bias.is_none() ? nullptr : floats(bias, "bias", width_of(logits));
     const Buffer ids = program_.make(top_k), weights = program_.make(top_k);
     program_.add(RouteStep{logits, ids, weights, width_of(logits), numbers, routing}, {logits, ids, weights});
+    routed_.emplace(ids, logits);
     return {ids, weights};
   }
 
@@ -183,7 +185,9 @@ class Recorder {
                           table ? table->places() : nullptr};
     const GateKind known = gate_kind(kind);
     const Buffer out = program_.make(d.rows);
-    program_.add(ExpertsStep{x, ids, weights, out, width_of(ids), experts, known}, {x, ids, weights, out});
+    std::optional<Buffer> scores;
+    if (const auto routed = routed_.find(ids); routed != routed_.end()) scores = routed->second;
+    program_.add(ExpertsStep{x, ids, weights, out, scores, width_of(ids), experts, known}, {x, ids, weights, out});
     return out;
   }
 
@@ -282,17 +286,22 @@ class Recorder {
     program_.start_experts();
   }
 
-  // What the router saw: the experts' input [T, H], and the weights of the chosen [T, R].
-  void router_view(nb::handle x_, nb::handle weights_) {
+  // What the router saw and gave: the experts' input [T, H], the weights of the chosen [T, R], all scores [T, E].
+  void router_view(nb::handle x_, nb::handle weights_, nb::handle scores_) {
     const ExpertInput input = waiting_input();
-    const View x(x_, "x", kFloat, Access::write), weights(weights_, "weights", kFloat, Access::write);
-    x.of_ndim(2).contiguous();
-    weights.of_ndim(2).contiguous();
-    const size_t width = program_.waiting_for().experts.gate.cols;
+    const View x(x_, "x", kFloat, Access::write), weights(weights_, "weights", kFloat, Access::write),
+        scores(scores_, "scores", kFloat, Access::write);
+    for (const View* view : {&x, &weights, &scores}) view->of_ndim(2).contiguous();
+    const Experts& experts = program_.waiting_for().experts;
+    const size_t width = experts.gate.cols;
+    const float* kept = program_.expert_scores();
+    require(kept, "the experts were not chosen by this program's router");
+    require(scores.dim(0) == input.num_tokens && scores.dim(1) == experts.count, "scores have the wrong shape");
     require(x.dim(0) == input.num_tokens && x.dim(1) == width, "x has the wrong shape");
     require(weights.dim(0) == input.num_tokens && weights.dim(1) == input.per_token, "weights have the wrong shape");
     std::copy_n(input.x, x.size(), x.data<float>());
     std::copy_n(input.weights, weights.size(), weights.data<float>());
+    std::copy_n(kept, scores.size(), scores.data<float>());
   }
 
   void apply(const std::vector<uint32_t>& experts) {
@@ -505,6 +514,7 @@ class Recorder {
   Program program_;
   std::vector<std::unique_ptr<View>> kept_;
   std::vector<nb::object> tables_;
+  std::map<Buffer, Buffer> routed_;  // ids -> the scores that they were chosen by
   std::vector<std::unique_ptr<Batch>> idle_batches_;
   std::unique_ptr<Going> going_;
   uint32_t next_expert_ = 0;  // of many tokens

@@ -34,8 +34,10 @@ void Program::add(Step step, std::initializer_list<Buffer> touched) {
   for (Buffer buffer : touched) touch(buffer);
   if (const auto* project = std::get_if<ProjectStep>(&step))
     for (const ProjectStep::Part& part : project->parts) touch(part.out);
-  if (const auto* experts = std::get_if<ExpertsStep>(&step); experts && experts->experts.places)
+  if (const auto* experts = std::get_if<ExpertsStep>(&step); experts && experts->experts.places) {
+    if (experts->scores) touch(*experts->scores);
     stops_.push_back(steps_.size());
+  }
   steps_.push_back(std::move(step));
 }
 
@@ -201,6 +203,11 @@ Program::Pause Program::advance(size_t layer) {
 const ExpertsStep& Program::waiting_for() const { return std::get<ExpertsStep>(steps_[next_]); }
 
 ExpertInput Program::expert_input() { return input_of(whole(), waiting_for()); }
+
+const float* Program::expert_scores() {
+  const std::optional<Buffer> scores = waiting_for().scores;
+  return scores ? whole().at(*scores) : nullptr;
+}
 
 void Program::start_experts() {
   const ExpertsStep& step = waiting_for();

@@ -86,6 +86,7 @@ class Program {
   // The experts that the program waits for, and what enters them. After start_experts() it is not to change.
   const ExpertsStep& waiting_for() const;
   ExpertInput expert_input();
+  const float* expert_scores();  // what the router gave all of them, [T, experts]; null where it is not of the program
   bool is_waiting() const { return is_waiting_; }
   void start_experts();
   void apply(std::span<const uint32_t> experts) { experts_.apply(experts); }

@@ -105,6 +105,7 @@ struct RouteStep {
 // Where its experts come and go, a program stops at this step for them (program.h).
 struct ExpertsStep {
   Buffer x, ids, weights, out;
+  std::optional<Buffer> scores;  // the router's [T, experts], where they are kept until the experts have come
   size_t per_token;
   Experts experts;
   GateKind kind;

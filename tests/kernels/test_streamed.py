@@ -15,6 +15,7 @@ from apportion.formats.block import Floats
 from apportion.formats.blocks import FORMATS
 from apportion.kernels import ExpertWeights, NativeOps, Routing, Weight, weight_from_floats
 from apportion.kernels.ops import Ints
+from apportion.kernels.residency import RouterView
 from apportion.kernels.steps import Product, Steps
 from apportion.kernels.streamed import StreamedProgram
 
@@ -69,9 +70,12 @@ class Shelf:
     in_parts: Callable[[list[int]], list[list[int]]] = lambda chosen: [chosen]
     chunk: int = 512
     streamed_layers: Sequence[int] = ()
+    num_experts: int = EXPERTS
     experts_per_token: int = PER_TOKEN
     reads_embedding: bool = False
     required: list[int] = field(default_factory=list)
+    watches_routers: bool = False
+    views: list[RouterView | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._tables = [self._table(experts) for experts in self.experts]
@@ -104,7 +108,8 @@ class Shelf:
     def route(self, layer: int, ids: Ints) -> Ints | None:
         return None
 
-    def acquire(self, layer: int, ids: Ints) -> Iterator[Sequence[int]]:
+    def acquire(self, layer: int, ids: Ints, view: RouterView | None) -> Iterator[Sequence[int]]:
+        self.views.append(view)
         yield from self.in_parts(sorted(set(ids.reshape(-1).tolist())))
 
     def embed(self, ids: Ints) -> Floats:
@@ -125,6 +130,21 @@ def streamed(ops: NativeOps, shelf: Shelf) -> StreamedProgram:
     program = ops.program(Pass(away), shelf)
     assert isinstance(program, StreamedProgram)
     return program
+
+
+@pytest.mark.parametrize("num_tokens", [1, 700])
+def test_what_routers_see_and_give_is_told_to_who_watches_them(num_tokens: int) -> None:
+    shelf = Shelf([stacks(layer, False) for layer in range(LAYERS)], chunk=512, watches_routers=True)
+    ids = np.arange(num_tokens, dtype=np.int32) % VOCAB
+    streamed(NativeOps(2, isa=_native.available_isas()[0]), shelf).run(ids, None)
+    assert len(shelf.views) == LAYERS
+    for layer, view in enumerate(shelf.views):
+        assert view is not None
+        router = weight("f32", 20 + layer, EXPERTS, HIDDEN).dequantize()
+        np.testing.assert_allclose(view.scores, view.inputs @ router.T, rtol=1e-4, atol=1e-5)
+        best = np.sort(np.exp(view.scores - view.scores.max(1, keepdims=True)))[:, ::-1]
+        shares = best[:, :PER_TOKEN] / best.sum(1, keepdims=True)
+        np.testing.assert_allclose(np.sort(view.weights)[:, ::-1], shares, rtol=1e-3, atol=1e-6)
 
 
 def one_by_one(chosen: list[int]) -> list[list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from apportion._native import ExpertTable
@@ -11,14 +12,30 @@ from apportion.kernels.ops import Ints
 from apportion.kernels.weight import Weight
 
 
+@dataclass(frozen=True, slots=True)
+class RouterView:
+    """What a layer's router saw and gave, for all tokens of a run.
+
+    Attributes:
+        inputs: the normed hidden states that it scored, [T, H]; the experts' input.
+        scores: its scores of all experts, before any choice or softmax, [T, E].
+        weights: of those that it chose, [T, R].
+    """
+
+    inputs: Floats
+    scores: Floats
+    weights: Floats
+
+
 class Residency(Protocol):
     """Who brings the weights that come and go.
 
     Attributes:
         streamed_layers: layers whose dense part does not stay in memory, in order.
         chunk: tokens that pass a layer at a time.
-        experts_per_token: how many experts a token is routed to; 0 where there are none.
+        num_experts, experts_per_token: of a layer, and those of a token; 0 where there are none.
         reads_embedding: the embedding is read row by row, with `embed`.
+        watches_routers: `acquire` is to be told what the routers saw.
         layer: whose weights the run under way asked for last; 0 before the first, and where none runs.
         is_wanted: asked between layers whether the run under way still is; where it is not, what is asked for
             next raises `BrokenOff`.
@@ -33,10 +50,16 @@ class Residency(Protocol):
     def chunk(self) -> int: ...
 
     @property
+    def num_experts(self) -> int: ...
+
+    @property
     def experts_per_token(self) -> int: ...
 
     @property
     def reads_embedding(self) -> bool: ...
+
+    @property
+    def watches_routers(self) -> bool: ...
 
     @property
     def layer(self) -> int: ...
@@ -70,9 +93,10 @@ class Residency(Protocol):
         None.
         """
 
-    def acquire(self, layer: int, ids: Ints) -> Iterator[Sequence[int]]:
+    def acquire(self, layer: int, ids: Ints, view: RouterView | None) -> Iterator[Sequence[int]]:
         """Experts of a layer that tokens chose, `ids` [T, R], as they come to memory: each once, and of
         several tokens in the order of their numbers. Those of a part are needed until the next is asked for.
+        `view` is there where routers are watched.
 
         Raises:
             ApportionError: reading failed.

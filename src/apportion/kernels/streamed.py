@@ -14,7 +14,7 @@ from apportion.kernels.eager import RouteObserver
 from apportion.kernels.kv import Segment
 from apportion.kernels.ops import Ints
 from apportion.kernels.record import NativeProgram, Recorder, Value, natives
-from apportion.kernels.residency import Residency
+from apportion.kernels.residency import Residency, RouterView
 from apportion.kernels.steps import Forward, Want
 
 
@@ -86,16 +86,22 @@ class StreamedProgram(NativeProgram):
 
     def _mix_experts(self, layer: int, chosen: Ints) -> None:
         self._native.chosen(chosen)
-        if self._observe is not None:
-            seen = np.empty((len(chosen), self._hidden_size), np.float32)
-            weights = np.empty(chosen.shape, np.float32)
-            self._native.router_view(seen, weights)
-            self._observe(layer, chosen, weights, seen)
+        view = None
+        if self._observe is not None or self._residency.watches_routers:
+            view = self._view_router(chosen)
+        if self._observe is not None and view is not None:
+            self._observe(layer, chosen, view.weights, view.inputs)
         others = self._residency.route(layer, chosen)
         if others is not None:
             self._native.choose(others)
             chosen = others
         self._native.start_experts()
-        for experts in self._residency.acquire(layer, chosen):
+        for experts in self._residency.acquire(layer, chosen, view):
             self._native.apply(experts)
         self._native.pass_on()
+
+    def _view_router(self, chosen: Ints) -> RouterView:
+        widths = (self._hidden_size, self._residency.num_experts, chosen.shape[1])
+        inputs, scores, weights = (np.empty((len(chosen), width), np.float32) for width in widths)
+        self._native.router_view(inputs, weights, scores)
+        return RouterView(inputs, scores, weights)

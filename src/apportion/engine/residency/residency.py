@@ -18,6 +18,7 @@ from apportion.engine.residency.layers import LayerRing
 from apportion.engine.residency.rows import EmbeddingRows
 from apportion.formats.block import Floats
 from apportion.kernels.ops import Ints
+from apportion.kernels.residency import RouterView
 from apportion.kernels.weight import Weight
 from apportion.memory import Demand, Ledger, MakeSlots, RamSlots, Reader, ReadFault, Slots
 from apportion.models.config import ModelConfig
@@ -64,7 +65,7 @@ class Residency:
         self.is_wanted: Callable[[], bool] | None = None  # the run under way, still
         self.layer = 0
         self._running = False  # also after a run that was broken off
-        self._num_experts = config.experts.num_experts if config.experts else 0
+        self.num_experts = config.experts.num_experts if config.experts else 0
         with ExitStack() as stack:
             self.reader = stack.enter_context(Reader(faults=faults, stuck_after_s=stuck_after_s))
             numbers = [self.reader.open(path) for path in files]
@@ -76,7 +77,7 @@ class Residency:
             self._ring = self._layer_ring(units, plan, make_slots, numbers, threads, stack)
             self._rows = self._embedding_rows(config, units, plan, make_slots, numbers, stack)
             self._prediction = PREDICTIONS.choose(plan.policies.prediction)
-            self._predicts = plan.policies.prediction != PREDICTIONS.baseline
+            self.watches_routers = plan.policies.prediction != PREDICTIONS.baseline
             stack.enter_context(ledger.subscribed(self.give_back))
             self._stack = stack.pop_all()
         self.streamed_layers = plan.streamed_layers
@@ -199,20 +200,21 @@ class Residency:
     def route(self, layer: int, ids: Ints) -> Ints | None:
         return None if self.on_route is None else self.on_route(layer, ids)
 
-    def acquire(self, layer: int, ids: Ints) -> Iterator[Sequence[int]]:
+    def acquire(self, layer: int, ids: Ints, view: RouterView | None = None) -> Iterator[Sequence[int]]:
         self._reach(layer)
         parts = self._experts[layer].acquire(ids, self._following.get(layer))
-        if self._predicts:
-            parts = self._reading_ahead(layer, ids, parts)
+        if view is not None:
+            parts = self._reading_ahead(layer, ids, view, parts)
         return parts
 
     def _reading_ahead(
-        self, layer: int, ids: Ints, parts: Iterator[Sequence[int]]
+        self, layer: int, ids: Ints, view: RouterView, parts: Iterator[Sequence[int]]
     ) -> Iterator[Sequence[int]]:
         """The same parts; what the prediction names is read behind the first part's own reads."""
         first = next(parts)
-        for to, expert in self._prediction.predict(layer, None, None, sorted(set(ids.reshape(-1).tolist()))):
-            if to in self._experts and 0 <= expert < self._num_experts:
+        chosen = sorted(set(ids.reshape(-1).tolist()))
+        for to, expert in self._prediction.predict(layer, view.inputs, view.scores, chosen):
+            if to in self._experts and 0 <= expert < self.num_experts:
                 self._experts[to].prefetch(expert)
         yield first
         yield from parts

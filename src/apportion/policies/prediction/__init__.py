@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,16 @@ class Prediction(Policy):
     def predict(
         self,
         layer: int,
-        router_input: NDArray[np.floating[Any]] | None,
-        scores: NDArray[np.floating[Any]] | None,
+        router_input: NDArray[np.float32],
+        scores: NDArray[np.float32],
         experts: Sequence[int],
     ) -> Sequence[tuple[int, int]]:
         """The (layer, expert) pairs to read ahead, the most urgent first; some may be resident.
 
         Args:
             layer: the layer whose router has just chosen.
-            router_input: what the router saw, [tokens, hidden]; None where it is not kept.
-            scores: its scores before the choice, [tokens, num_experts]; None where they are not kept.
+            router_input: the normed hidden states that the router saw, [tokens, hidden].
+            scores: what it gave all experts, before any choice or softmax, [tokens, num_experts].
             experts: those that it chose, each once.
         """
         raise NotImplementedError

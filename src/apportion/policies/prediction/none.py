@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,8 @@ class NoPrediction(Prediction):
     def predict(
         self,
         layer: int,
-        router_input: NDArray[np.floating[Any]] | None,
-        scores: NDArray[np.floating[Any]] | None,
+        router_input: NDArray[np.float32],
+        scores: NDArray[np.float32],
         experts: Sequence[int],
     ) -> Sequence[tuple[int, int]]:
         return ()

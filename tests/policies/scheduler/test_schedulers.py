@@ -109,6 +109,14 @@ def test_layered_begins_anew_who_lost_what_was_in_flight() -> None:
     assert state.plan(EngineView(0.0, [lost], [], 10, 4, 4)).items[0].first_layer == 0
 
 
+def test_layered_does_not_decode_who_came_back_with_one_token_that_is_between_layers() -> None:
+    engine = TinyEngine(SCHEDULERS.choose("layered:group_tokens=10").state(), 1000)
+    # 9 of 10 tokens are found; the cohort's other member makes it pass the layers in groups.
+    engine.run([Job(0, 0.0, 9, 3, found=9, num_output=1), Job(1, 0.0, 60, 1)])
+    items = [item for step in engine.steps for item in step.items if item.request == 0]
+    assert [item.end_layer for item in items[:6]] == [1, 2, 3, 4, 5, 6]
+
+
 def finishing_order(text: str, jobs: list[Job], **engine: object) -> list[int]:
     run(text, jobs, **engine)  # type: ignore[arg-type]
     return [job.id for job in sorted(jobs, key=lambda job: job.finished_s or 0.0)]

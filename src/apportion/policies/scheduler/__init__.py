@@ -51,8 +51,10 @@ class RequestView:
 
     @property
     def decodes(self) -> bool:
-        """Whether its next step gives the token after all that it read."""
-        return self.num_output > 0 and self.num_missing == 1
+        """Whether its next step gives the token after all that it read. What came back with one token to read
+        may have that token between two layers: then it still reads.
+        """
+        return self.num_output > 0 and self.num_missing == 1 and not self.first_layer
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,9 @@ from __future__ import annotations
 import errno
 import gc
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -242,6 +244,31 @@ def test_routes_can_be_told_and_replaced(load: Load, moe: Path) -> None:
     assert [layer for layer, _ in seen] == [0, 1, 2] * 3
     assert streamed.residency.counters.misses == 3 * 3
     assert set(streamed.residency.resident_experts()[1]) == {0, 1, 2}
+
+
+def test_what_is_predicted_is_read_ahead_and_changes_no_number(load: Load, moe: Path) -> None:
+    streamed = load(moe, 4)
+    told: list[tuple[int, Any, Any]] = []
+
+    class NextLayerAlike:
+        """What tokens score highest in a layer is guessed for the next one."""
+
+        def predict(self, layer: int, router_input: Any, scores: Any, experts: Sequence[int]) -> Any:
+            told.append((layer, router_input.copy(), scores.copy()))
+            return [(layer + 1, int(scores[-1].argmax())), (99, 0), (layer, 10_000)]
+
+    streamed.residency._prediction = NextLayerAlike()  # type: ignore[assignment]
+    streamed.residency.watches_routers = True
+    np.testing.assert_array_equal(logits_of(streamed.model), logits_of(whole(moe)))
+    assert [layer for layer, _, _ in told[:3]] == [0, 1, 2]
+    config = streamed.model.config
+    assert config.experts is not None
+    for _, router_input, scores in told:
+        assert router_input.shape == (len(scores), config.hidden_size)
+        assert scores.shape[1] == config.experts.num_experts
+        assert np.isfinite(scores).all()
+        assert scores.std() > 0
+    assert streamed.residency.reader.stats().num_prefetches > 0
 
 
 def test_closing_twice_and_dropping_the_model_gives_all_memory_back(load: Load, dense: Path) -> None:

@@ -14,8 +14,6 @@
 //   q3_k     | 8 x high | 16 x codes | 3 x scales | d |
 #pragma once
 
-#include <type_traits>
-
 #include "codes.h"
 #include "kernels.h"
 #include "vectors.h"

@@ -69,8 +69,8 @@ struct Tile {
     }
   }
 
-  // Adds the products with group `g`, counted from the first; `panels` has its scalepanels.scales(p) and, of columns 4J
-  // .. 4J + 3, codes<J>(p).
+  // Adds the products with group `g`, counted from the first; `panels` has its scales(p) and, of columns 4J .. 4J + 3,
+  // codes<J>(p).
   template <class Panels>
   APPORTION_INLINE void add(size_t g, const Panels& panels) {
     typename C::Sum part[P][T];

@@ -6,27 +6,23 @@ same table later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
+
+from apportion.bench.limits import PeakKind, peak_of
 
 Result = Mapping[str, Any]
 
 NOTHING = "-"
 
-NUMBERS = {"f32", "f16", "bf16"}
-SIGNED = {"q8_0", "iq4_nl", "iq4_xs"}  # multiplied as 16-bit pairs
-PEAKS: Mapping[str, Callable[[str], bool]] = {
-    "int8": lambda name: name not in NUMBERS | SIGNED,
-    "int16": SIGNED.__contains__,
-    "floats": NUMBERS.__contains__,
-}
+PEAKS: Mapping[str, Collection[PeakKind]] = {"int8": ["int8"], "int16": ["int16"], "floats": ["f32", "bf16"]}
 
 
 def markdown(report: Mapping[str, Any]) -> str:
     """Both tables, below a line that says what they were measured on and above one for the spread."""
     results = report["results"]
     streamed = limit_of(results, "matvec")
-    peaks = ", ".join(f"{name} {limit_of(results, 'matmat', formats)}" for name, formats in PEAKS.items())
+    peaks = ", ".join(f"{name} {limit_of(results, 'matmat', peaks)}" for name, peaks in PEAKS.items())
     paragraphs = (
         origin(report),
         f"Matrix-vector, one token: GB/s of weights, share of the {streamed} GB/s that memory streams.",
@@ -79,9 +75,13 @@ def cell(results: Iterable[Result]) -> str:
     return f"{rate:.{0 if rate >= 100 else 1}f} ({allowed / taken:.0%})"
 
 
-def limit_of(results: Sequence[Result], kind: str, wanted: Callable[[str], bool] = bool) -> str:
-    """From the lowest to the highest limit that stood beside the results of wanted formats."""
-    limits = [one["limit"]["median"] for one in results if one["kind"] == kind and wanted(one["format"])]
+def limit_of(results: Sequence[Result], kind: str, peaks: Collection[PeakKind] | None = None) -> str:
+    """From the lowest to the highest limit that stood beside the results; of formats with these peaks."""
+    limits = [
+        one["limit"]["median"]
+        for one in results
+        if one["kind"] == kind and (peaks is None or peak_of(one["format"]) in peaks)
+    ]
     if not limits:
         return NOTHING
     low, high = round(min(limits)), round(max(limits))

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from apportion.bench.limits import Bandwidth, PeakKind, Rates, arithmetic_peak
+from apportion.bench.limits import Bandwidth, Rates, arithmetic_peak, peak_of
 from apportion.bench.shapes import ExpertProducts, ModelShape, Product
 from apportion.formats.block import BlockFormat, Floats
 from apportion.kernels import ExpertWeights, NativeOps, Weight
@@ -24,15 +24,6 @@ from apportion.kernels import ExpertWeights, NativeOps, Weight
 COLD_NBYTES = 128 << 20  # of copies: well past every cache
 POOL_NUMBERS = 1 << 20  # encoded once, then repeated
 MIN_SECONDS = 0.01  # of one repetition; shorter work is repeated within it
-# Of what is not multiplied as int8: numbers, and signed codes with 13-bit activations.
-PEAKS: dict[str, PeakKind] = {
-    "f32": "f32",
-    "f16": "f32",
-    "bf16": "bf16",
-    "q8_0": "int16",
-    "iq4_nl": "int16",
-    "iq4_xs": "int16",
-}
 
 Kind: TypeAlias = Literal["matvec", "matmat"]
 Part: TypeAlias = Literal["layer", "head"]
@@ -155,7 +146,7 @@ class KernelBench:
         return self._beside(name, "matvec", 1, work, lambda: self._bandwidth.measure(self.ops.threads))
 
     def _against_peak(self, name: Names, work: Work) -> KernelMeasurement:
-        kind = "f32" if self.ops.exact else PEAKS.get(name.format, "int8")
+        kind = "f32" if self.ops.exact else peak_of(name.format)
         return self._beside(
             name, "matmat", self.tokens, work, lambda: arithmetic_peak(kind, self.ops.threads, self.ops.isa)
         )

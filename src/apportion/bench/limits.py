@@ -18,6 +18,21 @@ PASSES = 3  # over the stream for one figure: others only ever slow one down
 
 PeakKind: TypeAlias = Literal["int8", "int16", "f32", "bf16"]
 
+# Of formats that are not multiplied as int8: numbers, and signed codes, which meet 13-bit activations.
+PEAKS: dict[str, PeakKind] = {
+    "f32": "f32",
+    "f16": "f32",
+    "bf16": "bf16",
+    "q8_0": "int16",
+    "iq4_nl": "int16",
+    "iq4_xs": "int16",
+}
+
+
+def peak_of(format_name: str) -> PeakKind:
+    """What bounds products of many tokens with a format's weights."""
+    return PEAKS.get(format_name, "int8")
+
 
 @dataclass(frozen=True, slots=True)
 class Rates:
@@ -52,8 +67,8 @@ def arithmetic_peak(kind: PeakKind, threads: int, isa: str = "") -> float:
     """GOP/s of multiply-adds in registers, each counted as two operations.
 
     Args:
-        kind: int8 by int8, f32, or bf16 summed in f32, which is the f32 rate where there are no instructions
-            for it.
+        kind: int8 by int8, int16 by int16, f32, or bf16 summed in f32, which is the f32 rate where there are
+            no instructions for it.
         isa: instruction set; the fastest if empty.
     """
     return _native.compute_peak(kind, threads, isa)

@@ -17,6 +17,7 @@ from apportion.core.errors import ApportionError, DiskFault, DiskStuck
 from apportion.memory import ReadFault
 from apportion.plan import PolicyNames, crowd
 from apportion.policies import EXPERT_CACHES, LOAD_ORDERS
+from apportion.policies.prediction import Prediction
 
 LIVE_CACHES = [name for name in EXPERT_CACHES if not EXPERT_CACHES.get(name).oracle]
 
@@ -250,14 +251,16 @@ def test_what_is_predicted_is_read_ahead_and_changes_no_number(load: Load, moe: 
     streamed = load(moe, 4)
     told: list[tuple[int, Any, Any]] = []
 
-    class NextLayerAlike:
+    class NextLayerAlike(Prediction):
         """What tokens score highest in a layer is guessed for the next one."""
 
-        def predict(self, layer: int, router_input: Any, scores: Any, experts: Sequence[int]) -> Any:
+        def predict(
+            self, layer: int, router_input: Any, scores: Any, experts: Sequence[int]
+        ) -> Sequence[tuple[int, int]]:
             told.append((layer, router_input.copy(), scores.copy()))
             return [(layer + 1, int(scores[-1].argmax())), (99, 0), (layer, 10_000)]
 
-    streamed.residency._prediction = NextLayerAlike()  # type: ignore[assignment]
+    streamed.residency._prediction = NextLayerAlike()
     streamed.residency.watches_routers = True
     np.testing.assert_array_equal(logits_of(streamed.model), logits_of(whole(moe)))
     assert [layer for layer, _, _ in told[:3]] == [0, 1, 2]

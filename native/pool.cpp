@@ -18,6 +18,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kPatience = std::chrono::microseconds(200);  // more than Python needs between two calls
+// More than a disk needs for an expert: a worker that has to be woken misses most of the computing with it.
+constexpr auto kLongPatience = std::chrono::milliseconds(2);
 
 Pool* the_pool = nullptr;
 
@@ -38,6 +40,17 @@ bool spin_until(Condition&& condition) {
       if (condition()) return true;
       relax();
     }
+  } while (Clock::now() < end);
+  return false;
+}
+
+// The same, and whoever else wants the processor has it meanwhile.
+template <class Condition>
+bool yield_until(Condition&& condition) {
+  const Clock::time_point end = Clock::now() + kLongPatience;
+  do {
+    if (condition()) return true;
+    std::this_thread::yield();
   } while (Clock::now() < end);
   return false;
 }
@@ -127,7 +140,8 @@ void Pool::work(unsigned worker) {
 }
 
 uint64_t Pool::await_loop_after(uint64_t seen) {
-  while (!spin_until([&] { return number() != seen; })) sleep_after(seen);
+  const auto has_come = [&] { return number() != seen; };
+  while (!spin_until(has_come) && !yield_until(has_come)) sleep_after(seen);
   return number();
 }
 

@@ -1,4 +1,4 @@
-// A pool of threads that share loops. Workers spin briefly after a loop, then sleep until the next one.
+// A pool of threads that share loops. Workers spin for a while after a loop, then sleep until the next one.
 //
 // A loop is cut into pieces, and whoever comes claims some of those that are left. What decides that is one word:
 //

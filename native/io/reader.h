@@ -19,7 +19,7 @@ struct ReaderOptions {
   bool try_ring = true;
   unsigned depth = 8;
   unsigned num_threads = 4;  // where there is no ring
-  size_t chunk = 4 << 20;    // whole blocks
+  size_t chunk = 1 << 20;    // whole blocks
   double stuck_after_s = 30;
   std::vector<Fault> faults;
 };

@@ -122,7 +122,7 @@ def test_a_saved_profile_is_reckoned_with(apportion, moe: Path) -> None:
     disk = DiskProfile(file_system(moe), "ring", True, GiB, rates, ())
     limits = MemoryLimits(GiB, GiB, None, None)
     peaks = {"int8": 400.0, "bf16": 200.0, "f32": 100.0}
-    save_profile(Profile("", ("avx2",), 2, limits, {1: 10.0, 2: 20.0}, peaks, disk, "2026-01-02T03:04Z"))
+    save_profile(Profile("", ("avx2",), 2, limits, {1: 10.0, 2: 20.0}, peaks, {}, disk, "2026-01-02T03:04Z"))
     least = smallest(apportion, moe)
     found = apportion("plan", moe, "--ram", least, "--threads", 2, "--json")
     assert "2026-01-02T03:04Z" in found.object["forecast"]["basis"]

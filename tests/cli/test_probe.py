@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from apportion.bench import disk, limits
+from apportion.bench import disk, kernels, limits, product_rates
 from apportion.bench import probe as bench_probe
 from apportion.core.units import GiB, MiB
 from apportion.hardware.memory import MemoryLimits
@@ -19,6 +19,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "TURN_S", 0.0)
     monkeypatch.setattr(disk, "ROUNDS", 1)
     monkeypatch.setattr(limits, "STREAM_NBYTES", 1 << 20)
+    monkeypatch.setattr(product_rates, "COLD_NBYTES", 64 << 10)
+    monkeypatch.setattr(product_rates, "SHAPE", (32, 256))
+    monkeypatch.setattr(kernels, "MIN_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -44,6 +47,7 @@ def test_the_tables_tell_machine_and_disk(apportion, folder: Path) -> None:
     outcome = apportion("probe", folder, "--threads", 2, "--no-save")
     assert "container limit" in outcome.out
     assert "memory, 2 threads" in outcome.out
+    assert "one token, GB/s" in outcome.out
     assert "4 MiB, 8 at once, beside computing" in outcome.out
     assert not profile_path(file_system(folder).device).exists()
 

@@ -58,7 +58,7 @@ def rate(gbps: float, *, beside: bool) -> DiskRate:
 def profile(alone: float = 2.0, beside: float = 1.9, **changes: Any) -> Profile:
     rates = (rate(alone, beside=False), rate(beside, beside=True))
     disk = DiskProfile(DISK, "ring", True, GiB, rates, ())
-    known = Profile("some", ("avx2", "portable"), 8, MEMORY, {8: 20.0}, {}, disk, "2026-03-01T10:00Z")
+    known = Profile("some", ("avx2", "portable"), 8, MEMORY, {8: 20.0}, {}, {}, disk, "2026-03-01T10:00Z")
     return replace(known, **changes)
 
 

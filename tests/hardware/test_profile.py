@@ -11,6 +11,7 @@ from apportion.hardware.memory import MemoryLimits
 from apportion.hardware.profile import (
     DiskProfile,
     DiskRate,
+    ProductRates,
     Profile,
     Range,
     load_profile,
@@ -32,6 +33,7 @@ PROFILE = Profile(
     memory=MemoryLimits(16 * GiB, 9 * GiB, 8 * GiB, 7 * GiB),
     memory_GBps={1: 20.5, 2: 40.25},
     peak_GOps={"int8": 600.0, "f32": 190.0},
+    products={"q4_0": ProductRates(30.5, 450.0)},
     disk=DiskProfile(SYSTEM, "ring", True, 4 * GiB, RATES, ("a note",)),
     date="2026-11-21T17:00Z",
 )

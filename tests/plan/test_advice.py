@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.plan.conftest import EXPERT_NBYTES, unit_of
 
 from apportion.core.claim import Kind
-from apportion.core.units import GiB, MiB, format_bytes, parse_bytes
+from apportion.core.units import GiB, KiB, MiB, format_bytes, parse_bytes
 from apportion.hardware.memory import MemoryLimits
 from apportion.hardware.profile import DiskProfile, DiskRate, Profile, Range
 from apportion.hardware.storage import FileSystem
@@ -75,10 +76,10 @@ def test_fewer_sequences_are_advised_where_they_leave_room_for_the_weights(dense
 
 def test_packing_is_advised_where_small_reads_are_slow(moe: Any) -> None:
     rates = (
-        DiskRate(MiB, 1, False, Range(0.2, 0.2, 0.2)),
-        DiskRate(MiB, 8, False, Range(0.4, 0.4, 0.4)),
-        DiskRate(4 * MiB, 1, False, Range(2.0, 2.0, 2.0)),
-        DiskRate(4 * MiB, 8, False, Range(2.0, 2.0, 2.0)),
+        DiskRate(256 * KiB, 1, False, Range(0.2, 0.2, 0.2)),
+        DiskRate(256 * KiB, 8, False, Range(0.4, 0.4, 0.4)),
+        DiskRate(MiB, 1, False, Range(2.0, 2.0, 2.0)),
+        DiskRate(MiB, 8, False, Range(2.0, 2.0, 2.0)),
     )
     system = FileSystem("259:2", "/", "ext4", "", GiB, False, None)
     profile = Profile(
@@ -88,9 +89,13 @@ def test_packing_is_advised_where_small_reads_are_slow(moe: Any) -> None:
         MemoryLimits(GiB, GiB, None, None),
         {1: 10.0, 2: 20.0},
         {"int8": 400.0, "f32": 100.0},
+        {},
         DiskProfile(system, "ring", True, GiB, rates, ()),
         "2026-01-02",
     )
-    lines = told(planner(moe, disk_rate=None, profile=profile).plan(400 * MiB).advice)
+    expert = unit_of(EXPERT_NBYTES, stretches=12)
+    layers = tuple(replace(layer, experts=(expert,) * 64) for layer in moe.units.layers)
+    pieces = replace(moe, units=replace(moe.units, layers=layers))
+    lines = told(planner(pieces, disk_rate=None, profile=profile).plan(400 * MiB).advice)
     before, after = lines["packed by `apportion pack`"]
     assert after > 2 * before

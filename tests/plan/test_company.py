@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.plan.test_cost import FAST, arranger, machine, model, overhead, streaming
 
-from apportion.plan.cost import ROUTED_LAYER_S
+from apportion.plan.cost import LOOKUP_S, MISS_S
 from apportion.plan.crowd import read_slots
 from apportion.plan.hit_rate import HitRates
 from apportion.plan.scheduling import company
@@ -28,7 +28,8 @@ def test_several_tokens_read_each_expert_that_misses_once(moe: Any) -> None:
     kept = 48 - read_slots(48, layer.expert_nbytes)
     misses = chosen - min(chosen * 0.75, kept)
     reading = 4 * misses * layer.expert_nbytes / 1e9
-    assert cost.together_s(plan, 1, 4) == pytest.approx(reading + overhead(4) + 4 * ROUTED_LAYER_S, rel=0.01)
+    looking = 4 * (LOOKUP_S + MISS_S)
+    assert cost.together_s(plan, 1, 4) == pytest.approx(reading + overhead(4) + looking, rel=0.01)
 
 
 def test_in_memory_company_costs_little_and_everybody_runs(moe: Any) -> None:

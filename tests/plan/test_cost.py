@@ -7,7 +7,7 @@ import pytest
 
 from apportion.core.units import MiB
 from apportion.plan.arrangement import Arrangement, Arranger
-from apportion.plan.cost import LAYER_S, ROUTED_LAYER_S, START_S, STEP_S, CostModel
+from apportion.plan.cost import LAYER_S, LOOKUP_S, MISS_S, START_S, STEP_S, CostModel
 from apportion.plan.crowd import read_slots
 from apportion.plan.estimate import workspace_of
 from apportion.plan.hit_rate import HitRates, stated, uniform
@@ -57,7 +57,7 @@ def test_misses_are_read_at_the_disks_rate(moe: Any) -> None:
     cost = model(moe, machine(disk=1e9))
     misses = 4 * 8 * 0.75 * moe.units.layers[0].expert_nbytes
     assert cost.disk_nbytes_per_token(plan) == pytest.approx(misses, rel=1e-6)
-    expected = misses / 1e9 + overhead(4) + 4 * ROUTED_LAYER_S
+    expected = misses / 1e9 + overhead(4) + 4 * (LOOKUP_S + MISS_S)
     assert cost.decode_s(plan, 1) == pytest.approx(expected, rel=0.01)
 
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.plan.conftest import unit_of
 
 from apportion.formats.blocks.table import FORMATS
 from apportion.plan.efficiency import MATMAT, MATVEC, OTHERS, Products
-from apportion.plan.machine import DiskRates, Machine, Way
+from apportion.plan.machine import DiskRates, Machine, Product, Way
 
 MACHINE = Machine(1e9, 100e9, 10e9, DiskRates((Way(1, 1, 1e9),)), "")
 
@@ -21,9 +23,16 @@ def test_one_token_streams_and_many_multiply() -> None:
     assert products.seconds(MACHINE, 1000) == pytest.approx(64e9 / (100e9 * MATMAT["q8_0"]))
 
 
+def test_what_was_measured_stands_in_for_shares() -> None:
+    machine = replace(MACHINE, products={"q8_0": Product(2e9, 30e9)})
+    products = Products.of(unit_of(34_000_000), 34_000_000, 32_000_000)
+    assert products.seconds(machine) == pytest.approx(0.017)
+    assert products.seconds(machine, 1000) == pytest.approx(64 / 30)
+    assert Products.of(None, 4_000_000, 1_000_000).seconds(machine) == pytest.approx(0.004 / MATVEC["f32"])
+
+
 def test_floats_are_held_against_the_peak_of_floats() -> None:
     products = Products.of(None, 4_000_000, 1_000_000)
-    assert products.int8_ops == 0
     assert products.seconds(MACHINE, 1000) == pytest.approx(2e9 / (10e9 * MATMAT["f32"]))
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from apportion.core.units import GiB, KiB, MiB
 from apportion.hardware.memory import MemoryLimits
-from apportion.hardware.profile import DiskProfile, DiskRate, Profile, Range
+from apportion.hardware.profile import DiskProfile, DiskRate, ProductRates, Profile, Range
 from apportion.hardware.storage import FileSystem
-from apportion.plan.machine import ASSUMED_DISK, DiskRates, Way, machine
+from apportion.plan.machine import ASSUMED_DISK, DiskRates, Product, Way, machine
 
 SYSTEM = FileSystem("259:2", "/data", "ext4", "/dev/nvme0n1p2", 70 * GiB, False, 131072)
 DISK = DiskProfile(
@@ -32,6 +32,7 @@ PROFILE = Profile(
     MemoryLimits(32 * GiB, 30 * GiB, None, None),
     {1: 10.0, 4: 30.0},
     {"int8": 400.0, "bf16": 200.0, "f32": 100.0},
+    {"q4_0": ProductRates(24.0, 300.0)},
     DISK,
     "2026-01-02T03:04Z",
 )
@@ -48,6 +49,12 @@ def test_fewer_threads_have_less_and_more_have_no_more() -> None:
     assert machine(PROFILE, 1).int8 == 100e9
     assert machine(PROFILE, 2).memory == pytest.approx(20e9)  # half way, by doublings
     assert machine(PROFILE, 16) == machine(PROFILE, 4)
+
+
+def test_products_are_as_fast_as_was_measured_by_format() -> None:
+    assert machine(PROFILE, 4).products == {"q4_0": Product(24e9, 300e9)}
+    assert machine(PROFILE, 1).products == {"q4_0": Product(8e9, 75e9)}  # as memory and processors do
+    assert machine(None, 2).products == {}
 
 
 def test_a_read_is_as_fast_as_its_size_and_depth_allow() -> None:
@@ -81,6 +88,18 @@ def test_seconds_are_those_of_all_reads_together() -> None:
     assert disk.seconds(1e6, 8, beside=False) == pytest.approx(4e-3)
     assert disk.seconds(1e6, 0, beside=False) == 0
     assert disk.drifted(0.5).seconds(1e6, 1, beside=False) == pytest.approx(2e-3)
+
+
+def test_long_reads_are_so_many_chunks_at_once() -> None:
+    disk = DiskRates((Way(MiB, 1, 1e9), Way(MiB, 8, 2e9), Way(16 * MiB, 1, 4e9)))
+    assert disk.seconds(16 * MiB, 1, beside=False) == pytest.approx(16 * MiB / 2e9)
+
+
+def test_a_read_is_slower_only_as_long_as_threads_compute() -> None:
+    disk = DiskRates((Way(MiB, 1, 2e9),), (Way(MiB, 1, 1e9),))
+    assert disk.seconds_while(0.0, 1e6, 1) == pytest.approx(0.5e-3)
+    assert disk.seconds_while(0.4e-3, 1e6, 1) == pytest.approx(0.4e-3 + 0.6 * 0.5e-3)
+    assert disk.seconds_while(5.0, 1e6, 1) == pytest.approx(1e-3)
 
 
 def test_a_stated_disk_rate_stands_in_for_the_measured() -> None:

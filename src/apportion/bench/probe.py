@@ -8,6 +8,7 @@ from pathlib import Path
 
 from apportion.bench.disk import measure_disk
 from apportion.bench.limits import Bandwidth, PeakKind, arithmetic_peak
+from apportion.bench.product_rates import product_rates
 from apportion.bench.provenance import processor_name
 from apportion.core.claim import Tier
 from apportion.core.units import MiB
@@ -39,6 +40,8 @@ def probe(file: Path | None, threads: int, on_stage: OnStage = lambda stage: Non
     del bandwidth
     on_stage("arithmetic")
     peaks = {str(kind): arithmetic_peak(kind, threads) for kind in PEAKS}
+    on_stage("products")
+    products = product_rates(threads)
     on_stage("disk")
     ledger = Ledger({Tier.RAM: BUFFERS_NBYTES})
     return Profile(
@@ -48,6 +51,7 @@ def probe(file: Path | None, threads: int, on_stage: OnStage = lambda stage: Non
         memory=memory_limits(),
         memory_GBps=memory_rates,
         peak_GOps=peaks,
+        products=products,
         disk=None if file is None else measure_disk(file, ledger, threads),
         date=datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
     )

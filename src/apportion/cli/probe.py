@@ -83,6 +83,7 @@ def print_profile(profile: Profile) -> None:
         width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False, emoji=False
     )
     console.print(machine_table(profile))
+    console.print(products_table(profile))
     if profile.disk is None:
         console.print("The disk was not measured: name a model file, or a folder with one.")
         return
@@ -119,6 +120,16 @@ def container(profile: Profile) -> str:
 
 def peaks(profile: Profile) -> list[tuple[str, float]]:
     return list(profile.peak_GOps.items())
+
+
+def products_table(profile: Profile) -> Table:
+    from apportion.cli.inspect import table
+
+    rows = [
+        (name, f"{rates.matvec_GBps:.1f}", f"{rates.matmat_GOps:.0f}")
+        for name, rates in profile.products.items()
+    ]
+    return table(("products", "one token, GB/s", "many, GOP/s"), rows, numbers=(1, 2))
 
 
 def disk_table(disk: DiskProfile) -> Table:

@@ -14,7 +14,7 @@ from apportion.core.errors import BadFile, NotFound
 from apportion.hardware.memory import MemoryLimits
 from apportion.hardware.storage import FileSystem
 
-VERSION = 1
+VERSION = 2
 MAX_FILE_NBYTES = 1024**2
 
 
@@ -37,6 +37,16 @@ class DiskRate:
     depth: int
     beside: bool
     GBps: Range
+
+
+@dataclass(frozen=True, slots=True)
+class ProductRates:
+    """Products with matrices of one format, by all threads: GB/s of weights for one token, from memory, and
+    GOP/s for many, a multiply-add being two.
+    """
+
+    matvec_GBps: float  # noqa: N815
+    matmat_GOps: float  # noqa: N815
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,7 @@ class Profile:
     Args:
         memory_GBps: what a stream from memory reaches, by number of threads.
         peak_GOps: multiply-adds in registers by kind of number, all threads, two operations each.
+        products: what the kernels reach, by block format.
         date: of the measurement, UTC, ISO 8601.
     """
 
@@ -78,6 +89,7 @@ class Profile:
     memory: MemoryLimits
     memory_GBps: dict[int, float]  # noqa: N815
     peak_GOps: dict[str, float]  # noqa: N815
+    products: dict[str, ProductRates]
     disk: DiskProfile | None
     date: str
 
@@ -101,6 +113,7 @@ class Profile:
             memory=MemoryLimits(**told["memory"]),
             memory_GBps={int(threads): float(rate) for threads, rate in told["memory_GBps"].items()},
             peak_GOps={str(kind): float(rate) for kind, rate in told["peak_GOps"].items()},
+            products={str(name): ProductRates(**rates) for name, rates in told["products"].items()},
             disk=None if told["disk"] is None else _disk(told["disk"]),
             date=str(told["date"]),
         )

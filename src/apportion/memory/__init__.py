@@ -7,6 +7,7 @@ from apportion.memory.arena import Arena, Slot
 from apportion.memory.faults import ReadFault
 from apportion.memory.ledger import Lease, Ledger
 from apportion.memory.reader import (
+    CHUNK_NBYTES,
     OpenedFile,
     Part,
     Priority,
@@ -19,6 +20,7 @@ from apportion.memory.reader import (
 from apportion.memory.tier import MakeSlots, RamSlots, Slots
 
 __all__ = [
+    "CHUNK_NBYTES",
     "Account",
     "Arena",
     "Demand",

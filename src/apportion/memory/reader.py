@@ -18,10 +18,12 @@ from typing import Literal, NewType, Self, TypeAlias
 from apportion import _native
 from apportion.core.disk import fault
 from apportion.core.errors import ApportionError, BadFile, DiskStuck, FileChanged, Truncated
+from apportion.core.units import MiB
 from apportion.memory.arena import Arena, Slot
 from apportion.memory.faults import ReadFault
 
 BLOCK_NBYTES = _native.BLOCK_NBYTES
+CHUNK_NBYTES = MiB  # several of them keep a disk busy, and what was asked for first comes first
 
 Ticket = NewType("Ticket", int)
 Priority: TypeAlias = Literal["demand", "prefetch"]
@@ -131,7 +133,7 @@ class Reader:
         backend: Literal["auto", "ring", "threads"] = "auto",
         depth: int = 8,
         num_threads: int = 4,
-        chunk_nbytes: int = 4 * 1024**2,
+        chunk_nbytes: int = CHUNK_NBYTES,
         stuck_after_s: float = 30.0,
         direct: bool = True,
         faults: Sequence[ReadFault] = (),

@@ -7,6 +7,8 @@ What a step waits for:
     experts that are hits                 nothing: they are computed while the misses are read
     experts that are misses               the read of each, one after the other, once the router has spoken
 
+A disk is slower beside threads that compute than while they wait for it; each read is reckoned with both.
+
 Misses are independent draws: each of a token's experts is a hit with the layer's rate, and the time is the
 mean over how many of them miss.
 """
@@ -25,12 +27,12 @@ from apportion.plan.arrangement import Arrangement
 from apportion.plan.crowd import READ_AHEAD_NBYTES, is_crowd, read_slots
 from apportion.plan.efficiency import Products
 from apportion.plan.hit_rate import HitRates
-from apportion.plan.machine import MAX_DEPTH, Machine
+from apportion.plan.machine import Machine
 
 # Constants that were measured on the machine of docs/benchmarks.md.
 LAYER_S = 30e-6  # of a layer beside its products: norms, attention's small parts, threads that meet
-# More where experts are looked up: 0.1 ms in Python, and as much for threads that have to be woken again.
-ROUTED_LAYER_S = 200e-6
+LOOKUP_S = 20e-6  # more where experts are looked up
+MISS_S = 120e-6  # more where one of them is not there: reads are handed over, threads have to be woken again
 STEP_S = 250e-6  # of a step: sampling, the token's text, Python
 START_S = 0.4  # until the first weight is read: imports, header, tokenizer
 KV_SHARE = 0.6  # of the streamed bandwidth that attention over a long context reaches
@@ -175,7 +177,8 @@ class CostModel:
             return
         nbytes, count = cost.dense_reads
         begin = max(clocks.disk, clocks.buffers.pop(0))
-        clocks.disk = begin + self._machine.disk.seconds(nbytes, count, beside=True)
+        meanwhile = seconds * len(self._layers) / len(plan.streamed_layers)
+        clocks.disk = begin + self._machine.disk.seconds_while(meanwhile, nbytes, count)
         clocks.compute = max(clocks.compute, clocks.disk) + seconds
         clocks.buffers.append(clocks.compute)
 
@@ -189,10 +192,10 @@ class CostModel:
             chance = comb(k, misses) * (1 - rate) ** misses * rate ** (k - misses)
             mean += chance * self._experts_s(cost, k, misses, each) if chance else 0.0
         nbytes, count = cost.expert_reads
-        reading = self._machine.disk.seconds(nbytes, k * (1 - rate) * count, beside=True)
+        reading = self._machine.disk.seconds_while(k * rate * each, nbytes, k * (1 - rate) * count)
         if reading:
             clocks.disk = max(clocks.disk, clocks.compute) + reading
-        clocks.compute += mean + (ROUTED_LAYER_S if plan.expert_slots[layer] < cost.num_experts else 0.0)
+        clocks.compute += mean + (LOOKUP_S if plan.expert_slots[layer] < cost.num_experts else 0.0)
 
     def _shared(self, plan: Arrangement, layer: int, sequences: int, clocks: Clocks) -> None:
         """Compute the experts of several sequences' tokens, each once, while those that miss are read. A
@@ -209,18 +212,20 @@ class CostModel:
         kept = slots - read_slots(slots, self._units.layers[layer].expert_nbytes)
         misses = chosen - min(chosen * max(own, slots / cost.num_experts), kept)
         nbytes, count = cost.expert_reads
-        reading = self._machine.disk.seconds(nbytes, misses * count, beside=True)
+        reading = self._machine.disk.seconds_while(computing, nbytes, misses * count)
         clocks.disk = max(clocks.disk, clocks.compute) + reading
-        clocks.compute = max(clocks.compute + computing, clocks.disk + computing / chosen) + ROUTED_LAYER_S
+        clocks.compute = max(clocks.compute + computing, clocks.disk + computing / chosen)
+        clocks.compute += LOOKUP_S + (MISS_S if misses else 0.0)
 
     def _experts_s(self, cost: LayerCost, k: int, misses: int, each: float) -> float:
         """Of a token's experts with so many misses: each is computed once its read is done."""
         if not misses:
             return k * each
         nbytes, count = cost.expert_reads
-        read = self._machine.disk.seconds(nbytes, misses * count, beside=True) / misses
+        hits_s = (k - misses) * each
+        reading = self._machine.disk.seconds_while(hits_s, nbytes, misses * count)
         # The last to wait for is either the computing of all, or the first read and all misses, or all reads.
-        return max(k * each, read + misses * each, misses * read + each)
+        return MISS_S + max(k * each, reading / misses + misses * each, reading + each)
 
     def _prefill(self, plan: Arrangement, start: int, tokens: int, clocks: Clocks, cold: bool) -> None:
         """A run of the prompt through all layers."""
@@ -249,7 +254,7 @@ class CostModel:
             return
         nbytes, count = cost.expert_reads
         disk = self._machine.disk
-        reading = read * count * nbytes / disk.rate(nbytes, MAX_DEPTH, beside=True)
+        reading = disk.seconds_while(computing, nbytes, read * count)
         expected = layer > 0 and is_crowd(round(touched), cost.num_experts)
         ahead = reading * min(1.0, READ_AHEAD_NBYTES / (read * count * nbytes)) if expected else 0.0
         clocks.disk = max(clocks.disk, clocks.compute - ahead) + reading

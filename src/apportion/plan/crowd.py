@@ -9,11 +9,11 @@ CROWD = 15 / 16  # of a layer's experts: what is read ahead is wasted where the 
 
 
 def read_slots(num_slots: int, expert_nbytes: int) -> int:
-    """How many of a layer's slots many tokens' experts are read into: half of them, or more where that is
-    little to have on its way. What the others keep saves a read.
+    """How many of a layer's slots many tokens' experts are read into: as many as keep a disk busy, twice that
+    where it is at most half of them. What the others keep saves a read.
     """
     busy = -(-READ_AHEAD_NBYTES // max(1, expert_nbytes))
-    return min(num_slots, max(2, num_slots // 2, busy))
+    return min(num_slots, max(2, busy, min(num_slots // 2, 2 * busy)))
 
 
 def is_crowd(num_chosen: int, num_experts: int) -> bool:

@@ -1,11 +1,14 @@
-"""What products of weights cost: how much of the machine's limits the kernels reach, by block format.
+"""What products of weights cost, by block format: what was measured on the machine or, where nothing was, the
+share of its limits that the kernels usually reach.
 
-The shares are those of `apportion bench-kernels` in docs/benchmarks.md (two threads, AVX2): the median over
-the products of OLMoE, Qwen3-30B-A3B and Gemma 3 270M, each held against the limit measured beside it.
+The shares are those of `apportion bench-kernels` on two threads with AVX2: the median over the products of
+OLMoE, Qwen3-30B-A3B and Gemma 3 270M, each held against the limit measured beside it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -28,42 +31,45 @@ FLOATS = frozenset({"f32", "f16", "bf16"})
 OTHERS = 0.55  # of formats that are not listed, and where formats are not known
 
 
+def streaming(machine: Machine, name: str) -> float:
+    """Bytes of weights of a format that one token's products read in a second."""
+    measured = machine.products.get(name)
+    return measured.streaming if measured else machine.memory * MATVEC.get(name, OTHERS)
+
+
+def multiplying(machine: Machine, name: str) -> float:
+    """Operations a second of many tokens' products with weights of a format."""
+    measured = machine.products.get(name)
+    if measured:
+        return measured.multiplying
+    return (machine.f32 if name in FLOATS else machine.int8) * MATMAT.get(name, OTHERS)
+
+
 @dataclass(frozen=True, slots=True)
 class Products:
-    """The products with some matrices, at the machine's limits: what they would cost if the kernels reached
-    them is divided by the share that they do reach.
+    """The products with some matrices.
 
     Attributes:
-        nbytes: of the matrices.
-        streamed: bytes that a pass streams from memory.
-        int8_ops, f32_ops: operations for each token of a pass.
+        nbytes, numbers: by format.
     """
 
-    nbytes: int = 0
-    streamed: float = 0.0
-    int8_ops: float = 0.0
-    f32_ops: float = 0.0
+    nbytes: Mapping[str, int]
+    numbers: Mapping[str, int]
 
     @classmethod
     def of(cls, unit: Unit | None, nbytes: int, numbers: int) -> Products:
         """Of a unit's matrices; where there is none, of `numbers` numbers in `nbytes` bytes of any format."""
         if unit is None:
-            return cls._of_format("f32" if nbytes >= 4 * numbers else "", nbytes, numbers)
-        parts = [cls._of_format(m.format.name, m.nbytes, prod(m.shape)) for m in unit.members]
-        return cls(
-            sum(part.nbytes for part in parts),
-            sum(part.streamed for part in parts),
-            sum(part.int8_ops for part in parts),
-            sum(part.f32_ops for part in parts),
-        )
-
-    @classmethod
-    def _of_format(cls, name: str, nbytes: int, numbers: int) -> Products:
-        ops = 2 * numbers / MATMAT.get(name, OTHERS)
-        streamed = nbytes / MATVEC.get(name, OTHERS)
-        return cls(nbytes, streamed, 0.0, ops) if name in FLOATS else cls(nbytes, streamed, ops, 0.0)
+            name = "f32" if nbytes >= 4 * numbers else ""
+            return cls({name: nbytes}, {name: numbers})
+        bytes_of, numbers_of = Counter[str](), Counter[str]()
+        for member in unit.members:
+            bytes_of[member.format.name] += member.nbytes
+            numbers_of[member.format.name] += prod(member.shape)
+        return cls(bytes_of, numbers_of)
 
     def seconds(self, machine: Machine, tokens: float = 1) -> float:
         """Of a pass of so many tokens: the longer of streaming and multiplying."""
-        multiplying = tokens * (self.int8_ops / machine.int8 + self.f32_ops / machine.f32)
-        return max(self.streamed / machine.memory, multiplying)
+        reading = sum(nbytes / streaming(machine, name) for name, nbytes in self.nbytes.items())
+        computing = sum(2 * numbers / multiplying(machine, name) for name, numbers in self.numbers.items())
+        return max(reading, tokens * computing)

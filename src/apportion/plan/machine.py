@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from apportion.core.units import MiB
 from apportion.hardware.profile import DiskProfile, Profile
+from apportion.memory import CHUNK_NBYTES
 
 MAX_DEPTH = 8  # reads that are under way at once; more gain nothing on the disks that were measured
 
@@ -61,10 +62,18 @@ class DiskRates:
         )
 
     def seconds(self, nbytes: float, count: float, *, beside: bool) -> float:
-        """For `count` reads of `nbytes` bytes that are asked for together."""
+        """For `count` reads of `nbytes` bytes that are asked for together, long ones chunk by chunk."""
         if not count or not nbytes:
             return 0.0
-        return count * nbytes / self.rate(nbytes, math.ceil(count), beside=beside)
+        chunk = min(nbytes, CHUNK_NBYTES)
+        return count * nbytes / self.rate(chunk, math.ceil(count * nbytes / chunk), beside=beside)
+
+    def seconds_while(self, computing: float, nbytes: float, count: float) -> float:
+        """The same, where threads compute for so many seconds meanwhile and then wait for the reads."""
+        beside = self.seconds(nbytes, count, beside=True)
+        if beside <= computing:
+            return beside
+        return computing + (1 - computing / beside) * self.seconds(nbytes, count, beside=False)
 
     @property
     def best(self) -> float:
@@ -83,6 +92,14 @@ class DiskRates:
 
 
 @dataclass(frozen=True, slots=True)
+class Product:
+    """Products with matrices of one format: bytes of weights a second for one token, operations for many."""
+
+    streaming: float
+    multiplying: float
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """A machine's rates with the threads that compute.
 
@@ -90,6 +107,7 @@ class Machine:
         memory: bytes streamed from memory in a second.
         int8, f32: operations in a second at the peak, a multiply-add being two.
         basis: where they are known from, for people.
+        products: what the kernels reach, by block format; where that was not measured, see `plan.efficiency`.
     """
 
     memory: float
@@ -97,6 +115,7 @@ class Machine:
     f32: float
     disk: DiskRates
     basis: str
+    products: Mapping[str, Product] = field(default_factory=dict)
 
     def drifted(self, factor: float) -> Machine:
         """With a faster or slower disk."""
@@ -112,6 +131,7 @@ def machine(profile: Profile | None, threads: int, disk_rate: float | None = Non
     """
     basis = "assumed rates, nothing was measured" if profile is None else f"the profile of {profile.date}"
     disk, words = _disk(profile, disk_rate)
+    products: dict[str, Product] = {}
     if profile is None:
         memory = min(ASSUMED_MEMORY, ASSUMED_MEMORY_PER_THREAD * threads)
         int8, f32 = ASSUMED_INT8_PER_THREAD * threads, ASSUMED_F32_PER_THREAD * threads
@@ -120,7 +140,12 @@ def machine(profile: Profile | None, threads: int, disk_rate: float | None = Non
         share = min(1.0, threads / profile.threads)
         int8 = 1e9 * share * profile.peak_GOps["int8"]
         f32 = 1e9 * share * profile.peak_GOps["f32"]
-    return Machine(memory, int8, f32, disk, f"{basis}: memory {memory / 1e9:.1f} GB/s, {words}")
+        of_stream = memory / (1e9 * _at_threads(profile.memory_GBps, profile.threads))
+        products = {
+            name: Product(1e9 * of_stream * rates.matvec_GBps, 1e9 * share * rates.matmat_GOps)
+            for name, rates in profile.products.items()
+        }
+    return Machine(memory, int8, f32, disk, f"{basis}: memory {memory / 1e9:.1f} GB/s, {words}", products)
 
 
 def _disk(profile: Profile | None, stated: float | None) -> tuple[DiskRates, str]:

@@ -7,9 +7,10 @@ Each program runs in a memory control group of its own: llama.cpp in one of the 
 more, with `--ram` at the limit; where no group can be made, without one, and the report says so. llama.cpp
 maps the file and does not repack weights (that would double them). It runs once from the file as it lies, and
 once from a copy on a loop device with a read-ahead of 128 KiB, which suits it best. Before each run the
-file's pages are dropped from the page cache; before each of apportion's the disk's rate is measured
-(`apportion probe`), and forecast and bound are for that rate. A run that is killed or out of time stays in
-the table as what it reached.
+file's pages are dropped from the page cache; before each of apportion's the machine is measured
+(`apportion probe`), and forecast and bound are for those rates. For the model's own routes the forecast
+reckons with the hit rates of caches on routes that were recorded of it beforehand, reading other tokens. A
+run that is killed or out of time stays in the table as what it reached.
 
 Prints Markdown, and writes all figures and a plot of tokens a second over budget.
 """
@@ -36,6 +37,7 @@ from under_limits_plot import plot
 from under_limits_table import markdown
 
 ROOM = 1.05  # of apportion's group, by its budget
+RECORDED = 1000  # tokens, of the model's own routes
 READ_AHEAD_SECTORS = 256  # 128 KiB
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9, "B": 1}
 OURS, THEIRS, TUNED = "apportion", "llama.cpp", "llama.cpp, read-ahead 128 KiB"
@@ -171,6 +173,7 @@ def measure(wanted: argparse.Namespace) -> dict[str, Any]:
         cache = stack.enter_context(tempfile.TemporaryDirectory(prefix="apportion-bench-"))
         os.environ["XDG_CACHE_HOME"] = cache  # the profile of this run is nobody else's
         cases = list(cases_of(wanted, stack, notes))
+        curve = own_curve(wanted, Path(cache))
         all_resident, rows = [], []
         for limit in limits_of(wanted):
             resident = resident_rates(wanted, notes)  # again for each limit: shared machines drift
@@ -180,7 +183,7 @@ def measure(wanted: argparse.Namespace) -> dict[str, Any]:
                 for case, row in row_of.items():
                     said = f"{limit / 1e9:.2f} GB, round {turn + 1} of {wanted.rounds}: {case.program}"
                     print(said + (f", {case.routes.stem}" if case.routes else ""), file=sys.stderr)
-                    run_case(wanted, case, row, resident, notes)
+                    run_case(wanted, case, row, resident, curve, notes)
             rows += row_of.values()
     return report_of(wanted, rows, all_resident, notes)
 
@@ -208,12 +211,17 @@ def llama_bench(wanted: argparse.Namespace) -> str | None:
 
 
 def run_case(
-    wanted: argparse.Namespace, case: Case, row: Row, resident: Mapping[str, float], notes: list[str]
+    wanted: argparse.Namespace,
+    case: Case,
+    row: Row,
+    resident: Mapping[str, float],
+    curve: Path | None,
+    notes: list[str],
 ) -> None:
     if case.program.startswith(OURS):
         disk = disk_rate(wanted, case.file)
         forget(case.file)
-        run = within(int(row.limit * ROOM), our_words(wanted, case, row.limit), wanted, notes)
+        run = within(int(row.limit * ROOM), our_words(wanted, case, row.limit, curve), wanted, notes)
         row.note(run)
         row.disk_GBps.append(disk)
         if run.outcome == "done":
@@ -237,13 +245,29 @@ def within(limit: int, words: list[object], wanted: argparse.Namespace, notes: l
         return run_limited(words, group, wanted.timeout)
 
 
-def our_words(wanted: argparse.Namespace, case: Case, ram: int | None) -> list[object]:
+def own_curve(wanted: argparse.Namespace, folder: Path) -> Path | None:
+    """Hit rates of caches on the model's own routes, of answers as long; None for a model without experts."""
+    routes, curve = folder / "own.routes", folder / "own.json"
+    ours: list[object] = [sys.executable, "-m", "apportion", "trace"]
+    least = min(limits_of(wanted))
+    recording = [*ours, "record", wanted.packed or wanted.model, routes, "--random-tokens", RECORDED]
+    run = run_limited([*recording, "--ctx", wanted.decode, "--ram", least], None, wanted.timeout)
+    if run.outcome == "done":
+        run = run_limited([*ours, "info", routes, "--save-curve", curve], None, wanted.timeout)
+    return curve if run.outcome == "done" else None
+
+
+def our_words(
+    wanted: argparse.Namespace, case: Case, ram: int | None, curve: Path | None = None
+) -> list[object]:
     words: list[object] = [sys.executable, "-m", "apportion", "bench", case.file, "--json"]
     words += ["--prompt", wanted.prompt, "--decode", wanted.decode, "--threads", wanted.threads]
     words += ["--repetitions", 1]
     if ram is not None:
         words += ["--ram", ram, "--warmup", wanted.warmup]
-    return words + (["--routes", case.routes] if case.routes else [])
+    if case.routes:
+        return [*words, "--routes", case.routes]
+    return [*words, "--curve", curve] if curve else words
 
 
 def their_words(wanted: argparse.Namespace, file: Path) -> list[object]:

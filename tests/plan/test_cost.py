@@ -137,6 +137,18 @@ def test_few_tokens_touch_few_experts(moe: Any) -> None:
     assert cost.prefill_s(plan, 4) == pytest.approx(once, rel=0.02)
 
 
+def test_a_local_prompt_touches_what_a_cache_of_all_before_would_miss(moe: Any) -> None:
+    def half_are_enough(layer: int, slots: int, count: int) -> float:
+        return min(1.0, slots / 32)
+
+    plan = streaming(moe, 16)
+    cost = model(moe, machine(disk=1e9), HitRates("", half_are_enough))
+    expert_s = moe.units.layers[0].expert_nbytes / 1e9
+    kept = 16 - read_slots(16, moe.units.layers[0].expert_nbytes)
+    assert cost.prefill_s(plan, 512) == pytest.approx(4 * (32 - kept / 2) * expert_s, rel=0.02)
+    assert cost.prefill_s(plan, 512, cold=True) == pytest.approx(4 * 32 * expert_s, rel=0.02)
+
+
 def test_loading_reads_what_stays(moe: Any) -> None:
     units, cost = moe.units, model(moe, machine(disk=1e9))
     assert cost.load_s(arranger(moe).resident(1024)) == pytest.approx(START_S + units.nbytes / 1e9)

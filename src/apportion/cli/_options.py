@@ -15,6 +15,7 @@ from apportion.core.errors import NotFound, UsageError
 if TYPE_CHECKING:
     from apportion.engine.assembly import Serving
     from apportion.engine.budget import Budget
+    from apportion.plan import HitRates
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -214,6 +215,24 @@ kv_option = click.option(
     show_default=True,
     help="How keys and values are stored: f16, bf16, q8, q4, q4_smooth or f32; by layers as f16*2,q4.",
 )
+
+curve_option = click.option(
+    "--curve",
+    metavar="CURVE",
+    help="Hit rates that are forecast with: uniform, the name of a family that has published ones, or a file "
+    "that `apportion trace info --save-curve` wrote [default: the family's, else uniform].",
+)
+
+
+def hit_rates_of_curve(curve: str) -> HitRates:
+    """What `--curve` names."""
+    from apportion.plan import hit_rate as rates
+    from apportion.plan.curves import PUBLISHED
+
+    if curve == "uniform":
+        return rates.uniform()
+    return rates.expected(curve) if curve in PUBLISHED else rates.read_curve(Path(curve))
+
 
 ENGINE_OPTIONS = compose(
     click.option("--threads", type=click.IntRange(min=1), help="Threads that compute [default: all cores]."),

@@ -15,6 +15,8 @@ from apportion.cli._options import (
     BudgetOptions,
     Counts,
     budget_options,
+    curve_option,
+    hit_rates_of_curve,
     json_option,
     kv_option,
     model_argument,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
     help="Under --ram: experts as this routes file names them, in place of the router's.",
 )
+@curve_option
 @click.option(
     "--warmup",
     metavar="TOKENS",
@@ -72,6 +75,7 @@ def command(
     exact: bool,
     kv: str,
     routes: Path | None,
+    curve: str | None,
     warmup: int | None,
     cold: bool,
     budget: BudgetOptions,
@@ -109,9 +113,13 @@ def command(
     if cold and warmup:
         raise UsageError("--cold and --warmup exclude each other")
     warmup = 0 if cold else warmup
-    if budget.ram is None and budget.plan is None and (routes is not None or warmup is not None):
-        raise UsageError("--routes, --warmup and --cold need a budget", hint="give one, as --ram 50%")
-    hits = None if routes is None else hit_rates_of(routes)
+    if budget.ram is None and budget.plan is None and (routes or curve or warmup is not None):
+        raise UsageError(
+            "--routes, --curve, --warmup and --cold need a budget", hint="give one, as --ram 50%"
+        )
+    if routes and curve:
+        raise UsageError("--routes and --curve exclude each other", "routes have a curve of their own")
+    hits = hit_rates_of(routes) if routes else hit_rates_of_curve(curve) if curve else None
     plan = None
     with PhaseBars() as bars:
         longest = max(line.end for line in lines)

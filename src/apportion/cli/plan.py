@@ -13,6 +13,8 @@ import click
 from apportion.cli._options import (
     POLICY_OPTIONS,
     ctx_option,
+    curve_option,
+    hit_rates_of_curve,
     json_option,
     kv_option,
     model_argument,
@@ -76,12 +78,7 @@ class Wishes:
 @click.option("--threads", type=click.IntRange(min=1), help="Threads that compute [default: all cores].")
 @click.option("--disk-bw", metavar="RATE", help="What the disk reads, as 2GB/s [default: as measured].")
 @click.option("--hit-rate", type=float, help="Share of routed experts that are in memory, from 0 to 1.")
-@click.option(
-    "--curve",
-    metavar="CURVE",
-    help="Hit rates: uniform, the name of a family that has published ones, or a file that "
-    "`apportion trace info --save-curve` wrote [default: the family's, else uniform].",
-)
+@curve_option
 @click.option(
     "--plan",
     "file",
@@ -248,18 +245,13 @@ def rate_of(text: str) -> float:
 
 def hit_rates_of(wishes: Wishes) -> HitRates | None:
     """The hit rates that were asked for; None leaves them to the planner."""
-    from apportion.plan import hit_rate as rates
-    from apportion.plan.curves import PUBLISHED
+    from apportion.plan.hit_rate import stated
 
     if wishes.hit_rate is not None and wishes.curve is not None:
         raise UsageError("--hit-rate and --curve exclude each other", hint="leave one out")
     if wishes.hit_rate is not None:
-        return rates.stated(wishes.hit_rate)
-    if wishes.curve is None:
-        return None
-    if wishes.curve == "uniform":
-        return rates.uniform()
-    return rates.expected(wishes.curve) if wishes.curve in PUBLISHED else rates.read_curve(Path(wishes.curve))
+        return stated(wishes.hit_rate)
+    return None if wishes.curve is None else hit_rates_of_curve(wishes.curve)
 
 
 def profile_for(path: Path) -> Profile | None:

@@ -159,8 +159,13 @@ def generate(
 @click.option(
     "--text",
     type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
-    required=True,
     help="The text file that the model reads.",
+)
+@click.option(
+    "--random-tokens",
+    metavar="COUNT",
+    type=click.IntRange(min=1),
+    help="So many tokens by chance in place of a text, as `apportion bench` reads them.",
 )
 @click.option(
     "--ctx",
@@ -175,7 +180,8 @@ def generate(
 def record(
     model: str,
     out: Path,
-    text: Path,
+    text: Path | None,
+    random_tokens: int | None,
     ctx: int | None,
     limit_tokens: int | None,
     inputs: bool,
@@ -183,7 +189,7 @@ def record(
     budget: BudgetOptions,
     as_json: bool,
 ) -> None:
-    """Record the routes of a model that reads a text.
+    """Record the routes of a model that reads a text, or tokens by chance.
 
     Without --ram the model computes one operation after the other here, more slowly than in `apportion run`.
     What is recorded when the recording is interrupted can be used.
@@ -191,12 +197,15 @@ def record(
     from contextlib import closing
     from dataclasses import replace
 
+    from apportion.bench.speed import random_ids
     from apportion.cli._loading import load_alone
     from apportion.cli.eval import bos_of, ops_of, read_text
     from apportion.formats.routes import RoutesFile, RoutesWriter
     from apportion.simulate.record import record_routes, shape_of, windows_of
 
-    words = read_text(text)
+    if (text is None) == (random_tokens is None):
+        raise UsageError("say what the model is to read", hint="give either --text or --random-tokens")
+    words = "" if text is None else read_text(text)
     stated = budget.budget(ctx, engine.kv)
     told = None if stated is None else replace(stated, tells_routes=True)
     with (
@@ -204,9 +213,12 @@ def record(
         closing(load_alone(model, ops_of(engine), engine.offline, bars, told)) as loaded,
     ):
         shape = shape_of(loaded.model, loaded.name, inputs)
-        ids = loaded.tokenizer.encode(words, add_special=False, parse_special=False)[:limit_tokens]
+        if random_tokens:
+            ids = random_ids(loaded.model, random_tokens, seed=0).tolist()
+        else:
+            ids = loaded.tokenizer.encode(words, add_special=False, parse_special=False)[:limit_tokens]
         if not ids:
-            raise UsageError(f"{text.name} holds no text", hint="give a text that is worth reading")
+            raise UsageError(f"{text} holds no text", hint="give a text that is worth reading")
         positions, kv = context_of(loaded, ctx, engine.kv)
         windows = windows_of(ids, positions, bos_of(loaded.tokenizer))
         total = sum(len(window) for window in windows)

@@ -245,11 +245,11 @@ class CostModel:
     def _touched(self, layer: int, held: int, tokens: int, clocks: Clocks) -> None:
         """The experts that the tokens touch, each once: the `held` ones while the others are read."""
         cost = self._layers[layer]
-        share = 1 - (1 - self._top_k / cost.num_experts) ** tokens
-        touched = cost.num_experts * share
+        touched = self._distinct(layer, tokens)
         computing = touched * cost.expert.seconds(self._machine, tokens * self._top_k / touched)
-        read = (cost.num_experts - held) * share
-        if not read:
+        used = max(touched / cost.num_experts, self._hits.rate(layer, held, cost.num_experts))
+        read = touched - held * used
+        if read <= 0:
             clocks.compute += computing
             return
         nbytes, count = cost.expert_reads
@@ -261,6 +261,20 @@ class CostModel:
         # Those in slots, or the first that comes, begin; the last that comes ends.
         wait = 0.0 if held or expected else disk.seconds(nbytes, count, beside=True)
         clocks.compute = max(clocks.compute + wait + computing, clocks.disk + computing / touched)
+
+    def _distinct(self, layer: int, tokens: int) -> float:
+        """Experts that so many tokens touch: each adds those that a cache of all before it would miss (P. J.
+        Denning, "The Working Set Model for Program Behavior", Communications of the ACM 11(5), 1968).
+        """
+        count, seen, found = self._layers[layer].num_experts, 0, 0.0
+        while seen < tokens:
+            step = min(max(1, seen // 16), tokens - seen)
+            whole = int(found)
+            low, high = (self._hits.rate(layer, slots, count) for slots in (whole, whole + 1))
+            missed = 1 - low - (high - low) * (found - whole)
+            found = min(count, found + step * self._top_k * missed)
+            seen += step
+        return found
 
     def _attention_s(self, layer: int, start: int, tokens: int) -> float:
         """Of scores and weighted values of `tokens` positions from `start` on."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from apportion import LLM
 from apportion.bench.requests import Arrival, serve
 from apportion.engine.step_log import StepLog
-from apportion.simulate.serving.cost import fit
+from apportion.simulate.serving.cost import fit, with_gaps
 from apportion.simulate.serving.replay import Setting, replay, replay_steps
 from apportion.simulate.serving.report import percentiles
 from apportion.simulate.serving.traces import TracedRequest, prompt_ids, read_trace, scaled
@@ -109,7 +109,10 @@ def compared(
             "ttft_s": percentiles([one.ttft_s for one in foretold.served]),
             "tpot_s": percentiles([one.tpot_s for one in foretold.served]),
         },
-        "busy_s": {"measured": sum(step.seconds for step in log.steps), "foretold": foretold.busy_s},
+        "busy_s": {
+            "measured": sum(step.seconds for step in with_gaps(log.steps)),
+            "foretold": foretold.busy_s,
+        },
     }
 
 

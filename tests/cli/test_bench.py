@@ -165,6 +165,22 @@ def test_replayed_routes_decide_what_is_found_in_memory(
     assert found["plan"]["hit_rate_source"].startswith("routes of made")
 
 
+def test_a_curve_is_what_the_forecast_reckons_with(apportion, moe, plan, tmp_path: Path) -> None:
+    words = ("--prompt", 0, "--decode", 4, "--threads", 1, "--repetitions", 1, "--json")
+    curve = tmp_path / "curve.json"
+    curve.write_text('{"source": "a cache of mine", "fractions": [0.01, 1.0], "hit_rates": [0.9, 0.9]}')
+    told = [
+        apportion("bench", moe, "--plan", plan, *words, "--curve", name).object["plan"]
+        for name in ("uniform", curve)
+    ]
+    assert [one["hit_rate"] for one in told] == [pytest.approx(SLOTS / EXPERTS), pytest.approx(1.0)]
+    assert told[1]["hit_rate_source"] == "a cache of mine"
+    assert told[0]["forecast"]["decode_tok_s"] < told[1]["forecast"]["decode_tok_s"]
+    file = routes(tmp_path / "made.routes", [[0, 1, 2]])
+    both = apportion("bench", moe, "--plan", plan, "--curve", curve, "--routes", file)
+    assert (both.status, "exclude each other" in both.err) == (2, True)
+
+
 def test_cold_counts_from_the_first_token_and_a_warm_up_does_not(apportion, moe, plan, tmp_path) -> None:
     file = routes(tmp_path / "made.routes", [[0, 1, 2]])
     words = ("--prompt", 0, "--decode", 4, "--threads", 1, "--repetitions", 1, "--routes", file, "--json")
@@ -175,7 +191,9 @@ def test_cold_counts_from_the_first_token_and_a_warm_up_does_not(apportion, moe,
     assert rates == [0.75, 0.75, 1.0], "of 4 tokens the first misses"
 
 
-@pytest.mark.parametrize("words", [("--cold",), ("--warmup", "3"), ("--routes", "made.routes")])
+@pytest.mark.parametrize(
+    "words", [("--cold",), ("--warmup", "3"), ("--routes", "made.routes"), ("--curve", "uniform")]
+)
 def test_what_needs_a_budget_says_so(apportion, tiny_path, tmp_path, monkeypatch, words) -> None:
     routes(tmp_path / "made.routes", [[0, 1, 2]])
     monkeypatch.chdir(tmp_path)

@@ -178,6 +178,14 @@ def test_a_model_is_recorded_while_it_reads(apportion, moe_path: Path, tmp_path:
     assert apportion("trace", "replay", tmp_path / "x").status == 0
 
 
+def test_tokens_by_chance_are_recorded_alike_every_time(apportion, moe_path: Path, tmp_path: Path) -> None:
+    words = ["--random-tokens", 40, "--ctx", 32, "--threads", 1, "--json"]
+    names = ("one", "other")
+    facts = [apportion("trace", "record", moe_path, tmp_path / name, *words).object for name in names]
+    assert facts[0]["tokens"] == 42  # and a BOS for each of two windows
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
 def test_a_model_under_a_budget_is_recorded_alike(apportion, moe_path: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("The routes of a tiny model that reads a short text.\n" * 4)
@@ -194,6 +202,10 @@ def test_what_cannot_be_recorded_is_refused_and_leaves_no_file(
     apportion, moe_path: Path, tiny_path: Path, tmp_path: Path
 ) -> None:
     text, out = tmp_path / "text.txt", tmp_path / "x"
+    text.write_text("words")
+    for words in ([], ["--text", text, "--random-tokens", 4]):
+        outcome = apportion("trace", "record", moe_path, out, *words)
+        assert (outcome.status, "either --text or --random-tokens" in outcome.err) == (2, True)
     text.write_text("")
     outcome = apportion("trace", "record", moe_path, out, "--text", text)
     assert (outcome.status, "holds no text" in outcome.err) == (2, True)

@@ -32,7 +32,7 @@ from apportion.plan.machine import Machine
 # Constants that were measured on the machine of docs/benchmarks.md.
 LAYER_S = 30e-6  # of a layer beside its products: norms, attention's small parts, threads that meet
 LOOKUP_S = 20e-6  # more where experts are looked up
-MISS_S = 120e-6  # more where one of them is not there: reads are handed over, threads have to be woken again
+MISS_S = 350e-6  # more where one of them is not there: Python hands reads over, threads and caches get cold
 STEP_S = 250e-6  # of a step: sampling, the token's text, Python
 START_S = 0.4  # until the first weight is read: imports, header, tokenizer
 KV_SHARE = 0.6  # of the streamed bandwidth that attention over a long context reaches

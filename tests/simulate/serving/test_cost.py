@@ -9,7 +9,7 @@ import pytest
 
 from apportion.core.errors import UsageError
 from apportion.engine.step_log import LoggedItem, LoggedStep, StepLog
-from apportion.simulate.serving.cost import Experts, StepCost, fit, non_negative, tokens_by_layer
+from apportion.simulate.serving.cost import Experts, StepCost, fit, non_negative, tokens_by_layer, with_gaps
 
 LAYERS = 4
 TRUE = StepCost(0.01, 0.002, 0.0005, 1e-6, 0.0003, knee=16)
@@ -24,11 +24,12 @@ def random_items(random: Random) -> tuple[LoggedItem, ...]:
 
 
 def made_log(noise: float, cost: StepCost = TRUE, count: int = 300) -> StepLog:
-    random, log = Random(1), StepLog(LAYERS)
-    for number in range(count):
+    random, log, now = Random(1), StepLog(LAYERS), 0.0
+    for _ in range(count):
         items = random_items(random)
         seconds = cost.seconds(items, LAYERS) * max(random.gauss(1, noise), 0.1)
-        log.steps.append(LoggedStep(float(number), seconds, items))
+        log.steps.append(LoggedStep(now, seconds, items))
+        now += seconds
     return log
 
 
@@ -48,6 +49,15 @@ def test_noise_shows_in_the_stated_error() -> None:
     assert abs(fitted.total_error) < 0.05
     assert f"{fitted.median_error:.1%}" in fitted.sentence()
     assert len(fitted.residuals) == 300
+
+
+def test_what_passes_between_two_steps_of_a_request_belongs_to_the_first() -> None:
+    def step(begin_s: float, request: int) -> LoggedStep:
+        return LoggedStep(begin_s, 0.5, (LoggedItem(request, 1, 10, 0, LAYERS),))
+
+    steps = [step(0.0, 1), step(0.75, 1), step(4.0, 2), step(4.25, 2)]
+    assert [one.seconds for one in with_gaps(steps)] == [0.75, 0.5, 0.5, 0.5]
+    assert with_gaps([]) == []
 
 
 def test_the_error_is_of_steps_that_were_not_fitted_to() -> None:

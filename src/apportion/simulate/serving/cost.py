@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -108,7 +108,8 @@ class Fit:
 
 
 def fit(log: StepLog, experts: Experts | None = None) -> Fit:
-    """The cost model with the smallest relative errors, none of whose figures is below 0.
+    """The cost model with the smallest relative errors, none of whose figures is below 0. What passes between
+    two steps (sampling, planning, telling clients) belongs to the first of them.
 
     Every other step is left out of a first fit, which is judged by them; the model is then fitted to all.
 
@@ -122,19 +123,30 @@ def fit(log: StepLog, experts: Experts | None = None) -> Fit:
             steps=len(log.steps),
             at_least=FEWEST_STEPS,
         )
-    judged = _best(log.steps[::2], log.num_layers, experts)
-    measured, foretold = _seconds(log.steps[1::2], log.num_layers, judged)
+    steps = with_gaps(log.steps)
+    judged = _best(steps[::2], log.num_layers, experts)
+    measured, foretold = _seconds(steps[1::2], log.num_layers, judged)
     errors = np.abs(foretold / measured - 1)
-    cost = _best(log.steps, log.num_layers, experts)
-    seconds, said = _seconds(log.steps, log.num_layers, cost)
+    cost = _best(steps, log.num_layers, experts)
+    seconds, said = _seconds(steps, log.num_layers, cost)
     return Fit(
         cost,
-        len(log.steps),
+        len(steps),
         float(np.median(errors)),
         float(np.quantile(errors, 0.9)),
         float(foretold.sum() / measured.sum() - 1),
         tuple((seconds - said).tolist()),
     )
+
+
+def with_gaps(steps: Sequence[LoggedStep]) -> list[LoggedStep]:
+    """Each step until the next one began, where one of its requests went on in that: nobody waited."""
+    found = []
+    for step, after in pairwise(steps):
+        goes_on = {item.request for item in step.items} & {item.request for item in after.items}
+        seconds = after.begin_s - step.begin_s if goes_on else step.seconds
+        found.append(replace(step, seconds=max(step.seconds, seconds)))
+    return [*found, *steps[-1:]]
 
 
 def features(items: Sequence[LoggedItem], num_layers: int, knee: int) -> Floats:

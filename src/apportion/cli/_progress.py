@@ -48,6 +48,7 @@ PHASES = {
     "make": "Making routes",
     "record": "Recording routes",
     "replay": "Replaying",
+    "seeds": "Simulating",
 }
 LONG_PREFILL = 512  # tokens; shorter prompts are read before a bar could be seen
 

@@ -12,6 +12,7 @@ import click
 
 from apportion.cli._options import json_option
 from apportion.cli._output import note, print_object
+from apportion.cli._progress import PhaseBars
 from apportion.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -105,14 +106,16 @@ def carry_out(first: int, count: int, as_json: bool) -> int:
 
     total: dict[str, float] = dict.fromkeys(asdict(Outcome()), 0)
     failed: dict[int, str] = {}
-    for seed in range(first, first + count):
-        try:
-            outcome = asdict(simulate(scenario_of(seed)))
-        except Violation as violation:
-            failed[seed] = str(violation)
-            note(failed[seed])
-            continue
-        total = {name: total[name] + value for name, value in outcome.items()}
+    with PhaseBars() as bars:
+        for seed in range(first, first + count):
+            try:
+                outcome = asdict(simulate(scenario_of(seed)))
+            except Violation as violation:
+                failed[seed] = str(violation)
+                note(failed[seed])
+            else:
+                total = {name: total[name] + value for name, value in outcome.items()}
+            bars("seeds", seed - first + 1, count)
     if as_json:
         print_object({"first_seed": first, "seeds": count, "failed": failed, **total})
     else:

@@ -72,6 +72,19 @@ def test_hits_are_computed_while_misses_are_read(moe: Any) -> None:
     assert both > max(reading, alone)
 
 
+def test_a_disk_that_suffers_from_computing_costs_as_long_as_there_is_some(moe: Any, dense: Any) -> None:
+    steady = DiskRates((Way(MiB, 1, 1e9),))
+    shaken = DiskRates((Way(MiB, 1, 1e9),), (Way(MiB, 1, 0.5e9),))
+    some_layers = replace(arranger(dense).resident(1024), streamed_layers=tuple(range(5)), stream_buffers=2)
+    for shape, plan in ((moe, streaming(moe, 32)), (dense, some_layers)):
+        for memory, is_slower in ((FAST, False), (10e9, True)):
+            first, second = (
+                model(shape, replace(machine(memory=memory), disk=disk), stated(0.5)).decode_s(plan, 1)
+                for disk in (steady, shaken)
+            )
+            assert (second > first * 1.01) == is_slower
+
+
 def test_a_higher_hit_rate_and_a_faster_disk_are_never_slower(moe: Any) -> None:
     plan, rates = streaming(moe, 32), machine(memory=20e9, disk=1e9)
     times = [model(moe, rates, stated(rate)).decode_s(plan, 100) for rate in (0, 0.3, 0.6, 0.9, 1)]

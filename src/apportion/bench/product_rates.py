@@ -22,10 +22,10 @@ def product_rates(threads: int) -> dict[str, ProductRates]:
     """Measure every format that the kernels compute on."""
     ops = NativeOps(threads)
     room = np.empty(COLD_NBYTES, np.uint8)
-    return {name: _rates(ops, list(_copies(found, room))) for name, found in FORMATS.items() if found.native}
+    return {name: _rates(ops, list(copies(found, room))) for name, found in FORMATS.items() if found.native}
 
 
-def _copies(block_format: BlockFormat, room: np.ndarray) -> Iterator[Weight]:
+def copies(block_format: BlockFormat, room: np.ndarray) -> Iterator[Weight]:
     """As many copies of a matrix as there is room for: used in turn, none comes from a cache."""
     matrix = random_weight(block_format, SHAPE)
     for start in range(0, len(room) - matrix.nbytes + 1, matrix.nbytes):

@@ -173,7 +173,7 @@ def measure(wanted: argparse.Namespace) -> dict[str, Any]:
         cache = stack.enter_context(tempfile.TemporaryDirectory(prefix="apportion-bench-"))
         os.environ["XDG_CACHE_HOME"] = cache  # the profile of this run is nobody else's
         cases = list(cases_of(wanted, stack, notes))
-        curve = own_curve(wanted, Path(cache))
+        curve = own_curve(wanted, Path(cache), notes)
         all_resident, rows = [], []
         for limit in limits_of(wanted):
             resident = resident_rates(wanted, notes)  # again for each limit: shared machines drift
@@ -245,8 +245,8 @@ def within(limit: int, words: list[object], wanted: argparse.Namespace, notes: l
         return run_limited(words, group, wanted.timeout)
 
 
-def own_curve(wanted: argparse.Namespace, folder: Path) -> Path | None:
-    """Hit rates of caches on the model's own routes, of answers as long; None for a model without experts."""
+def own_curve(wanted: argparse.Namespace, folder: Path, notes: list[str]) -> Path | None:
+    """Hit rates of caches on the model's own routes, of answers as long; None where none can be recorded."""
     routes, curve = folder / "own.routes", folder / "own.json"
     ours: list[object] = [sys.executable, "-m", "apportion", "trace"]
     least = min(limits_of(wanted))
@@ -254,7 +254,10 @@ def own_curve(wanted: argparse.Namespace, folder: Path) -> Path | None:
     run = run_limited([*recording, "--ctx", wanted.decode, "--ram", least], None, wanted.timeout)
     if run.outcome == "done":
         run = run_limited([*ours, "info", routes, "--save-curve", curve], None, wanted.timeout)
-    return curve if run.outcome == "done" else None
+    if run.outcome == "done":
+        return curve
+    notes.append(f"forecasts of own routes reckon with uniform ones: {last_line(run.err)}")
+    return None
 
 
 def our_words(

@@ -2,11 +2,16 @@
 
     python benchmarks/make_random_model.py olmoe olmoe-q4_0.gguf --format q4_0
     python benchmarks/make_random_model.py qwen3-30b-a3b small.gguf --format q8_0 --layers 2
+    python benchmarks/make_random_model.py olmoe uniform-q4_0.gguf --embedding 8
 
 Weights are drawn from N(0, 0.02): blocks of numbers are encoded once, and every matrix is a seeded choice
 among them, so that a file of some GB takes some seconds and some MB of memory. The tokenizer knows the 256
 bytes and a few hundred pairs of letters; the rest of the vocabulary is unused. llama.cpp loads the file as
 well.
+
+What attention adds outweighs so small an embedding, and is alike from token to token: many experts of one
+token are the next one's as well. With `--embedding 8` the token outweighs it, and routes of random tokens
+are uniform, in every program that runs the file.
 """
 
 from __future__ import annotations
@@ -114,27 +119,40 @@ def main() -> None:
     writable = [name for name, block_format in FORMATS.items() if block_format.encode]
     parser.add_argument("--format", default="q4_0", choices=writable, help="of matrices [default: q4_0]")
     parser.add_argument("--layers", type=int, help="fewer or more than the real model's")
+    parser.add_argument(
+        "--embedding", type=float, default=DEVIATION, help=f"deviation of embeddings [default: {DEVIATION}]"
+    )
     parser.add_argument("--seed", type=int, default=0)
     wanted = parser.parse_args()
     shape = SHAPES[wanted.shape]
     if wanted.layers is not None:
         shape = replace(shape, layers=wanted.layers)
-    make(shape, wanted.out, format_by_name(wanted.format), wanted.seed)
+    make(shape, wanted.out, format_by_name(wanted.format), wanted.seed, wanted.embedding)
     print(f"{wanted.out}: {wanted.out.stat().st_size / 1e9:.2f} GB")
 
 
-def make(shape: Shape, out: Path, block_format: BlockFormat, seed: int = 0) -> None:
-    """Write the file; the same arguments give the same bytes."""
+def make(
+    shape: Shape, out: Path, block_format: BlockFormat, seed: int = 0, embedding: float = DEVIATION
+) -> None:
+    """Write the file; the same arguments give the same bytes.
+
+    Args:
+        embedding: deviation of the embeddings' numbers; that of all others is 0.02.
+    """
     rng = np.random.default_rng(seed)
     rows: dict[str, Any] = {}
     pools = {one.name: pool_of(one, rng) for one in (block_format, format_by_name("f32"))}
+    embeddings = pools[block_format.name]
+    if embedding != DEVIATION:
+        embeddings = pool_of(block_format, rng, embedding)
     for name, dims in shape.tensors():
         chosen = format_of(name, dims, block_format)
         count = prod(dims) // chosen.block_size
         if len(dims) == 1:  # norms
             rows[name] = (chosen, dims, lambda width=dims[0]: np.ones(width, np.float32).view(np.uint8))
         else:
-            rows[name] = (chosen, dims, lambda pool=pools[chosen.name], count=count: drawn(pool, count, rng))
+            pool = embeddings if name == "token_embd.weight" else pools[chosen.name]
+            rows[name] = (chosen, dims, lambda pool=pool, count=count: drawn(pool, count, rng))
     metadata = shape.metadata() | tokenizer(shape.vocabulary)
     write_gguf(out, metadata, [(name, *row) for name, row in rows.items()])
 
@@ -145,9 +163,9 @@ def format_of(name: str, dims: tuple[int, ...], wanted: BlockFormat) -> BlockFor
     return format_by_name("f32") if plain else wanted
 
 
-def pool_of(block_format: BlockFormat, rng: np.random.Generator) -> Bytes:
+def pool_of(block_format: BlockFormat, rng: np.random.Generator, deviation: float = DEVIATION) -> Bytes:
     """Blocks [n, block_nbytes] of normally distributed numbers."""
-    numbers = rng.standard_normal((1, POOL_NUMBERS), np.float32) * np.float32(DEVIATION)
+    numbers = rng.standard_normal((1, POOL_NUMBERS), np.float32) * np.float32(deviation)
     return block_format.quantize(numbers).reshape(-1, block_format.block_nbytes)
 
 

@@ -6,6 +6,7 @@ What a step waits for:
     dense part of a layer that streams    its read, which began as soon as a buffer and the disk were free
     experts that are hits                 nothing: they are computed while the misses are read
     experts that are misses               the read of each, one after the other, once the router has spoken
+    rows that lie as files have them      their rearranging into panels, once they are read
 
 A disk is slower beside threads that compute than while they wait for it; each read is reckoned with both.
 
@@ -19,10 +20,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import comb, prod
 
+from apportion.formats.panels import has_panels
 from apportion.models.config import ModelConfig
 from apportion.models.footprint import kv_bytes_seen
 from apportion.models.layout import layer_slots
-from apportion.models.units import LayerUnits, ModelUnits
+from apportion.models.units import LayerUnits, ModelUnits, Unit
 from apportion.plan.arrangement import Arrangement
 from apportion.plan.crowd import READ_AHEAD_NBYTES, is_crowd, read_slots
 from apportion.plan.efficiency import Products
@@ -52,12 +54,19 @@ class Clocks:
 
 @dataclass(frozen=True, slots=True)
 class LayerCost:
-    """What a layer has to read and to compute."""
+    """What a layer has to read and to compute.
+
+    Attributes:
+        dense_reads, expert_reads: bytes of a read, and how many bring the unit.
+        dense_arranged, expert_arranged: bytes that become panels once they are read.
+    """
 
     dense: Products
-    dense_reads: tuple[float, int]  # bytes of one, and how many
+    dense_reads: tuple[float, int]
+    dense_arranged: int
     expert: Products
     expert_reads: tuple[float, int]
+    expert_arranged: int
     num_experts: int
 
 
@@ -179,7 +188,7 @@ class CostModel:
         begin = max(clocks.disk, clocks.buffers.pop(0))
         meanwhile = seconds * len(self._layers) / len(plan.streamed_layers)
         clocks.disk = begin + self._machine.disk.seconds_while(meanwhile, nbytes, count)
-        clocks.compute = max(clocks.compute, clocks.disk) + seconds
+        clocks.compute = max(clocks.compute, clocks.disk) + self._arranging_s(cost.dense_arranged) + seconds
         clocks.buffers.append(clocks.compute)
 
     def _routed(self, plan: Arrangement, layer: int, clocks: Clocks) -> None:
@@ -211,6 +220,7 @@ class CostModel:
         own = self._hits.rate(layer, max(1, slots // sequences), cost.num_experts)
         kept = slots - read_slots(slots, self._units.layers[layer].expert_nbytes)
         misses = chosen - min(chosen * max(own, slots / cost.num_experts), kept)
+        computing += misses * self._arranging_s(cost.expert_arranged)
         nbytes, count = cost.expert_reads
         reading = self._machine.disk.seconds_while(computing, nbytes, misses * count)
         clocks.disk = max(clocks.disk, clocks.compute) + reading
@@ -222,10 +232,16 @@ class CostModel:
         if not misses:
             return k * each
         nbytes, count = cost.expert_reads
-        hits_s = (k - misses) * each
+        hits_s, missed_s = (k - misses) * each, self._arranging_s(cost.expert_arranged) + each
         reading = self._machine.disk.seconds_while(hits_s, nbytes, misses * count)
         # The last to wait for is either the computing of all, or the first read and all misses, or all reads.
-        return MISS_S + max(k * each, reading / misses + misses * each, reading + each)
+        return MISS_S + max(
+            hits_s + misses * missed_s, reading / misses + misses * missed_s, reading + missed_s
+        )
+
+    def _arranging_s(self, nbytes: int) -> float:
+        """Of rearranging rows in their place: they are read and written once."""
+        return 2 * nbytes / self._machine.memory
 
     def _prefill(self, plan: Arrangement, start: int, tokens: int, clocks: Clocks, cold: bool) -> None:
         """A run of the prompt through all layers."""
@@ -254,6 +270,7 @@ class CostModel:
             return
         nbytes, count = cost.expert_reads
         disk = self._machine.disk
+        computing += read * self._arranging_s(cost.expert_arranged)
         reading = disk.seconds_while(computing, nbytes, read * count)
         expected = layer > 0 and is_crowd(round(touched), cost.num_experts)
         ahead = reading * min(1.0, READ_AHEAD_NBYTES / (read * count * nbytes)) if expected else 0.0
@@ -303,11 +320,18 @@ def _layer_cost(config: ModelConfig, units: LayerUnits) -> LayerCost:
     return LayerCost(
         dense=Products.of(units.dense, units.dense_nbytes, dense),
         dense_reads=_reads(units.dense_nbytes, len(units.dense.stretches) if units.dense else 1),
+        dense_arranged=_arranged_nbytes(units.dense),
         expert=Products.of(expert, units.expert_nbytes, experts),
         expert_reads=_reads(units.expert_nbytes, len(expert.stretches) if expert else 1),
+        expert_arranged=_arranged_nbytes(expert),
         num_experts=units.num_experts,
     )
 
 
 def _reads(nbytes: int, count: int) -> tuple[float, int]:
     return nbytes / count, count
+
+
+def _arranged_nbytes(unit: Unit | None) -> int:
+    members = unit.members if unit is not None else ()
+    return sum(one.nbytes for one in members if not one.interleaved and has_panels(one.format, one.shape[-2]))

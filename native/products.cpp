@@ -56,17 +56,21 @@ struct Tile {
   }
 
   template <int J>
-  static APPORTION_INLINE Ints whole_of(const typename C::Sum& part, const GroupScales<C>& s,
-                                        const typename C::Group& x) {
-    if constexpr (C::kIsWhole) {
-      const Ints sum = part.total() - all_multiples<C::kOffset>(x.sums[C::kSubs ? J / 4 : 0]);
-      if constexpr (C::kSubs > 0) return sum * s.subs[J / 4];
-      if constexpr (C::kSubs == 0) return sum;
-    } else if constexpr (C::kSubs > 0) {
+  static APPORTION_INLINE Ints whole_of(const typename C::Sum& part, const GroupScales<C>& s) {
+    if constexpr (C::kSubs > 0)
       return part.total(s.subs[J / 4]);
-    } else {
+    else
       return part.total();
-    }
+  }
+
+  // Begins with columns 4J .. 4J + 3. What offsets add up to is taken away first: panels share it.
+  template <int J>
+  static APPORTION_INLINE void begin(typename C::Sum& part, const typename C::Sum::Codes& codes,
+                                     const typename C::Group& x) {
+    if constexpr (C::kIsWhole)
+      part.begin_at(all_multiples<-C::kOffset>(x.sums[C::kSubs ? J / 4 : 0]), codes, x.codes + 4 * J);
+    else
+      part.begin(codes, x.codes + 4 * J);
   }
 
   // Adds the products with group `g`, counted from the first; `panels` has its scales(p) and, of columns 4J .. 4J + 3,
@@ -84,14 +88,14 @@ struct Tile {
             constexpr int J = Turn * C::kTurn + I;
             const auto& c = panels.template codes<J>(p);
             if constexpr (J % C::kAdds == 0)
-              part[p][t].begin(c, x[t][g].codes + 4 * J);
+              begin<J>(part[p][t], c, x[t][g]);
             else
               part[p][t].add(c, x[t][g].codes + 4 * J);
             if constexpr (J % C::kAdds == C::kAdds - 1) {
               if constexpr (J < C::kAdds)
-                total[p][t] = whole_of<J>(part[p][t], panels.scales(p), x[t][g]);
+                total[p][t] = whole_of<J>(part[p][t], panels.scales(p));
               else
-                total[p][t] = total[p][t] + whole_of<J>(part[p][t], panels.scales(p), x[t][g]);
+                total[p][t] = total[p][t] + whole_of<J>(part[p][t], panels.scales(p));
               if constexpr (T > 1) pin(total[p][t]);
             }
           });

@@ -72,10 +72,11 @@ APPORTION_INLINE Ints load_words(const uint8_t* p) {  // 16 unsigned words of 16
 APPORTION_INLINE Ints load_ints(const void* p) { return {_mm512_loadu_si512(p)}; }
 APPORTION_INLINE void pin(Ints&) {}  // running sums stay where they stand without it
 APPORTION_INLINE Ints all_ints(int x) { return {_mm512_set1_epi32(x)}; }
-// x times a power of two, straight from memory.
+// x times a power of two or the negative of one, straight from memory.
 template <int Times>
 APPORTION_INLINE Ints all_multiples(const int32_t& x) {
-  return {_mm512_slli_epi32(_mm512_set1_epi32(x), std::countr_zero(unsigned(Times)))};
+  const __m512i multiple = _mm512_slli_epi32(_mm512_set1_epi32(x), std::countr_zero(unsigned(Times)));
+  return {Times < 0 ? _mm512_sub_epi32(_mm512_setzero_si512(), multiple) : multiple};
 }
 APPORTION_INLINE Ints operator+(const Ints& a, const Ints& b) { return {_mm512_add_epi32(a.v, b.v)}; }
 APPORTION_INLINE Ints operator-(const Ints& a, const Ints& b) { return {_mm512_sub_epi32(a.v, b.v)}; }
@@ -130,8 +131,9 @@ struct UnsignedSum {
 
   static APPORTION_INLINE Codes prepare(const Bytes& codes) { return codes; }
 
-  APPORTION_INLINE void begin(const Codes& codes, const X* x) {
-    v = _mm512_setzero_si512();
+  APPORTION_INLINE void begin(const Codes& codes, const X* x) { begin_at({_mm512_setzero_si512()}, codes, x); }
+  APPORTION_INLINE void begin_at(const Ints& from, const Codes& codes, const X* x) {
+    v = from.v;
     add(codes, x);
   }
   APPORTION_INLINE void add(const Codes& codes, const X* x) { v = _mm512_dpbusd_epi32(v, codes.v, four_bytes(x)); }

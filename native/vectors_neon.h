@@ -41,6 +41,10 @@ struct UnsignedSum {
     for (int32x4_t& sum : v) sum = vdupq_n_s32(0);
     add(codes, x);
   }
+  APPORTION_INLINE void begin_at(const Ints& from, const Codes& codes, const X* x) {
+    for (int h = 0; h < 4; ++h) v[h] = (int32x4_t)from.v[h];
+    add(codes, x);
+  }
   APPORTION_INLINE void add(const Codes& codes, const X* x) {
     const int8x16_t four = vreinterpretq_s8_s32(four_bytes(x));
 #pragma GCC unroll 4

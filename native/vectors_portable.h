@@ -84,6 +84,10 @@ struct UnsignedSum : PairSum {
     clear();
     add(codes, x);
   }
+  APPORTION_INLINE void begin_at(const Ints& from, const Codes& codes, const X* x) {
+    for (int h = 0; h < 4; ++h) v[h] = from.v[h];
+    add(codes, x);
+  }
   APPORTION_INLINE void add(const Codes& codes, const X* x) {
     const Word8 four = two_words(x);
     PairSum::add(codes, (four << 8) >> 8, four >> 8);

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import queue
 import re
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
@@ -115,8 +117,21 @@ class Log(logging.Handler):
         try:
             self._stream.write(line.encode("ascii", "backslashreplace").decode() + "\n")
             self._stream.flush()
-        except (OSError, ValueError):  # the pipe is closed: what nobody reads needs no writing
+        except BrokenPipeError:
+            to_nowhere(self._stream)
             self._stream = None
+        except (OSError, ValueError):  # what nobody reads needs no writing
+            self._stream = None
+
+
+def to_nowhere(stream: TextIO) -> None:
+    """Nobody reads the stream any more: nothing that writes to it or flushes it shall fail from here on, least
+    of all the interpreter at its end, which would make that the status of the process.
+    """
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 class Logging:

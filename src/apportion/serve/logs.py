@@ -125,7 +125,7 @@ class Log(logging.Handler):
 
 
 def to_nowhere(stream: TextIO) -> None:
-    """Nobody reads the stream any more: nothing that writes to it or flushes it shall fail from here on, least
+    """Nobody reads the stream any more: nothing that writes to it or flushes it may fail now, least
     of all the interpreter at its end, which would make that the status of the process.
     """
     with suppress(OSError, ValueError):

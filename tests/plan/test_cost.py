@@ -90,6 +90,11 @@ def test_rows_that_lie_in_panels_need_no_rearranging(moe: Any) -> None:
     assert plain_s == pytest.approx(packed_s + 2 * misses / 10e9, rel=0.01)
     plain_s, packed_s = (model(shape, rates).prefill_s(plan, 2048) for shape in (moe, packed))
     assert plain_s > packed_s + 4 * 48 * moe.units.layers[0].expert_nbytes / 10e9
+    plain_s, packed_s = (model(shape, rates).together_s(plan, 1, 4) for shape in (moe, packed))
+    chosen = 64 * (1 - (1 - 8 / 64) ** 4)
+    nbytes = moe.units.layers[0].expert_nbytes
+    misses = 4 * (chosen - min(0.25 * chosen, 16 - read_slots(16, nbytes))) * nbytes
+    assert plain_s - packed_s == pytest.approx(2 * misses / 10e9, rel=0.01)
 
 
 def test_a_disk_that_suffers_from_computing_costs_as_long_as_there_is_some(moe: Any, dense: Any) -> None:

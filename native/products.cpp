@@ -174,9 +174,9 @@ struct InBlock {
   }
 };
 
-// How far ahead memory is asked.
+// How far ahead memory is asked: far enough for eight tokens, which compute nearly as long as memory takes.
 template <class R>
-constexpr size_t kAhead = std::max<size_t>(2048, R::kBlockNbytes);
+constexpr size_t kAhead = std::max<size_t>(6144, R::kBlockNbytes);
 
 // Passes take turns group by group: the processor foresees what is read in order, a little at a time in each of several
 // places, and what stands out of order in a large block is asked for before.

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "workspace.h"
 
@@ -16,6 +17,22 @@ namespace {
 
 constexpr size_t kTileRows = 48;        // queries that share the reading of a block of keys and values; whole threes
 constexpr size_t kAloneWork = 1 << 17;  // multiply-adds that take less time than waking a second thread
+
+// The pages that a tile reads, `first` .. `end - 1` of a head.
+struct TilePages {
+  const KvTable* table;
+  size_t layer, head, first, end;
+
+  // Past the last page it is repeated: nothing there is seen.
+  KvPage at(size_t page) const { return table->page(layer, head, std::min(page, end - 1)); }
+};
+
+// A block's pages from page `first` on. Where the tile ends, those of `next` follow, unless it is null: they are read
+// next.
+void find_pages(const TilePages& tile, const TilePages* next, size_t first, KvPage* pages) {
+  for (size_t page = first; page < first + kAttendPages; ++page)
+    *pages++ = next && page >= tile.end ? next->at(next->first + page - tile.end) : tile.at(page);
+}
 
 // One sequence's work as a grid: tiles of queries that read the same key-value head.
 struct Grid {
@@ -73,16 +90,14 @@ struct Grid {
   static size_t first_block(const AttendTile& t) {
     return t.window && t.first_place >= t.window ? (t.first_place - t.window + 1) / kAttendBlock : 0;
   }
-  static size_t end_block(const AttendTile& t) {
-    return (t.first_place + t.num_rows / t.num_heads - 1) / kAttendBlock + 1;
-  }
+  static size_t last_seen(const AttendTile& t) { return t.first_place + t.num_rows / t.num_heads - 1; }
+  static size_t end_block(const AttendTile& t) { return last_seen(t) / kAttendBlock + 1; }
 
-  // A block's pages. Past the last page of a head it is repeated: nothing there is seen.
-  void find_pages(size_t index, size_t block, KvPage* pages) const {
-    const KvTable& table = *segment.table;
-    const size_t layer = attention->layer, head = group(index), last = table.num_pages(layer, head) - 1;
-    for (size_t i = 0; i < kAttendPages; ++i)
-      pages[i] = table.page(layer, head, std::min(block * kAttendPages + i, last));
+  TilePages pages(size_t index) const {
+    const AttendTile t = tile(index);
+    const size_t layer = attention->layer, head = group(index), num_pages = segment.table->num_pages(layer, head);
+    return {segment.table, layer, head, first_block(t) * kAttendPages,
+            std::min(last_seen(t) / kPageTokens + 1, num_pages)};
   }
 
   // Of places up to `end`: what any of its queries sees, and the blocks that a tile sees, at most.
@@ -186,10 +201,11 @@ void attend_item(const Context& context, const Grid& grid, size_t item, float* s
   const AttendTile tile = grid.tile(index);
   const size_t block = Grid::first_block(tile) + item % grid.num_blocks, end = Grid::end_block(tile);
   if (block >= end) return;
-  KvPage pages[kAttendPages], ahead[kAttendPages];
-  grid.find_pages(index, block, pages);
-  if (block + 1 < end) grid.find_pages(index, block + 1, ahead);
-  context.kernels->attend_block(tile, block, pages, block + 1 < end ? ahead : nullptr, scratch, out);
+  const TilePages pages = grid.pages(index);
+  KvPage own[kAttendPages], ahead[kAttendPages];
+  find_pages(pages, nullptr, block * kAttendPages, own);
+  find_pages(pages, nullptr, (block + 1) * kAttendPages, ahead);
+  context.kernels->attend_block(tile, block, own, ahead, scratch, out);
 }
 
 // Few queries over many places: blocks are shared out too.
@@ -215,31 +231,36 @@ void attend_by_blocks(const Context& context, const Work& work, std::span<float>
     }
 }
 
-void attend_tile(const Context& context, const Work& work, const Grid& grid, size_t index, float* own, float* out) {
-  const Partial total = work.partial(own + work.scratch_floats);
-  const Partial part = work.partial(own + work.scratch_floats + work.partial_floats);
+// `next` is the tile that this thread may read after this one.
+void attend_tile(const Context& context, const Work& work, size_t number, std::optional<size_t> next, float* memory,
+                 float* out) {
+  const Grid& grid = work.grid_of_tile(number);
+  const size_t index = number - grid.first_tile;
+  const Partial total = work.partial(memory + work.scratch_floats);
+  const Partial part = work.partial(memory + work.scratch_floats + work.partial_floats);
   const AttendTile tile = grid.tile(index);
-  const size_t end = Grid::end_block(tile);
-  KvPage pages[2][kAttendPages];  // of the block and of the next
-  size_t block = Grid::first_block(tile);
-  grid.find_pages(index, block, pages[block % 2]);
+  const TilePages pages = grid.pages(index);
+  std::optional<TilePages> next_pages;
+  if (next) next_pages = work.grid_of_tile(*next).pages(*next - work.grid_of_tile(*next).first_tile);
+  KvPage own[kAttendPages], ahead[kAttendPages];
+  find_pages(pages, nullptr, pages.first, ahead);
   clear(total, tile.num_rows, work.width);
-  for (; block < end; ++block) {
-    const bool has_next = block + 1 < end;
-    if (has_next) grid.find_pages(index, block + 1, pages[(block + 1) % 2]);
-    context.kernels->attend_block(tile, block, pages[block % 2], has_next ? pages[(block + 1) % 2] : nullptr, own,
-                                  part);
+  for (size_t block = Grid::first_block(tile); block < Grid::end_block(tile); ++block) {
+    std::copy_n(ahead, kAttendPages, own);
+    find_pages(pages, next_pages ? &*next_pages : nullptr, (block + 1) * kAttendPages, ahead);
+    context.kernels->attend_block(tile, block, own, ahead, memory, part);
     context.kernels->merge(total, part, tile.num_rows, work.width);
   }
   finish(work, grid, index, total, out);
 }
 
 void attend_by_tiles(const Context& context, const Work& work, unsigned threads, std::span<float> scratch, float* out) {
+  const auto tile = [&](size_t i) { return work.num_tiles - 1 - i; };  // late tokens first: they see the most
   Pool::shared().run(work.num_tiles, 1, threads, Claims::single, [&](size_t begin, size_t last, unsigned worker) {
     for (size_t i = begin; i < last; ++i) {
-      const size_t tile = work.num_tiles - 1 - i;  // late tokens first: they see the most
-      const Grid& grid = work.grid_of_tile(tile);
-      attend_tile(context, work, grid, tile - grid.first_tile, scratch.data() + worker * work.room(), out);
+      const size_t next = i + threads;  // the others take those between, most of the time
+      attend_tile(context, work, tile(i), next < work.num_tiles ? std::optional(tile(next)) : std::nullopt,
+                  scratch.data() + worker * work.room(), out);
     }
   });
 }

@@ -18,8 +18,8 @@
 // Values: each dimension adds up the places in order. So a row's arithmetic depends on its own place only: not on the
 // tile around it, nor on how many rows and places are computed at once, nor on how pages follow one another.
 //
-// Memory never rests: it is asked for the block's values while scores are computed, and for the next block's keys while
-// values are.
+// Memory never rests: it is asked for the block's values while scores are computed, and for the keys that are read a
+// block later while values are.
 #include <algorithm>
 #include <limits>
 
@@ -109,16 +109,23 @@ const float* query_of(const AttendTile& tile, size_t row) {
   return tile.q + row / tile.num_heads * tile.q_token_stride + row % tile.num_heads * tile.q_head_stride;
 }
 
-// Places, or vectors of values, that R rows compute side by side. Groups of nibbles take registers of their own.
+// Vectors of keys or values that R rows compute side by side. Groups of nibbles take registers of their own.
 template <int R, class Rows>
 constexpr int kTogether = R == 1                                                           ? 8
                           : kFloatRegisters < 32 && (R == 4 || (R == 3 && Rows::kRun > 8)) ? 2
                                                                                            : 4;
 
-// The sums of each vector's lanes, four vectors at a time -> scores [R][kBlock], C of each row.
+// Places whose keys share a vector, eight lanes each.
+constexpr size_t kShared = Wide::kLanes / 8;
+
+// The sums of each place's lanes -> scores [R][kBlock], those of C vectors for each row.
 template <int R, int C>
-void store_sums(const F8 (&sums)[R][C], float* scores) {
-  if constexpr (C % 4 == 0) {
+void store_sums(const Wide (&sums)[R][C], float* scores) {
+  if constexpr (kShared == 2) {
+    for (int r = 0; r < R; ++r)
+      for (int c = 0; c < C; c += 4)
+        sum8(sums[r][c], sums[r][c + 1], sums[r][c + 2], sums[r][c + 3], scores + size_t(r) * kBlock + 2 * c);
+  } else if constexpr (C % 4 == 0) {
     for (int r = 0; r < R; ++r)
       for (int c = 0; c < C; c += 4)
         sum4(sums[r][c], sums[r][c + 1], sums[r][c + 2], sums[r][c + 3], scores + size_t(r) * kBlock + c);
@@ -134,27 +141,31 @@ void store_sums(const F8 (&sums)[R][C], float* scores) {
   }
 }
 
-// scores[r][place] = q[r] . key, for R rows and C places at a time as long as C are left; returns the next place.
-// What is ahead is asked for at the pace of the scores.
-template <int R, int C, bool Asks, class Rows>
-size_t score_places(const float* const* q, const Rows& keys, size_t width, const uint8_t* ahead, Places places,
-                    float* scores) {
-  size_t p = places.low;
-  for (; p + C <= places.end; p += C) {
-    F8 sums[R][C];
+// scores[r][place] = q[r] . key, for R rows and C vectors of places at a time, from the page's first: what lies before
+// and behind the places is hidden later. What is ahead is asked for at the pace of the scores.
+template <int R, bool Asks, class Rows>
+void score_places(const float* const* q, const Rows& keys, size_t width, const uint8_t* ahead, Places places,
+                  float* scores) {
+  constexpr int C = kTogether<R, Rows>;
+  constexpr size_t kTurn = size_t(C) * kShared;
+  static_assert(kPageTokens % kTurn == 0);
+  if (places.empty()) return;
+  for (size_t p = places.low / kTurn * kTurn; p < places.end; p += kTurn) {
+    Wide sums[R][C];
     for (auto& row : sums)
-      for (F8& s : row) s = F8::all(0);
+      for (Wide& s : row) s = Wide::all(0);
     const auto step = [&](auto query, auto key) {
-      F8 kept[R];  // R + 1 vectors and R * C sums are what the registers hold
-      for (int r = 0; r < R; ++r) kept[r] = query(q[r]);
+      Wide kept[R];  // R + 1 vectors and R * C sums are what the registers hold
+      for (int r = 0; r < R; ++r) kept[r] = twice(query(q[r]));
       for (int c = 0; c < C; ++c) {
-        const F8 k = key(keys.row(p + size_t(c)));
+        const size_t place = p + size_t(c) * kShared;
+        const Wide k = joined(key(keys.row(place)), key(keys.row(place + kShared - 1)));
         for (int r = 0; r < R; ++r) sums[r][c] = fma(kept[r], k, sums[r][c]);
       }
     };
     size_t d = 0;
     for (; d + Rows::kRun <= width; d += Rows::kRun) {
-      prefetch<Asks>(ahead + Rows::nbytes(p * width + C * d), Rows::nbytes(Rows::kRun * C));
+      prefetch<Asks>(ahead + Rows::nbytes(p * width + kTurn * d), Rows::nbytes(Rows::kRun * kTurn));
 #pragma GCC unroll 2
       for (size_t h = 0; h < Rows::kRun; h += 8)
         step([=](const float* x) { return F8::load(x + d + h); }, [=](auto x) { return Rows::load(x, d, h); });
@@ -166,7 +177,6 @@ size_t score_places(const float* const* q, const Rows& keys, size_t width, const
       step([=](const float* x) { return load_some(x + d, rest); }, [=](auto x) { return Rows::load_few(x, d, rest); });
     store_sums(sums, scores + p);
   }
-  return p;
 }
 
 bool is_live(const KvPage& page, size_t place) { return page.live >> place & 1; }
@@ -215,10 +225,7 @@ F8 scale_shares(const KvPage& page, Places seen, float* shares) {
 // The scores of a page's places; its values are asked for.
 template <int R, bool Asks, class Rows>
 void score_page(const AttendTile& tile, const float* const* q, const KvPage& page, Places places, float* scores) {
-  constexpr int kWide = kTogether<R, Rows>;
-  const Rows keys(page.keys, tile.key_width);
-  const size_t rest = score_places<R, kWide, Asks>(q, keys, tile.key_width, page.values, places, scores);
-  if (rest < places.end) score_places<R, 1, false>(q, keys, tile.key_width, page.values, {rest, places.end}, scores);
+  score_places<R, Asks>(q, Rows(page.keys, tile.key_width), tile.key_width, page.values, places, scores);
 }
 
 // The same for nibbles and queries of bytes. Rows are computed in fours from the page's first: what lies before and
@@ -264,7 +271,7 @@ void softmax_row(const AttendTile& tile, const KvPage* pages, bool all_live, Pla
   total = sum(sums);
 }
 
-// What the sums of values go through: pages of a block in one codec. `ahead` are the pages after those.
+// What the sums of values go through: pages of a block in one codec. `ahead` are those that are read a block later.
 struct Run {
   const KvPage *pages, *ahead;
   size_t begin, end;
@@ -477,8 +484,7 @@ size_t attend_scratch(size_t num_rows, size_t key_width) {
 
 void attend_block(const AttendTile& tile, size_t block, const KvPage* pages, const KvPage* ahead, float* scratch,
                   const Partial& out) {
-  // Past the last block that is seen, the block's own keys are asked for: they are there already.
-  const Reading from{tile, block * kBlock, pages, ahead ? ahead : pages};
+  const Reading from{tile, block * kBlock, pages, ahead};
   const bool is_scored = turns_keys(tile, pages);
   if (is_scored) score_tile(from, scratch, scratch + tile.num_rows * kBlock);
   for_rows(tile, [&]<int R>(std::integral_constant<int, R>, size_t row) {

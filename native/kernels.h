@@ -133,8 +133,8 @@ struct Kernels {
 
   // Floats of scratch that attend_block needs for a tile of so many rows.
   size_t (*attend_scratch)(size_t num_rows, size_t key_width);
-  // Attention of the tile over the places of one block: kAttendBlock * block and on. `pages` are those of the block
-  // that the tile sees; `ahead`, those of the next block, or null.
+  // Attention of the tile over the places of one block: kAttendBlock * block and on. `pages` are the block's, and where
+  // the tile sees none of one, any page; `ahead`, of which memory may be asked for the keys, what is read after them.
   void (*attend_block)(const AttendTile& tile, size_t block, const KvPage* pages, const KvPage* ahead, float* scratch,
                        const Partial& out);
   // total = total and part together, both relative to the larger maximum.

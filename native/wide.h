@@ -49,11 +49,25 @@ inline F16 power_from_bits(F16 n) {
   const __m512i biased = _mm512_add_epi32(_mm512_castps_si512(n.v), _mm512_set1_epi32(127));
   return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
 }
+inline F16 joined(F8 lower, F8 upper) { return {_mm512_insertf32x8(_mm512_castps256_ps512(lower.v), upper.v, 1)}; }
+inline F16 twice(F8 a) { return {_mm512_broadcast_f32x8(a.v)}; }
 inline F8 lower_eight(F16 a) { return {_mm512_castps512_ps256(a.v)}; }
 inline F8 upper_eight(F16 a) { return {_mm512_extractf32x8_ps(a.v, 1)}; }
 inline float largest(F16 a) { return largest(max(lower_eight(a), upper_eight(a))); }
 // Adds lanes 0 .. 7, then lanes 8 .. 15.
 inline F8 add_eights(F8 sums, F16 a) { return (sums + lower_eight(a)) + upper_eight(a); }
+
+// The sums of eight times eight lanes, each added up in the order of `sum`.
+inline void sum8(F16 a, F16 b, F16 c, F16 d, float* out) {
+  const auto halves = [](__m512 x, __m512 y) {  // of four eights, each in lanes of its own
+    return _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd));
+  };
+  const __m512 ab = halves(a.v, b.v), cd = halves(c.v, d.v);
+  const __m512 pairs = _mm512_add_ps(_mm512_unpacklo_ps(ab, cd), _mm512_unpackhi_ps(ab, cd));
+  const __m512 sums = _mm512_add_ps(pairs, _mm512_permute_ps(pairs, 0x4e));
+  const __m512i order = _mm512_castsi256_si512(_mm256_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13));
+  _mm256_storeu_ps(out, _mm512_castps512_ps256(_mm512_permutexvar_ps(order, sums)));
+}
 
 using Wide = F16;
 
@@ -65,6 +79,8 @@ inline constexpr int kFloatRegisters = 16;
 inline constexpr int kFloatRegisters = 8;  // pairs
 #endif
 
+inline F8 joined(F8 only, F8) { return only; }
+inline F8 twice(F8 a) { return a; }
 inline F8 add_eights(F8 sums, F8 a) { return sums + a; }
 
 using Wide = F8;

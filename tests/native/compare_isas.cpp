@@ -215,7 +215,7 @@ struct Attended {
     for (size_t block = 0; block * kAttendPages < pages.size(); ++block) {
       const KvPage* own = &pages[block * kAttendPages];
       const bool is_last = (block + 1) * kAttendPages == pages.size();
-      kernels.attend_block(tile, block, own, is_last ? nullptr : own + kAttendPages, scratch.data(), part);
+      kernels.attend_block(tile, block, own, is_last ? own : own + kAttendPages, scratch.data(), part);
       kernels.merge({top.data(), sum.data(), values.data()}, part, tile.num_rows, width);
     }
     for (size_t r = 0; r < tile.num_rows; ++r)  // lanes past the value's size hold anything

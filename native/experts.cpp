@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "one_token.h"
+#include "panel_row.h"
 
 namespace apportion {
 
@@ -210,7 +211,7 @@ void ExpertPass::gate_and_up(const Piece& piece, const Panels& panels, std::span
     context_->kernels->gate(gates, ups, size, kind_, gates);
     with_rows(num_rows, [&](auto rows) {
       for (size_t t = 0; t < count; ++t)
-        std::copy_n(gates + t * kPanelRows, size_t(rows), inner + (piece.at + t) * F + row);
+        PanelRow::load(gates + t * kPanelRows, rows).store(inner + (piece.at + t) * F + row, rows);
     });
   }
 }
@@ -225,14 +226,12 @@ void ExpertPass::down(std::span<const Piece> pieces, const Panels& panels, std::
     for (size_t panel = panels.first; panel < panels.first + panels.count; ++panel) {
       const size_t row = panel * kPanelRows;
       with_rows(experts_->down.rows_of(panel), [&](auto num_rows) {
-        float biases[kPanelRows] = {};
-        if (experts_->down_bias) std::copy_n(experts_->down_bias + piece.expert * H + row, size_t(num_rows), biases);
+        PanelRow bias{};
+        if (experts_->down_bias) bias = PanelRow::load(experts_->down_bias + piece.expert * H + row, num_rows);
         for (size_t i = 0; i < piece.count(); ++i, from += kPanelRows) {
           float* to = out_ + tokens_[piece.begin + i] * H + row;
-          const float weight = weights_[piece.begin + i];
-          float own[kPanelRows];  // overlaps nothing: the compiler may use vectors
-          for (size_t r = 0; r < num_rows; ++r) own[r] = to[r] + weight * (from[r] + biases[r]);
-          std::copy_n(own, size_t(num_rows), to);
+          const PanelRow part = weights_[piece.begin + i] * (PanelRow::load(from, num_rows) + bias);
+          (PanelRow::load(to, num_rows) + part).store(to, num_rows);
         }
       });
     }

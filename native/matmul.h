@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <span>
-#include <type_traits>
 
 #include "context.h"
 #include "workspace.h"
@@ -40,12 +39,5 @@ std::span<Token> prepare_tokens(const Context& context, Scratch& work, const flo
 // sums[panel][t][16] = tokens . the panel's rows (of rows past the end, the last row again).
 void multiply_panels(const Context& context, const Matrix& matrix, Panels panels, std::span<const Token> tokens,
                      float* sums);
-
-// Calls f(number of rows), with a constant where it is a whole panel's: loops over it need no other length then.
-template <class F>
-inline void with_rows(size_t num_rows, F&& f) {
-  if (num_rows == kPanelRows) return f(std::integral_constant<size_t, kPanelRows>());
-  f(num_rows);
-}
 
 }  // namespace apportion

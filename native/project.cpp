@@ -4,6 +4,7 @@
 #include <array>
 
 #include "one_token.h"
+#include "panel_row.h"
 
 namespace apportion {
 
@@ -54,18 +55,24 @@ void for_pairs(const Context& context, Workspace& work, size_t num_pairs, size_t
 
 void store(const Product& product, size_t panel, size_t token, size_t num_tokens, const float* sums) {
   const size_t N = product.matrix.rows, row = panel * kPanelRows;
+  float* out = product.out + token * N + row;
   with_rows(product.matrix.rows_of(panel), [&](auto num_rows) {
-    float biases[kPanelRows] = {};
-    if (product.bias) std::copy_n(product.bias + row, size_t(num_rows), biases);
-    for (size_t t = 0; t < num_tokens; ++t) {
-      float* out = product.out + (token + t) * N + row;
-      float own[kPanelRows];  // overlaps nothing: the compiler may use vectors
-      for (size_t r = 0; r < num_rows; ++r) own[r] = sums[t * kPanelRows + r] + biases[r];
-      if (product.add)
-        for (size_t r = 0; r < num_rows; ++r) own[r] = out[r] + product.scale * own[r];
-      std::copy_n(own, size_t(num_rows), out);
+    PanelRow bias{};
+    if (product.bias) bias = PanelRow::load(product.bias + row, num_rows);
+    for (size_t t = 0; t < num_tokens; ++t, sums += kPanelRows, out += N) {
+      PanelRow own = PanelRow::load(sums, num_rows) + bias;
+      if (product.add) own = PanelRow::load(out, num_rows) + product.scale * own;
+      own.store(out, num_rows);
     }
   });
+}
+
+// Asks for where a product's panels will be stored: another thread had it last.
+void ask_for_places(const Product& product, Panels panels, size_t token, size_t num_tokens) {
+  const size_t N = product.matrix.rows;
+  for (size_t t = token; t < token + num_tokens; ++t)
+    for (size_t p = 0; p < panels.count; ++p)
+      __builtin_prefetch(product.out + t * N + (panels.first + p) * kPanelRows, 1);
 }
 
 void project_one(const Context& context, std::span<const std::span<const Token>> tokens,
@@ -101,6 +108,7 @@ void project(const Context& context, const float* x, size_t num_tokens, std::spa
     size_t i = 0;
     for (; pair >= products[i].matrix.num_pairs(); ++i) pair -= products[i].matrix.num_pairs();
     const Panels panels = products[i].matrix.pair(pair);
+    ask_for_places(products[i], panels, token, count);
     multiply_panels(context, products[i].matrix, panels, tokens[i].subspan(token, count), sums);
     for (size_t p = 0; p < panels.count; ++p)
       store(products[i], panels.first + p, token, count, sums + p * count * kPanelRows);
@@ -128,7 +136,7 @@ void project_gated(const Context& context, const float* x, size_t num_tokens, co
       float* const to = out + token * gate.rows + (panels.first + p) * kPanelRows;
       with_rows(gate.rows_of(panels.first + p), [&](auto num_rows) {
         for (size_t t = 0; t < count; ++t, gates += kPanelRows)
-          std::copy_n(gates, size_t(num_rows), to + t * gate.rows);
+          PanelRow::load(gates, num_rows).store(to + t * gate.rows, num_rows);
       });
     }
   };

@@ -11,6 +11,7 @@ from contextlib import suppress
 import click
 
 from apportion.core.errors import ApportionError, DiskFault, DoesNotFit, NotFound, UsageError
+from apportion.core.streams import to_nowhere
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 # A group of verbs was called without one; the message is its help. Older click exits by itself.
@@ -108,6 +109,6 @@ class ReaderLeft(Exception):
 
 
 def broken_pipe() -> int:
-    """The reader left (`| head`): stay quiet, also when the interpreter flushes at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """The reader left (`| head`): stay quiet."""
+    to_nowhere(sys.stdout)
     return 0

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import queue
 import re
 import sys
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
+
+from apportion.core.streams import to_nowhere
 
 LogFormat = Literal["text", "json"]
 MOST_WAITING = 4096  # lines
@@ -122,16 +122,6 @@ class Log(logging.Handler):
             self._stream = None
         except (OSError, ValueError):  # what nobody reads needs no writing
             self._stream = None
-
-
-def to_nowhere(stream: TextIO) -> None:
-    """Nobody reads the stream any more: nothing that writes to it or flushes it may fail now, least
-    of all the interpreter at its end, which would make that the status of the process.
-    """
-    with suppress(OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
-        os.close(null)
 
 
 class Logging:

@@ -222,14 +222,7 @@ F8 scale_shares(const KvPage& page, Places seen, float* shares) {
   return sums;
 }
 
-// The scores of a page's places; its values are asked for.
-template <int R, bool Asks, class Rows>
-void score_page(const AttendTile& tile, const float* const* q, const KvPage& page, Places places, float* scores) {
-  score_places<R, Asks>(q, Rows(page.keys, tile.key_width), tile.key_width, page.values, places, scores);
-}
-
-// The same for nibbles and queries of bytes. Rows are computed in fours from the page's first: what lies before and
-// behind the places is hidden later.
+// The same for the nibbles of a page and queries of bytes, four rows at a time; the page's values are asked for.
 template <int R, bool Asks>
 void score_nibbles(const KvPage& page, size_t width, const ByteQuery* queries, Places places, float* scores) {
   if (places.empty()) return;
@@ -385,7 +378,8 @@ void score_seen(const Reading& from, const float* const* q, Places any, float* s
                if (by_bytes)
                  score_nibbles<R, Asks>(own, tile.key_width, bytes, of_page(any, page), scores + page * kPageTokens);
                else
-                 score_page<R, Asks, Rows>(tile, q, own, of_page(any, page), scores + page * kPageTokens);
+                 score_places<R, Asks>(q, Rows(own.keys, tile.key_width), tile.key_width, own.values,
+                                       of_page(any, page), scores + page * kPageTokens);
              }
            });
 }

@@ -80,6 +80,10 @@ class VerbGroup(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise ReaderLeft from None  # click itself would exit with 1
+        except SystemExit as end:
+            if isinstance(end.__context__, BrokenPipeError):
+                raise ReaderLeft from None  # as rich has done
+            raise
 
     def main(
         self,

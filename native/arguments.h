@@ -12,17 +12,21 @@ inline const Format& format_of(int ggml_type) {
   return *format;
 }
 
-inline constexpr int kInterleaved = 1 << 16;
+inline constexpr int kInterleaved = 1 << 16, kSplit = 1 << 17;
+
+inline int type_of(int storage) { return storage & ~(kInterleaved | kSplit); }
 
 // The first of `count` matrices [rows, cols], which must fill the data exactly. `storage` is the ggml type, plus
-// kInterleaved where rows are interleaved by 16.
+// kInterleaved where rows are interleaved by 16, or kSplit where they are split.
 inline Matrix matrix_of(const View& data, int storage, size_t count, size_t rows, size_t cols) {
-  const bool interleaved = storage & kInterleaved;
-  const Format& format = format_of(storage & ~kInterleaved);
-  require(!interleaved || rows % kPanelRows == 0, "interleaved rows must be a multiple of 16");
+  const bool interleaved = storage & kInterleaved, split = storage & kSplit;
+  const Format& format = format_of(type_of(storage));
+  require(!(interleaved || split) || rows % kPanelRows == 0, "interleaved rows must be a multiple of 16");
+  require(!split || (!interleaved && count == 1 && format.id == FormatId::q8_0),
+          "only one matrix of q8_0 can be split");
   if (cols % format.block_size)
     refuse("rows of " + std::to_string(cols) + " numbers are not whole blocks of " + format.name);
-  const Matrix matrix{&format, data.contiguous().data<const uint8_t>(), rows, cols, interleaved};
+  const Matrix matrix{&format, data.contiguous().data<const uint8_t>(), rows, cols, interleaved, split};
   if (data.nbytes() != count * matrix.nbytes())
     refuse("the weight has " + std::to_string(data.nbytes()) + " bytes where its shape needs " +
            std::to_string(count * matrix.nbytes()));

@@ -388,7 +388,7 @@ class Recorder {
   Request checked_request(const Batch& batch, const View& in, size_t first, size_t last, int want_,
                           const OptionalView& rows, const View& out) const {
     require(program_.finished(), "the program is not finished");
-    require(want_ >= 0 && want_ <= 3, "no such result");
+    require(want_ >= 0 && want_ <= 4, "no such result");
     const Want want = Want(want_);
     const bool is_ids = in.type() == kInt[0];
     in.of_ndim(is_ids ? 1 : 2).contiguous();
@@ -398,6 +398,8 @@ class Recorder {
     require(request.num_tokens > 0, "there are no tokens");
     require(first <= last && last <= program_.num_layers(), "there are no such layers");
     require(!is_ids || (first == 0 && num_embeddings_), "tokens enter before the first layer, where they are embedded");
+    const bool is_some = want == Want::some || want == Want::some_hidden;
+    const bool is_hidden = want == Want::hidden || want == Want::some_hidden;
     require(want == Want::hidden || last == program_.num_layers(), "logits need the last layer");
     require(is_ids || in.dim(1) == program_.hidden_width(), "hidden states have another width");
     if (is_ids)
@@ -408,9 +410,9 @@ class Recorder {
     request.last = last;
     request.want = want;
     request.segments = batch.segments();
-    if (want == Want::some) request.rows = checked_rows(rows, request.num_tokens);
+    if (is_some) request.rows = checked_rows(rows, request.num_tokens);
     require(out.dim(0) == num_rows(request) &&
-                out.dim(1) == (want == Want::hidden ? program_.hidden_width() : program_.logits_width()),
+                out.dim(1) == (is_hidden ? program_.hidden_width() : program_.logits_width()),
             "out has the wrong shape");
     request.out = out.data<float>();
     check_batch(batch, request);
@@ -420,7 +422,8 @@ class Recorder {
   static size_t num_rows(const Request& request) {
     switch (request.want) {
       case Want::last: return std::max<size_t>(1, request.segments.size());
-      case Want::some: return request.rows.size();
+      case Want::some:
+      case Want::some_hidden: return request.rows.size();
       default: return request.num_tokens;
     }
   }

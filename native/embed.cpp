@@ -1,6 +1,7 @@
 #include "embed.h"
 
 #include "codes.h"
+#include "split.h"
 #include "workspace.h"
 
 namespace apportion {
@@ -28,7 +29,36 @@ void decode_numbers(const uint8_t* row, size_t num_cols, float* out, Convert con
   }
 }
 
+// A row of a panel in two parts.
+void take_split_row(const SplitPanel& panel, size_t row, size_t num_blocks, uint8_t* out) {
+  const uint8_t *upper = panel.upper, *lower = panel.lower;
+  for (size_t b = 0; b < num_blocks; ++b, upper += kUpperNbytes, lower += kLowerNbytes) {
+    std::memcpy(out, upper + 2 * row, 2);
+    out += 2;
+    for (size_t n = 0; n < kGroup; ++n) {
+      const size_t j = n / 4, at = 4 * row + n % 4;
+      const int four = upper[96 + 64 * (j % 4) + at] >> j / 4 * 4 & 15, third = upper[32 + at] >> j & 1;
+      const int two = lower[64 * (j % 2) + at] >> j / 2 * 2 & 3, last = lower[128 + at] >> j & 1;
+      *out++ = uint8_t(four << 4 | third << 3 | two << 1 | last);
+    }
+  }
+}
+
 }  // namespace
+
+const uint8_t* find_row(const Matrix& matrix, size_t row, uint8_t* room) {
+  const Format& format = *matrix.format;
+  const size_t row_nbytes = format.row_nbytes(matrix.cols), num_blocks = matrix.cols / format.block_size;
+  const size_t in_panel = row % kPanelRows;
+  if (matrix.split)
+    take_split_row(find_split(matrix.data, matrix.num_panels(), num_blocks, row / kPanelRows), in_panel, num_blocks,
+                   room);
+  else if (matrix.interleaved)
+    take_row(format, matrix.data + (row - in_panel) * row_nbytes, in_panel, num_blocks, room);
+  else
+    return matrix.data + row * row_nbytes;
+  return room;
+}
 
 void decode_row(const Format& format, const uint8_t* row, size_t num_cols, float* out) {
   switch (format.id) {
@@ -53,20 +83,13 @@ void decode_row(const Format& format, const uint8_t* row, size_t num_cols, float
 }
 
 void embed(const Context& context, const Matrix& table, std::span<const int32_t> ids, float* out) {
-  const Format& format = *table.format;
-  const size_t row_nbytes = format.row_nbytes(table.cols), num_blocks = table.cols / format.block_size;
+  const size_t row_nbytes = table.format->row_nbytes(table.cols);
   Workspace work;
-  const std::span<uint8_t> rows = work.take<uint8_t>(table.interleaved ? context.threads * row_nbytes : 0);
+  const std::span<uint8_t> rooms = work.take<uint8_t>(context.threads * row_nbytes);
   Pool::shared().run(ids.size(), 8, context.threads, [&](size_t begin, size_t end, unsigned worker) {
     for (size_t t = begin; t < end; ++t) {
-      const size_t id = size_t(ids[t]), in_panel = id % kPanelRows;
-      const uint8_t* row = table.data + id * row_nbytes;
-      if (table.interleaved) {
-        uint8_t* own = rows.data() + worker * row_nbytes;
-        take_row(format, table.data + (id - in_panel) * row_nbytes, in_panel, num_blocks, own);
-        row = own;
-      }
-      decode_row(format, row, table.cols, out + t * table.cols);
+      const uint8_t* row = find_row(table, size_t(ids[t]), rooms.data() + worker * row_nbytes);
+      decode_row(*table.format, row, table.cols, out + t * table.cols);
     }
   });
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels.h"
+#include "split.h"
 
 namespace apportion::APPORTION_ISA {
 
@@ -11,6 +12,10 @@ void multiply_side_by_side(const Format&, size_t num_cols, const Pass*, size_t n
 void multiply_floats_side_by_side(const Format&, size_t num_cols, const Pass*, size_t num_passes);
 void multiply_exactly(const Run&, const Token*, size_t num_tokens, float* sums);
 void expand(const Run&, float* out);  // numbers [columns][16] of a run of codes
+void multiply_upper(const Run&, const Token*, size_t num_tokens, float* sums);
+void multiply_split(const SplitPanel&, size_t num_cols, const Token*, size_t num_tokens, float* sums);
+void split_panel(const uint8_t* panel, size_t num_blocks, uint8_t* upper, uint8_t* lower);
+void join_panel(const uint8_t* upper, const uint8_t* lower, size_t num_blocks, uint8_t* panel);
 Outlier quantize(const float* x, size_t num_cols, Activations, bool apart, void* groups);
 void rms_norm(const float* x, const float* weight, size_t width, float eps, float* out);
 void gate(const float* gate, const float* up, size_t count, GateKind, float* out);

@@ -15,7 +15,7 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
 endif()
 
 set(APPORTION_KERNELS
-  products.cpp quantize.cpp floats.cpp elementwise.cpp bound.cpp attention.cpp encode.cpp logits.cpp stream.cpp peak.cpp table.cpp)
+  products.cpp split.cpp quantize.cpp floats.cpp elementwise.cpp bound.cpp attention.cpp encode.cpp logits.cpp stream.cpp peak.cpp table.cpp)
 list(TRANSFORM APPORTION_KERNELS PREPEND ${CMAKE_CURRENT_LIST_DIR}/)
 
 # The products are vectors already; looking for loops in them takes longer than the rest of the compilation.

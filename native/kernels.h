@@ -32,6 +32,7 @@ enum class Activations : uint8_t {
   bytes32,  // groups of int8 codes, with the sum of all
   bytes16,  // groups of int8 codes, with the sums of both halves
   pairs,    // groups of 13-bit codes as int16 in the order k, k + 2, k + 1, k + 3
+  raised,   // pairs, with what products with upper parts (split.h) may lack
 };
 
 // What products need of a group is read in one place: a processor has few registers for addresses.
@@ -49,10 +50,16 @@ struct PairCodes {
   int16_t codes[kGroup];
   float scale;
 };
+struct RaisedCodes {
+  int16_t codes[kGroup];
+  float scale;
+  int32_t above;  // the most that the lower bits of 32 weights add to the sum
+};
 
 constexpr size_t group_nbytes(Activations kind) {
   if (kind == Activations::floats) return kGroup * sizeof(float);
   if (kind == Activations::pairs) return sizeof(PairCodes);
+  if (kind == Activations::raised) return sizeof(RaisedCodes);
   return kind == Activations::bytes16 ? sizeof(ByteCodes16) : sizeof(ByteCodes32);
 }
 
@@ -108,6 +115,8 @@ constexpr size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit 
 enum class GateKind : uint8_t { silu, gelu_tanh, swiglu_oai };
 enum class PeakKind : uint8_t { int8, int16, f32, bf16 };
 
+struct SplitPanel;
+
 struct Kernels {
   const char* isa;
 
@@ -117,6 +126,13 @@ struct Kernels {
   void (*multiply_side_by_side)(const Format& format, size_t num_cols, const Pass* passes, size_t num_passes);
   // The same with float activations, for formats of codes.
   void (*multiply_exactly)(const Run& run, const Token* tokens, size_t num_tokens, float* sums);
+  // sums[panel][t][row] += what is not below token t . row, for the upper parts (split.h) of panels, `stride` bytes
+  // from one to the next, and raised tokens. Where scales are not negative, rounding included.
+  void (*multiply_upper)(const Run& run, const Token* tokens, size_t num_tokens, float* sums);
+  // sums[t][row] += token t . row, for a panel in two parts and tokens in pairs.
+  void (*multiply_split)(const SplitPanel& panel, size_t num_cols, const Token* tokens, size_t num_tokens, float* sums);
+  void (*split_panel)(const uint8_t* panel, size_t num_blocks, uint8_t* upper, uint8_t* lower);
+  void (*join_panel)(const uint8_t* upper, const uint8_t* lower, size_t num_blocks, uint8_t* panel);
   // Returns the token's outlier where it is to stay apart; pairs need none.
   Outlier (*quantize)(const float* x, size_t num_cols, Activations kind, bool apart, void* groups);
 

@@ -2,11 +2,14 @@
 
 #include <algorithm>
 
+#include "split.h"
+
 namespace apportion {
 
 namespace {
 
 constexpr size_t kScratchNbytes = 16 << 10;
+constexpr size_t kFewSplit = 8;  // tokens: for more it is worth joining a panel's parts
 
 void multiply_run(const Context& context, const Run& run, std::span<const Token> tokens, float* sums) {
   const bool exact = context.exact && run.format->arithmetic != Arithmetic::floats;
@@ -31,6 +34,22 @@ void multiply_rows(const Context& context, const Matrix& matrix, size_t panel, s
   }
 }
 
+// Those in two parts are joined piece by piece, for many tokens.
+void multiply_split(const Context& context, const Matrix& matrix, size_t panel, std::span<const Token> tokens,
+                    float* sums) {
+  const size_t num_blocks = matrix.cols / kGroup;
+  const SplitPanel parts = find_split(matrix.data, matrix.num_panels(), num_blocks, panel);
+  if (!context.exact && tokens.size() <= kFewSplit)
+    return context.kernels->multiply_split(parts, matrix.cols, tokens.data(), tokens.size(), sums);
+  alignas(64) uint8_t scratch[kScratchNbytes];
+  const size_t step = kScratchNbytes / (kUpperNbytes + kLowerNbytes);
+  for (size_t block = 0; block < num_blocks; block += step) {
+    const size_t count = std::min(step, num_blocks - block);
+    context.kernels->join_panel(parts.upper + block * kUpperNbytes, parts.lower + block * kLowerNbytes, count, scratch);
+    multiply_run(context, {matrix.format, scratch, block * kGroup, count * kGroup}, tokens, sums);
+  }
+}
+
 }  // namespace
 
 Activations activations_for(const Context& context, Arithmetic arithmetic) {
@@ -45,8 +64,7 @@ Activations activations_for(const Context& context, Arithmetic arithmetic) {
 }
 
 std::span<Token> prepare_tokens(const Context& context, Scratch& work, const float* x, size_t num_tokens, size_t stride,
-                                size_t num_cols, const Format& format, bool apart) {
-  const Activations kind = activations_for(context, format.arithmetic);
+                                size_t num_cols, Activations kind, bool apart) {
   const std::span<Token> tokens = work.take<Token>(num_tokens);
   if (kind == Activations::floats) {
     for (size_t t = 0; t < num_tokens; ++t) tokens[t] = {x + t * stride};
@@ -70,7 +88,8 @@ void multiply_panels(const Context& context, const Matrix& matrix, Panels panels
   const size_t size = tokens.size() * kPanelRows;
   std::fill(sums, sums + panels.count * size, 0.0f);
   if (!matrix.interleaved) {
-    for (size_t p = 0; p < panels.count; ++p) multiply_rows(context, matrix, panels.first + p, tokens, sums + p * size);
+    const auto multiply = matrix.split ? multiply_split : multiply_rows;
+    for (size_t p = 0; p < panels.count; ++p) multiply(context, matrix, panels.first + p, tokens, sums + p * size);
     return;
   }
   const size_t stride = kPanelRows * matrix.format->row_nbytes(matrix.cols);

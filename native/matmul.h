@@ -14,12 +14,14 @@ struct Panels {
   size_t first, count = 1;
 };
 
-// Rows of one matrix, one after the other; or, interleaved, panels of 16 rows one after the other.
+// Rows of one matrix, one after the other; or, interleaved, panels of 16 rows one after the other; or these in two
+// parts (split.h).
 struct Matrix {
   const Format* format;
   const uint8_t* data;
   size_t rows, cols;
   bool interleaved = false;
+  bool split = false;  // then not interleaved
 
   size_t nbytes() const { return rows * format->row_nbytes(cols); }
   size_t num_panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
@@ -32,9 +34,15 @@ struct Matrix {
 // How activations are stored for products with formats of this arithmetic.
 Activations activations_for(const Context& context, Arithmetic arithmetic);
 
-// Rows x[t * stride ..] as the products with this format want them; `apart` asks for outliers beside bytes.
+// Rows x[t * stride ..] in this kind of activations, or as the products with a format want them; `apart` asks for
+// outliers beside bytes.
 std::span<Token> prepare_tokens(const Context& context, Scratch& work, const float* x, size_t num_tokens, size_t stride,
-                                size_t num_cols, const Format& format, bool apart = false);
+                                size_t num_cols, Activations kind, bool apart = false);
+inline std::span<Token> prepare_tokens(const Context& context, Scratch& work, const float* x, size_t num_tokens,
+                                       size_t stride, size_t num_cols, const Format& format, bool apart = false) {
+  const Activations kind = activations_for(context, format.arithmetic);
+  return prepare_tokens(context, work, x, num_tokens, stride, num_cols, kind, apart);
+}
 
 // sums[panel][t][16] = tokens . the panel's rows (of rows past the end, the last row again).
 void multiply_panels(const Context& context, const Matrix& matrix, Panels panels, std::span<const Token> tokens,

@@ -14,8 +14,11 @@
 //   q3_k     | 8 x high | 16 x codes | 3 x scales | d |
 #pragma once
 
+#include <type_traits>
+
 #include "codes.h"
 #include "kernels.h"
+#include "split.h"
 #include "vectors.h"
 
 namespace apportion::APPORTION_ISA {
@@ -53,6 +56,10 @@ struct GroupScales {
   Floats mins[C::kMins ? C::kMins : 1];
   Subs subs[C::kSubs ? C::kSubs : 1];
 };
+
+// A class whose sums are raised by what the group's token says.
+template <class C>
+inline constexpr bool kIsRaised = std::is_same_v<typename C::Group, RaisedCodes>;
 
 template <int From, int Mask, int To>
 APPORTION_INLINE Bytes bits(const Bytes& a) {
@@ -282,5 +289,27 @@ struct Reader<FormatId::iq4_xs> : ReaderOf<FormatId::iq4_xs, Arithmetic::signed8
     return look_up(kIq4Values, nibbles<J>(b + 128 + 256 * G));
   }
 };
+
+// The upper parts of q8_0 (split.h): codes whose lower three bits are zero.
+struct UpperPart {
+  using C = Class<SignedSum, RaisedCodes, 8, 0, 0, 0>;
+  using S = GroupScales<C>;
+  static constexpr size_t kBlockNbytes = kUpperNbytes, kGroups = 1;
+
+  template <int>
+  static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
+    s.scale = load_halves(b);
+  }
+  template <int, int J>
+  static APPORTION_INLINE Bytes codes(const uint8_t* b) {
+    return bits<J / 4 * 4, 15, 4>(load_bytes(b + 96 + 64 * (J % 4))) | bits<J, 1, 3>(load_bytes(b + 32));
+  }
+};
+
+// The lower three bits.
+template <int J>
+APPORTION_INLINE Bytes lower_codes(const uint8_t* b) {
+  return bits<J / 2 * 2, 3, 1>(load_bytes(b + 64 * (J % 2))) | bits<J, 1, 0>(load_bytes(b + 128));
+}
 
 }  // namespace apportion::APPORTION_ISA

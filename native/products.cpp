@@ -104,6 +104,7 @@ struct Tile {
     for (int t = 0; t < T; ++t)
 #pragma GCC unroll 2
       for (int p = 0; p < P; ++p) {
+        if constexpr (kIsRaised<C>) total[p][t] = total[p][t] + all_ints(x[t][g].above);
         Floats sum = to_floats(total[p][t]) * panels.scales(p).scale;
         if constexpr (C::kMins > 0)
 #pragma GCC unroll 2
@@ -144,7 +145,8 @@ Floats column_of(const uint8_t* block, size_t column) {
 // Outliers come last: the panel is in the cache then. Most tokens have theirs in the same column.
 template <class R>
 void add_outliers(const Run& run, const Token* tokens, size_t num_tokens, float* out) {
-  if constexpr (std::is_same_v<typename R::C::Group, PairCodes>) return;  // has none
+  using Group = typename R::C::Group;
+  if constexpr (std::is_same_v<Group, PairCodes> || std::is_same_v<Group, RaisedCodes>) return;  // have none
   constexpr size_t kColumns = R::kGroups * kGroup;
   size_t column = run.first + run.count;
   Floats numbers = all_floats(0);
@@ -178,6 +180,8 @@ struct InBlock {
 template <class R>
 constexpr size_t kAhead = std::max<size_t>(6144, R::kBlockNbytes);
 
+constexpr size_t kPartsAhead = 3072;
+
 // Passes take turns group by group: the processor foresees what is read in order, a little at a time in each of several
 // places, and what stands out of order in a large block is asked for before.
 template <class R>
@@ -195,6 +199,36 @@ void multiply_directly(size_t first, size_t num_cols, const Pass* passes, size_t
         tile.store(passes[i].sums);
       }
     });
+}
+
+// A group of a panel in two parts.
+struct InParts {
+  using C = Reader<FormatId::q8_0>::C;
+  const uint8_t *upper, *lower;
+  GroupScales<C> own;
+
+  APPORTION_INLINE InParts(const uint8_t* u, const uint8_t* l) : upper(u), lower(l) { own.scale = load_halves(u); }
+  APPORTION_INLINE const GroupScales<C>& scales(int) const { return own; }
+  template <int J>
+  APPORTION_INLINE typename C::Sum::Codes codes(int) const {
+    return C::Sum::prepare(UpperPart::codes<0, J>(upper) | lower_codes<J>(lower));
+  }
+};
+
+template <int T>
+void multiply_parts(const SplitPanel& panel, size_t first_group, size_t num_groups, const Token* tokens,
+                    size_t num_tokens, float* out) {
+  for (; num_tokens >= T; num_tokens -= T, tokens += T, out += T * kPanelRows) {
+    Tile<InParts::C, 1, T> tile(tokens, first_group, out);
+    for (size_t g = 0; g < num_groups; ++g) {
+      const uint8_t *upper = panel.upper + g * kUpperNbytes, *lower = panel.lower + g * kLowerNbytes;
+      prefetch<kUpperNbytes, 0>(upper + kPartsAhead);
+      prefetch<kLowerNbytes, 0>(lower + kPartsAhead);
+      tile.add(g, InParts(upper, lower));
+    }
+    tile.store(out);
+  }
+  if constexpr (T > 1) multiply_parts<T - 1>(panel, first_group, num_groups, tokens, num_tokens, out);
 }
 
 // A tile of tokens, straight from the panel.
@@ -403,6 +437,14 @@ void multiply(const Run& run, const Token* tokens, size_t num_tokens, float* sum
 void multiply_side_by_side(const Format& format, size_t num_cols, const Pass* passes, size_t num_passes) {
   if (!with_reader(format.id, [&]<class R>() { multiply_passes<R>(format, num_cols, passes, num_passes); }))
     multiply_floats_side_by_side(format, num_cols, passes, num_passes);
+}
+
+void multiply_upper(const Run& run, const Token* tokens, size_t num_tokens, float* sums) {
+  multiply_codes<UpperPart>(run, tokens, num_tokens, sums);
+}
+
+void multiply_split(const SplitPanel& panel, size_t num_cols, const Token* tokens, size_t num_tokens, float* sums) {
+  multiply_parts<kCodesTile>(panel, 0, num_cols / kGroup, tokens, num_tokens, sums);
 }
 
 void expand(const Run& run, float* out) {

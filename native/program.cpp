@@ -222,14 +222,14 @@ void Program::pass_on() {
 }
 
 void Program::end() {
-  if (request_->want == Want::hidden)
-    std::memcpy(request_->out, whole().at(marks_[request_->last].hidden),
-                request_->num_tokens * hidden_width() * sizeof(float));
-  else
-    run_head();
+  const bool logits = request_->want != Want::hidden && request_->want != Want::some_hidden;
+  if (logits) return run_head();
+  const size_t num_rows = request_->want == Want::hidden ? request_->num_tokens : gather_rows();
+  const float* const hidden = whole().at(marks_[request_->last].hidden);
+  std::memcpy(request_->out, hidden, num_rows * hidden_width() * sizeof(float));
 }
 
-// Moves the hidden states whose logits are wanted to the front; returns how many they are.
+// Moves the hidden states of tokens of which something is wanted to the front; returns how many they are.
 size_t Program::gather_rows() {
   if (request_->want == Want::all) return request_->num_tokens;
   const size_t width = hidden_width();
@@ -240,7 +240,7 @@ size_t Program::gather_rows() {
     ++count;
   };
   size_t token = 0;
-  if (request_->want == Want::some)
+  if (request_->want == Want::some || request_->want == Want::some_hidden)
     for (const int32_t row : request_->rows) keep(size_t(row));
   else if (request_->segments.empty())
     keep(request_->num_tokens - 1);

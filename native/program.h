@@ -24,8 +24,9 @@
 
 namespace apportion {
 
-// What leaves the layers, or the logits of each segment's last token, of all tokens, or of some.
-enum class Want { hidden, last, all, some };
+// What leaves the layers, or the logits of each segment's last token, of all tokens, or of some; or what leaves the
+// layers of some.
+enum class Want { hidden, last, all, some, some_hidden };
 
 // One run of tokens of several sequences, one segment after the other. Either `ids` [T] go in before layer 0, or hidden
 // states `x` [T, H] before layer `first`.
@@ -36,8 +37,8 @@ struct Request {
   std::span<const KvSegment> segments;  // of all tokens; where no layer attends, none will do
   size_t first, last;
   Want want;
-  std::span<const int32_t> rows;  // ascending: the tokens whose logits are wanted, if some
-  float* out;                     // [T, H], or [rows, V]
+  std::span<const int32_t> rows;  // ascending: the tokens of which something is wanted, if some
+  float* out;                     // [T, H], or [rows, V] or [rows, H]
   size_t chunk = 0;               // tokens that pass at a time; 0: all
   // Asked before each layer; the run ends early if it says so. May be null.
   bool (*should_stop)(void* context) = nullptr;

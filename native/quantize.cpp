@@ -6,6 +6,7 @@
 
 #include "isa.h"
 #include "simd.h"
+#include "split.h"
 
 namespace apportion::APPORTION_ISA {
 
@@ -120,6 +121,15 @@ void put_group(const float* x, PairCodes& out) {
   out.scale = scales.scale;
 }
 
+void put_group(const float* x, RaisedCodes& out) {
+  PairCodes pairs;
+  put_group(x, pairs);
+  std::copy_n(pairs.codes, kGroup, out.codes);
+  out.scale = pairs.scale;
+  out.above = 0;
+  for (const int16_t code : out.codes) out.above += kMostLower * std::max<int32_t>(code, 0);
+}
+
 template <class Bytes>
 void put_group(const float* x, Bytes& out) {
   const Scales scales(x, kByteLevels);
@@ -153,6 +163,7 @@ Outlier put_groups(const float* x, size_t num_cols, const Outlier& outlier, void
 
 Outlier quantize(const float* x, size_t num_cols, Activations kind, bool apart, void* groups) {
   if (kind == Activations::pairs) return put_groups<PairCodes>(x, num_cols, {}, groups);
+  if (kind == Activations::raised) return put_groups<RaisedCodes>(x, num_cols, {}, groups);
   const Outlier outlier = apart ? find_outlier(x, num_cols) : Outlier{};
   if (kind == Activations::bytes16) return put_groups<ByteCodes16>(x, num_cols, outlier, groups);
   return put_groups<ByteCodes32>(x, num_cols, outlier, groups);

@@ -148,21 +148,21 @@ struct SignedSum {
   };
   using X = int16_t;
   static constexpr bool kWide = true;
-  __m512i v;
+  __m512i v, w;
 
   static APPORTION_INLINE Codes prepare(const Bytes& codes) {
     return {_mm512_srai_epi16(_mm512_slli_epi16(codes.v, 8), 8), _mm512_srai_epi16(codes.v, 8)};
   }
 
   APPORTION_INLINE void begin(const Codes& codes, const X* x) {
-    v = _mm512_setzero_si512();
+    v = w = _mm512_setzero_si512();
     add(codes, x);
   }
   APPORTION_INLINE void add(const Codes& codes, const X* x) {
     v = _mm512_dpwssd_epi32(v, codes.even, four_bytes(x));
-    v = _mm512_dpwssd_epi32(v, codes.odd, four_bytes(x + 2));
+    w = _mm512_dpwssd_epi32(w, codes.odd, four_bytes(x + 2));
   }
-  APPORTION_INLINE Ints total() const { return {v}; }
+  APPORTION_INLINE Ints total() const { return {_mm512_add_epi32(v, w)}; }
 };
 
 // Column i of four codes, unsigned or signed as their sums take them.

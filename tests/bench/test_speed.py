@@ -31,6 +31,9 @@ class Model:
         self.passes.append((cache.length, len(ids)))
         cache.advance(len(ids))
 
+    forward_best = forward
+    calibration = residency = None
+
 
 class Cache:
     """Stands for a KV cache of one layer with one head."""

@@ -56,7 +56,7 @@ class ScriptedExecutor:
         padding: logits beyond the vocabulary, which are never to be chosen.
     """
 
-    num_layers, streams, layer = LAYERS, False, 0
+    num_layers, streams, finds_best, layer = LAYERS, False, False, 0
 
     def __init__(
         self,

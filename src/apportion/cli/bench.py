@@ -149,7 +149,7 @@ def bytes_of(loaded: LoadedModel, kv: str, line: Line) -> float:
         tokens = min(CHUNK, line.tokens)
         return bytes_per_pass(config, tensors, tokens) / tokens
     seen = sum(kv_bytes_seen(config, position + 1, kv) for position in range(line.depth, line.end))
-    return bytes_per_pass(config, tensors, 1) + seen / line.tokens
+    return bytes_per_pass(config, tensors, 1) - loaded.model.bytes_spared + seen / line.tokens
 
 
 def with_threads(model: Model, exact: bool, threads: int) -> Model:

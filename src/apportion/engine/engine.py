@@ -18,7 +18,7 @@ import numpy as np
 
 from apportion.core.clock import Clock, RealClock
 from apportion.core.errors import ApportionError, BrokenOff, DoesNotFit
-from apportion.engine.executor import Executor, RunItem
+from apportion.engine.executor import Executor, Rows, RunItem
 from apportion.engine.kv.reuse import NoReuse, Reuse
 from apportion.engine.kv.space import KvSpace
 from apportion.engine.occupancy import Occupancy, holdings
@@ -30,7 +30,6 @@ from apportion.policies.scheduler import EngineView, Step, StepItem
 
 if TYPE_CHECKING:
     from apportion.engine.completion import Delta
-    from apportion.formats.block import Floats
     from apportion.policies.scheduler import SchedulerState, Yield
 
 MAX_RUNNING = 64
@@ -407,13 +406,15 @@ class Engine:
         request = self._inside.running[item.request]
         sequence, start = request.sequence, request.num_computed
         ids = sequence.ids[start : start + item.num_tokens]
-        num_logits, observe = 0, None
+        num_logits, observe, best = 0, None, None
         ends = item.end_layer == self._executor.num_layers
         if ends and request.observes and request.observer is not None:
             observe = partial(request.observer.take_in, start)
         if ends and start + len(ids) == len(sequence.ids) and sequence.max_output:
             drafts = self._drafts(request) if len(ids) == 1 and not item.first_layer else NO_TOKENS
             ids, num_logits = np.concatenate([ids, drafts]) if len(drafts) else ids, 1 + len(drafts)
+            if self._executor.finds_best and not request.branches:
+                best = sequence.best_of
         place = request.first_place + start
         self._inside.grow(request, place + len(ids))
         return RunItem(
@@ -426,6 +427,7 @@ class Engine:
             num_logits,
             None if request.base is None else request.base.position + start,
             observe,
+            best,
         )
 
     def _drafts(self, request: Request) -> Ints:
@@ -439,7 +441,7 @@ class Engine:
             drafts = drafts[: sequence.grammar.num_accepted(drafts)]
         return drafts
 
-    def _take_in(self, item: RunItem, logits: Floats | None, seconds: float) -> list[tuple[Request, Delta]]:
+    def _take_in(self, item: RunItem, rows: Rows | None, seconds: float) -> list[tuple[Request, Delta]]:
         request, num_tokens = self._inside.running[item.request], len(item.ids)
         request.count_time(seconds)
         if item.end_layer < self._executor.num_layers:
@@ -449,10 +451,10 @@ class Engine:
         request.first_layer = request.num_in_flight = 0
         request.num_computed += num_tokens - len(drafts)
         self.counters.computed_tokens += num_tokens
-        if logits is None:
+        if rows is None:
             return self._go_on(request)
         family = [request, *self._inside.branch_off(request)]
-        return [(one, delta) for one in family for delta in self._choose(one, drafts, logits, seconds)]
+        return [(one, delta) for one in family for delta in self._choose(one, drafts, rows, seconds)]
 
     def _go_on(self, request: Request) -> list[tuple[Request, Delta]]:
         """Its prompt goes on in the next step, or, where no answer is wanted, ends here."""
@@ -472,12 +474,12 @@ class Engine:
         request.error = error
         self.counters.failed += 1
 
-    def _choose(self, request: Request, drafts: Ints, logits: Floats, seconds: float) -> list[Delta]:
-        """Take up the tokens that follow, by logits [1 + drafts, V]."""
+    def _choose(self, request: Request, drafts: Ints, rows: Rows, seconds: float) -> list[Delta]:
+        """Take up the tokens that follow, by the rows of logits [1 + drafts] after each."""
         deltas: list[Delta] = []
         try:
             request.check_observed()
-            deltas, num_accepted = verify(request.sequence, drafts, logits)
+            deltas, num_accepted = verify(request.sequence, drafts, rows)
             request.num_computed += num_accepted
             self._learn(request, len(drafts), num_accepted, seconds)
         except (

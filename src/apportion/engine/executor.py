@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from apportion.formats.block import Floats
 from apportion.kernels.kv import ALL_LIVE
-from apportion.kernels.ops import Ints
+from apportion.kernels.ops import Best, Ints
 
 
 class Table(Protocol):
@@ -21,6 +21,17 @@ class Table(Protocol):
         """Another block of the same content in place of one."""
 
 
+class BestOf(NamedTuple):
+    """Of a row of logits the largest alone is asked for: of ids below `limit` that are not in `without`."""
+
+    limit: int
+    without: tuple[int, ...] = ()
+
+
+# What a step gives for each of some tokens: all logits [n, V], or the best of them.
+Rows: TypeAlias = Floats | Best
+
+
 @dataclass(frozen=True, slots=True)
 class RunItem:
     """Tokens of one request that pass layers first_layer..end_layer - 1 in this run.
@@ -31,6 +42,7 @@ class RunItem:
         position: of the first token; None: its place.
         observe: told the tokens' hidden states [n, H] once they are through the last layer, from a run that
             did not fail. They hold for the call alone.
+        best: that the best of each row of logits is enough.
     """
 
     request: int
@@ -42,6 +54,7 @@ class RunItem:
     num_logits: int
     position: int | None = None
     observe: Callable[[Floats], None] | None = None
+    best: BestOf | None = None
 
 
 class Executor(Protocol):
@@ -55,6 +68,10 @@ class Executor(Protocol):
         """Weights come and go, so that every pass over the layers costs reads."""
 
     @property
+    def finds_best(self) -> bool:
+        """The best of a row costs less than all of its logits. Else items must not ask for it alone."""
+
+    @property
     def layer(self) -> int:
         """That the run under way has come to, as far as is known. Other threads may ask."""
 
@@ -64,9 +81,9 @@ class Executor(Protocol):
     def release(self, table: Table) -> None:
         """Its sequence leaves, and gives back what it has beside its blocks."""
 
-    def run(self, items: Sequence[RunItem]) -> list[Floats | None]:
-        """Carry out the items in one pass: logits [num_logits, V] of each, None where it asks for none. They
-        hold until the next run.
+    def run(self, items: Sequence[RunItem]) -> Sequence[Rows | None]:
+        """Carry out the items in one pass: logits [num_logits, V] of each, or the best of them, None where it
+        asks for none. They hold until the next run.
 
         A token's logits do not depend on what runs beside it. Where it raises, keys and values of the items'
         tokens are undefined, and the same items can be run again.

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
+from typing import TypeVar, cast
 
 import numpy as np
 
-from apportion.engine.executor import RunItem, Table
+from apportion.engine.executor import BestOf, Rows, RunItem, Table
 from apportion.formats.block import Floats
 from apportion.kernels.kv import ALL_LIVE, KvPool, KvTable, Segment
 from apportion.kernels.ops import Ints
+from apportion.kernels.steps import StatesOf
 from apportion.models import Model
 from apportion.models.hot_window import HotPool, HotWindow
+
+R = TypeVar("R", bound=Rows)
 
 
 class PoolTable(KvTable):
@@ -80,6 +84,10 @@ class ModelExecutor:
         return self._model.residency is not None
 
     @property
+    def finds_best(self) -> bool:
+        return self._model.finds_best
+
+    @property
     def layer(self) -> int:
         residency = self._model.residency
         return 0 if residency is None else residency.layer
@@ -91,7 +99,7 @@ class ModelExecutor:
         assert isinstance(table, PoolTable)
         table.close()
 
-    def run(self, items: Sequence[RunItem]) -> list[Floats | None]:
+    def run(self, items: Sequence[RunItem]) -> Sequence[Rows | None]:
         if self._hot is None:
             return self._run(items)
         for item in items:
@@ -103,7 +111,7 @@ class ModelExecutor:
                 item.table.settle(item.start, len(item.ids))  # type: ignore[attr-defined]
         return rows
 
-    def _run(self, items: Sequence[RunItem]) -> list[Floats | None]:
+    def _run(self, items: Sequence[RunItem]) -> Sequence[Rows | None]:
         last = self.num_layers
         if all(item.first_layer == 0 and item.end_layer == last for item in items):
             return self._run_whole(items)
@@ -113,7 +121,7 @@ class ModelExecutor:
             some = [item for item in items if item.first_layer <= begin and item.end_layer >= end]
             if some:
                 self._pass_layers(some, begin, end, hidden)
-        rows = [self._head(item, hidden[item.request]) for item in items]
+        rows = self._answers(items, [hidden[item.request] for item in items])
         observe(items, hidden)
         for item in items:
             if item.end_layer == last:
@@ -129,20 +137,38 @@ class ModelExecutor:
         for request in requests:
             self._hidden.pop(request, None)
 
-    def _run_whole(self, items: Sequence[RunItem]) -> list[Floats | None]:
-        want = wanted_rows(items)
+    def _run_whole(self, items: Sequence[RunItem]) -> Sequence[Rows | None]:
+        ids, batch, want = joined_ids(items), segments(items), wanted_rows(items)
         if any(item.observe is not None for item in items):
-            x = self._model.run(joined_ids(items), segments(items), want="hidden", context=self._ctx)
-            logits = self._model.head(x[want]) if len(want) else x
-            observe(items, split(x, items))
-        else:
-            logits = self._model.run(
-                joined_ids(items),
-                segments(items),
-                want=want if len(want) else "hidden",
-                context=self._ctx,
-            )
-        return dealt(logits, items)
+            x = self._model.run(ids, batch, want="hidden", context=self._ctx)
+            hidden = split(x, items)
+            rows = self._answers(items, [hidden[item.request] for item in items])
+            observe(items, hidden)
+            return rows
+        if not len(want):
+            self._model.run(ids, batch, want="hidden", context=self._ctx)
+            return [None] * len(items)
+        if any(item.best is not None for item in items):
+            x = self._model.run(ids, batch, want=StatesOf(want), context=self._ctx)
+            return self._answers(items, dealt(x, items))
+        return dealt(self._model.run(ids, batch, want=want, context=self._ctx), items)
+
+    def _answers(self, items: Sequence[RunItem], hidden: Sequence[Floats | None]) -> Sequence[Rows | None]:
+        """What items ask for, by the states of their last tokens after the last layer."""
+        rows: list[Rows | None] = [None] * len(items)
+        asking = [number for number, item in enumerate(items) if item.num_logits]
+        for best in dict.fromkeys(items[number].best for number in asking):
+            alike = [number for number in asking if items[number].best == best]
+            states = [hidden[number][-items[number].num_logits :] for number in alike]  # type: ignore[index]
+            found = self._answer(states[0] if len(states) == 1 else np.concatenate(states), best)
+            for number, part in zip(alike, dealt(found, [items[number] for number in alike]), strict=True):
+                rows[number] = part
+        return rows
+
+    def _answer(self, x: Floats, best: BestOf | None) -> Rows:
+        if best is None:
+            return self._model.head(x)
+        return self._model.best(x, best.limit, np.array(best.without, np.int32))
 
     def _pass_layers(self, items: Sequence[RunItem], begin: int, end: int, hidden: dict[int, Floats]) -> None:
         """Layers begin..end - 1 for the items' tokens, together."""
@@ -153,9 +179,6 @@ class ModelExecutor:
         x = np.concatenate([hidden[item.request] for item in items])
         x = self._model.run(x, segments(items), first=begin, last=end, want="hidden", context=self._ctx)
         hidden.update(split(x, items))
-
-    def _head(self, item: RunItem, x: Floats) -> Floats | None:
-        return self._model.head(x[len(x) - item.num_logits :]) if item.num_logits else None
 
 
 def joined_ids(items: Sequence[RunItem]) -> Ints:
@@ -192,11 +215,11 @@ def observe(items: Sequence[RunItem], hidden: Mapping[int, Floats]) -> None:
             item.observe(hidden[item.request])
 
 
-def dealt(logits: Floats, items: Sequence[RunItem]) -> list[Floats | None]:
-    """Each item's rows of logits."""
-    rows: list[Floats | None] = []
+def dealt(rows: R, items: Sequence[RunItem]) -> list[R | None]:
+    """Each item's rows, of those of all."""
+    own: list[R | None] = []
     first = 0
     for item in items:
-        rows.append(logits[first : first + item.num_logits] if item.num_logits else None)
+        own.append(cast("R", rows[first : first + item.num_logits]) if item.num_logits else None)
         first += item.num_logits
-    return rows
+    return own

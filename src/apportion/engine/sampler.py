@@ -6,6 +6,7 @@ costs some tens of microseconds; here stands the order of the steps.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -151,6 +152,17 @@ def no_choice(best: int, logit: float) -> NotFinite:
     )
 
 
+def confirm(best: int, logit: float) -> int:
+    """The best token, by its logit.
+
+    Raises:
+        NotFinite: the logits hold a NaN, or nothing may be chosen.
+    """
+    if not math.isfinite(logit):
+        raise no_choice(best, logit)
+    return best
+
+
 class Sampler:
     """One request's sampling: completed parameters and their random numbers.
 
@@ -169,6 +181,17 @@ class Sampler:
         self._bias_ids: Ids = np.fromiter(bias, dtype=np.int64, count=len(bias))
         self._bias: Floats = np.fromiter(bias.values(), dtype=np.float32, count=len(bias))
 
+    @property
+    def never(self) -> tuple[int, ...] | None:
+        """Ids that are never chosen, ascending, where the largest of the other logits always is; None where
+        more than that decides.
+        """
+        params = self.params
+        penalised = params.repetition_penalty != 1 or params.presence_penalty or params.frequency_penalty
+        if not params.greedy or penalised or params.logit_bias:
+            return None
+        return tuple(sorted(int(token_id) for token_id in self._bias_ids))
+
     def choose(self, logits: Floats, prompt: Ids, output: Ids) -> int:
         """The next token for logits [V], given the prompt's ids [p] and the answer's so far [o].
 
@@ -178,8 +201,7 @@ class Sampler:
         logits = penalised(logits, self.params, prompt, output)
         logits = biased(logits, self._bias_ids, self._bias)
         best = native_sampling().best(logits)  # the first NaN, if there is one
-        if not np.isfinite(logits[best]):
-            raise no_choice(best, float(logits[best]))
+        confirm(best, float(logits[best]))
         if self.params.greedy:
             return best
         assert self.params.temperature is not None

@@ -9,8 +9,9 @@ import numpy as np
 
 from apportion.core.errors import ContextOverflow, UsageError
 from apportion.engine.completion import Delta, FinishReason, TokenLogprobs
+from apportion.engine.executor import BestOf
 from apportion.engine.params import SamplingParams
-from apportion.engine.sampler import Sampler, logprobs
+from apportion.engine.sampler import Sampler, confirm, logprobs
 from apportion.formats.block import Floats
 from apportion.kernels.ops import Ints
 from apportion.text.detokenizer import Detokenizer
@@ -19,6 +20,8 @@ from apportion.text.stop import StopStrings
 if TYPE_CHECKING:
     from apportion.engine.grammar import Matcher
     from apportion.text.tokenizer import Tokenizer
+
+NO_LOGITS: Floats = np.empty(0, np.float32)
 
 
 class Sequence:
@@ -56,6 +59,7 @@ class Sequence:
         self.end_logprobs: TokenLogprobs | None = None
         check_ids(params, tokenizer.vocab_size)
         self.sampler = Sampler(params, tokenizer.eog_ids if params.ignore_eos else frozenset())
+        self.best_of = self._best_of(tokenizer.vocab_size, grammar)
         self._eog_ids = tokenizer.eog_ids
         self.grammar = grammar
         # Whether a space at the beginning may be there is for the grammar to say.
@@ -66,6 +70,13 @@ class Sequence:
         self._ids = np.empty(len(prompt) + self.max_output, dtype=np.int32)
         self._ids[: len(prompt)] = prompt
         self._length = len(prompt)
+
+    def _best_of(self, vocab_size: int, grammar: Matcher | None) -> BestOf | None:
+        """Of which logits the largest alone decides; None where more of them are asked for."""
+        never = self.sampler.never
+        if never is None or grammar is not None or self.sampler.params.logprobs is not None:
+            return None
+        return BestOf(vocab_size, never)
 
     @property
     def ids(self) -> Ints:
@@ -89,7 +100,17 @@ class Sequence:
         """
         logits = logits[: self._vocab_size]  # models pad their output to a round number
         allowed = logits if self.grammar is None else self.grammar.mask(logits)
-        token_id = self.sampler.choose(allowed, self.prompt, self.output)
+        return self._take_up(self.sampler.choose(allowed, self.prompt, self.output), logits)
+
+    def extend_by_best(self, token_id: int, logit: float) -> Delta:
+        """The same where `best_of` is asked for: by the token that is the best, and its logit.
+
+        Raises:
+            NotFinite: the logits hold a NaN, or nothing may be chosen.
+        """
+        return self._take_up(confirm(token_id, logit), NO_LOGITS)
+
+    def _take_up(self, token_id: int, logits: Floats) -> Delta:
         if token_id in self._eog_ids:
             self.end_logprobs = self._details(logits, token_id)
             return self._finish("stop", "")

@@ -6,7 +6,7 @@ With the NumPy operations it is the reference for whole models.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from apportion.formats.block import Floats
 from apportion.kernels.kv import Segment
 from apportion.kernels.kv_codec import BLOCK_TOKENS
 from apportion.kernels.ops import ExpertWeights, Gate, Ints, Ops, Routing
-from apportion.kernels.steps import Attention, Forward, Product, Rotary, Want
+from apportion.kernels.steps import Attention, Forward, Product, Rotary, StatesOf, Want
 from apportion.kernels.weight import Weight
 
 Array: TypeAlias = NDArray[Any]  # a value of a step: floats, or the ids of experts
@@ -48,12 +48,14 @@ class EagerProgram:
             if self._observe is not None and steps.route_seen is not None:
                 self._observe(layer, *steps.route_seen)
                 steps.route_seen = None
-        if want == "hidden":
+        if isinstance(want, StatesOf):
+            return x[want.rows]
+        if isinstance(want, str) and want == "hidden":
             return x
         return forward.head(steps, x[rows_of(batch, want)])
 
 
-def rows_of(batch: Sequence[Segment] | None, want: Want) -> Ints | slice:
+def rows_of(batch: Sequence[Segment] | None, want: Literal["last", "all"] | Ints) -> Ints | slice:
     """Whose logits are wanted."""
     if not isinstance(want, str):
         return want

@@ -17,7 +17,7 @@ from apportion.core.errors import UsageError
 from apportion.core.settings import ISA, get
 from apportion.formats.block import Floats
 from apportion.kernels.kv import Segment
-from apportion.kernels.ops import ExpertWeights, Gate, Ints, RopeStyle, Routing
+from apportion.kernels.ops import Best, ExpertWeights, Gate, Ints, RopeStyle, Routing, best_of
 from apportion.kernels.record import GATES, SCORES, NativeProgram
 from apportion.kernels.residency import Residency
 from apportion.kernels.steps import Forward
@@ -57,6 +57,17 @@ class NativeOps:
 
     def prepare(self, weight: Weight) -> Weight:
         return weight.interleave(self.threads)
+
+    def prepare_head(self, weight: Weight) -> Weight:
+        prepared = self.prepare(weight)
+        return prepared if self.exact else prepared.parted(self.threads)
+
+    def best(self, x: Floats, head: Weight, limit: int, without: Ints) -> Best:
+        if not head.split or self.exact:
+            return best_of(self.linear(x, head), limit, without)
+        ids, logits = np.empty(len(x), np.int32), np.empty(len(x), np.float32)
+        share = self._core.best_rows(x, head.data, head.storage, limit, without, logits, ids)
+        return Best(ids, logits, share)
 
     def embed(self, ids: Ints, table: Weight) -> Floats:
         out = np.empty((len(ids), table.shape[1]), np.float32)

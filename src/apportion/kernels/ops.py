@@ -68,6 +68,30 @@ class ExpertWeights:
     table: ExpertTable | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Best:
+    """The largest logit of each of n tokens and its id, of equal ones the first; or the first NaN.
+
+    Attributes:
+        share: of the head, what was multiplied whole to find it.
+    """
+
+    ids: Ints
+    logits: Floats
+    share: float = 1.0
+
+    def __getitem__(self, rows: slice) -> Best:
+        return Best(self.ids[rows], self.logits[rows], self.share)
+
+
+def best_of(logits: Floats, limit: int, without: Ints) -> Best:
+    """The largest of each row [T, N] below `limit` that is not in `without`, which is overwritten."""
+    counted = logits[:, :limit]
+    counted[:, without[without < limit]] = -np.inf
+    ids = counted.argmax(axis=1).astype(np.int32)
+    return Best(ids, counted[np.arange(len(ids)), ids])
+
+
 class Ops(Protocol):
     """What a backend computes."""
 
@@ -85,6 +109,17 @@ class Ops(Protocol):
         """A freshly loaded weight in the layout that this backend's products like best.
 
         It may be rearranged in its own memory: only the result is used from then on.
+        """
+
+    def prepare_head(self, weight: Weight) -> Weight:
+        """The same for the head, of which greedy decoding wants the largest product alone."""
+
+    def best(self, x: Floats, head: Weight, limit: int, without: Ints) -> Best:
+        """x [T, K], head [N, K] -> the largest product of each token, to the bit as of all of them.
+
+        Args:
+            limit: rows from this one on do not count.
+            without: nor do these, ascending.
         """
 
     def embed(self, ids: Ints, table: Weight) -> Floats:

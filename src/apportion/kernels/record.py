@@ -12,14 +12,14 @@ from apportion import _native
 from apportion.formats.block import Bytes, Floats
 from apportion.kernels.kv import Segment
 from apportion.kernels.ops import ExpertWeights, Gate, Ints, Routing
-from apportion.kernels.steps import Attention, Forward, Product, Rotary, Want
+from apportion.kernels.steps import Attention, Forward, Product, Rotary, StatesOf, Want
 from apportion.kernels.weight import Weight
 
 # The core's numbers for these choices.
 GATES = {"silu": 0, "gelu_tanh": 1, "swiglu_oai": 2}
 SCORES = {"softmax": 0, "sigmoid": 1, "softmax_topk": 2}
 WANTS = {"hidden": 0, "last": 1, "all": 2}
-SOME_ROWS = 3
+SOME_ROWS, SOME_STATES = 3, 4
 
 # What the core takes for a weight: data, type, shape, bias.
 WeightParts: TypeAlias = tuple[Bytes, int, tuple[int, ...], Floats | None]
@@ -63,6 +63,8 @@ class NativeProgram:
         self, num_tokens: int, batch: Sequence[Segment] | None, want: Want
     ) -> tuple[int, Ints | None, Floats]:
         """The core's number of what is wanted, which rows, and room for them."""
+        if isinstance(want, StatesOf):
+            return SOME_STATES, want.rows, np.empty((len(want.rows), self._hidden_size), np.float32)
         if not isinstance(want, str):
             return SOME_ROWS, want, self._logits(len(want))
         num_rows = num_tokens

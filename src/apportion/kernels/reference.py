@@ -15,7 +15,7 @@ from apportion.formats.block import Floats
 from apportion.kernels.eager import EagerProgram
 from apportion.kernels.kv import Segment
 from apportion.kernels.kv_rows import read_rows, write_rows
-from apportion.kernels.ops import ExpertWeights, Gate, Ints, RopeStyle, Routing
+from apportion.kernels.ops import Best, ExpertWeights, Gate, Ints, RopeStyle, Routing, best_of
 from apportion.kernels.residency import Residency
 from apportion.kernels.steps import Forward
 from apportion.kernels.weight import Weight
@@ -36,6 +36,12 @@ class ReferenceOps:
 
     def prepare(self, weight: Weight) -> Weight:
         return weight.in_rows()
+
+    def prepare_head(self, weight: Weight) -> Weight:
+        return self.prepare(weight)
+
+    def best(self, x: Floats, head: Weight, limit: int, without: Ints) -> Best:
+        return best_of(self.linear(x, head), limit, without)
 
     def embed(self, ids: Ints, table: Weight) -> Floats:
         return table.format.dequantize(table.data[ids])

@@ -16,7 +16,16 @@ from apportion.kernels.ops import ExpertWeights, Gate, Ints, RopeStyle, Routing
 from apportion.kernels.weight import Weight
 
 V = TypeVar("V")
-Want: TypeAlias = Literal["hidden", "last", "all"] | Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StatesOf:
+    """Wanted: hidden states after the last layer, of these tokens [n] of a run, ascending."""
+
+    rows: Ints
+
+
+Want: TypeAlias = Literal["hidden", "last", "all"] | Ints | StatesOf
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,7 +167,7 @@ class Program(Protocol):
                 segments, one after the other.
             batch: where the tokens' keys and values go, and which they see. None where no layer attends.
             want: `hidden` states [T, H]; logits of each segment's `last` token [segments, V], of `all` tokens
-                [T, V], or of those with these numbers, int32 and ascending.
+                [T, V], or of those with these numbers, int32 and ascending; or hidden states of some.
 
         Raises:
             ValueError: an array or a number does not fit; nothing was written.

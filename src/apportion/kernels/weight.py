@@ -21,12 +21,15 @@ class Weight:
         data: [*shape[:-1], row_nbytes] uint8, C-contiguous.
         interleaved: every 16 rows are rearranged into a panel of as many bytes, which the core's products
             read without shuffling; a row of `data` is then no row of the matrix.
+        split: the panels are parted into upper and lower bits besides, so that the largest of a token's
+            products is found without reading all of them.
     """
 
     format: BlockFormat
     shape: tuple[int, ...]
     data: Bytes
     interleaved: bool = False
+    split: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -34,12 +37,14 @@ class Weight:
 
     @property
     def storage(self) -> int:
-        """What the core needs to know of `data`: the ggml type, and whether rows are interleaved."""
+        """What the core needs to know of `data`: the ggml type, and how its rows lie."""
+        if self.split:
+            return self.format.ggml_type | _native.SPLIT
         return self.format.ggml_type | (_native.INTERLEAVED if self.interleaved else 0)
 
     def dequantize(self) -> Floats:
         """The numbers, [*shape] float32."""
-        if not self.interleaved:
+        if not self.interleaved and not self.split:
             return self.format.dequantize(self.data).reshape(self.shape)
         out = np.empty(self.shape, np.float32)
         rows = self.data.reshape(-1, self.data.shape[-1])
@@ -56,13 +61,30 @@ class Weight:
 
         Itself where the rows are not a multiple of 16, or the core has no kernels for the format.
         """
-        if self.interleaved or not self.can_interleave:
+        if self.interleaved or self.split or not self.can_interleave:
             return self
         _native.interleave_rows(self.format.ggml_type, self.data.reshape(-1, self.data.shape[-1]), threads)
         return Weight(self.format, self.shape, self.data, interleaved=True)
 
+    def parted(self, threads: int = 1) -> Weight:
+        """The same numbers, split in the memory of `data`.
+
+        Itself where they are split, are not panels of q8_0, or have a scale that is negative: what bounds
+        products would not.
+        """
+        can_split = self.interleaved and self.format.name == "q8_0" and len(self.shape) == 2
+        if not can_split or not _native.split_panels(self.data, self.shape[1], threads):
+            return self
+        return Weight(self.format, self.shape, self.data, split=True)
+
     def in_rows(self) -> Weight:
-        """The same numbers, row after row; itself where they lie so, else in memory of their own."""
+        """The same numbers, row after row; itself where they lie so, else in memory of their own.
+
+        Raises:
+            ValueError: they are split, which only loading for the core does.
+        """
+        if self.split:
+            raise ValueError("split rows cannot be taken apart")
         if not self.interleaved:
             return self
         rows = rows_of_panels(self.format, self.data.reshape(-1, self.data.shape[-1]))
@@ -72,8 +94,11 @@ class Weight:
         """A matrix of a stack, a run of them, or a run of a matrix's rows; a view, nothing is copied.
 
         Raises:
-            ValueError: the rows are interleaved and the run does not begin and end between panels.
+            ValueError: the rows are split, or they are interleaved and the run does not begin and end between
+                panels.
         """
+        if self.split:
+            raise ValueError("split rows cannot be taken apart")
         data = self.data[index]
         if self.interleaved and self.data.ndim == 2:
             if not isinstance(index, slice):

@@ -67,7 +67,7 @@ def load_model(
     formats = {slot: recipe.format(checkpoint.tensors) for slot, recipe in recipes.items()}
     progress = _Progress(sum(stored_nbytes(slot, formats[slot]) for slot in recipes), on_progress)
     reader = Reader(checkpoint, progress.add)
-    looked_up = looked_up_only(resolution.recipes)
+    looked_up, head = looked_up_only(resolution.recipes), head_of(resolution.recipes)
     region = Region(sum(Region.room(kept_nbytes(slot, formats[slot])) for slot in recipes))
     matrices: dict[str, Weight] = dict(elsewhere)
     vectors: dict[str, Floats] = {}
@@ -78,7 +78,8 @@ def load_model(
         else:
             weight = _load_matrix(slot, recipe, reader, region)
             as_it_lies = slot.name == looked_up and not weight.interleaved
-            matrices[slot.name] = weight if as_it_lies else ops.prepare(weight)
+            prepare = ops.prepare_head if slot.name == head else ops.prepare
+            matrices[slot.name] = weight if as_it_lies else prepare(weight)
         progress.finish()
     notes = (*resolution.notes, *_decoding_notes(recipes, checkpoint))
     weights = assemble(config, Tensors(matrices, vectors), residency)
@@ -108,12 +109,16 @@ def _elsewhere(
     return found
 
 
+def head_of(slots: Iterable[Slot]) -> str:
+    """The name of the matrix that gives logits."""
+    return "output.weight" if any(slot.name == "output.weight" for slot in slots) else "token_embd.weight"
+
+
 def looked_up_only(slots: Iterable[Slot]) -> str:
     """The name of the embedding where it is not the head too: its rows are looked up one by one, and nothing
     is multiplied with it. Else empty.
     """
-    is_tied = all(slot.name != "output.weight" for slot in slots)
-    return "" if is_tied else "token_embd.weight"
+    return "" if head_of(slots) == "token_embd.weight" else "token_embd.weight"
 
 
 def stored_nbytes(slot: Slot, block_format: BlockFormat) -> int:

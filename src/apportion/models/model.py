@@ -10,16 +10,18 @@ from typing import Literal, TypeGuard
 import numpy as np
 from numpy.typing import ArrayLike
 
+from apportion import _native
 from apportion.core.errors import ContextOverflow, Unsupported, UsageError
 from apportion.formats.block import Floats
 from apportion.kernels.eager import EagerProgram, RouteObserver
 from apportion.kernels.kv import Segment
 from apportion.kernels.kv_codec import BLOCK_TOKENS
 from apportion.kernels.kv_codecs import DEFAULT
-from apportion.kernels.ops import ExpertWeights, Ints, Ops
+from apportion.kernels.ops import Best, ExpertWeights, Ints, Ops, best_of
 from apportion.kernels.residency import Residency
-from apportion.kernels.steps import Program, Want
+from apportion.kernels.steps import Program, StatesOf, Want
 from apportion.kernels.streamed import StreamedProgram
+from apportion.models.bounding import Bounding
 from apportion.models.cache import KvCache, kv_layouts
 from apportion.models.config import ModelConfig
 from apportion.models.forward import ForwardPass
@@ -27,6 +29,7 @@ from apportion.models.smoothing import Smoothing, smoothing_of
 from apportion.models.weights import ModelWeights, MoeWeights
 
 INT32 = np.dtype(np.int32)
+NO_IDS: Ints = np.empty(0, np.int32)
 
 
 class Model:
@@ -63,6 +66,7 @@ class Model:
         self._smoothing: Smoothing | None = None
         self._programs: dict[bool, Program] = {}
         self._making = Lock()
+        self._bounding = Bounding()
 
     def computed_by(self, ops: Ops) -> Model:
         """The same weights, computed by other operations."""
@@ -115,6 +119,20 @@ class Model:
         out = self._program(cache.capacity).run(tokens, [cache.segment(len(tokens))], want=logits)
         cache.advance(len(tokens))
         return out
+
+    def forward_best(self, ids: ArrayLike, cache: KvCache, limit: int | None = None) -> Best:
+        """Append tokens [T] as `forward` does -> the largest logit of the last of them; `limit` as in `best`.
+
+        Raises what `forward` raises.
+        """
+        if not self.finds_best:
+            return best_of(self.forward(ids, cache), self._limit(limit), NO_IDS)
+        tokens = self._checked(ids)
+        cache.require_room(len(tokens))
+        want = StatesOf(np.array([len(tokens) - 1], np.int32))
+        x = self._program(cache.capacity).run(tokens, [cache.segment(len(tokens))], want=want)
+        cache.advance(len(tokens))
+        return self.best(x, limit)
 
     def run(
         self,
@@ -185,6 +203,34 @@ class Model:
     def head(self, x: Floats) -> Floats:
         """Hidden states [T, H] -> logits [T, V]."""
         return self._program().run(x, None, self.config.num_layers, None, "all")
+
+    @property
+    def finds_best(self) -> bool:
+        """Whether `best` costs less than `head` does."""
+        config = self.config
+        return self.weights.head.split and config.logit_scale == 1 and not config.logit_softcap
+
+    @property
+    def bytes_spared(self) -> int:
+        """Of the head, what `best` reads of a few rows only: the lower parts of its codes."""
+        head = self.weights.head
+        return head.nbytes * _native.LOWER_NBYTES // head.format.block_nbytes if self.finds_best else 0
+
+    def best(self, x: Floats, limit: int | None = None, without: Ints = NO_IDS) -> Best:
+        """Hidden states [T, H] -> the largest logit of each, as `head` has it.
+
+        Args:
+            limit: logits from this one on do not count: what a tokenizer does not have.
+            without: nor do those of these ids, ascending.
+        """
+        if not self.finds_best or not self._bounding.pays():
+            return best_of(self.head(x), self._limit(limit), without)
+        best = self.ops.best(self.norm(x), self.weights.head, self._limit(limit), without)
+        self._bounding.took(best.share)
+        return best
+
+    def _limit(self, limit: int | None) -> int:
+        return self.config.vocab_size if limit is None else min(limit, self.config.vocab_size)
 
     def norm(self, x: Floats) -> Floats:
         """Hidden states [T, H] after the last layer -> what the last norm makes of them, [T, H]."""

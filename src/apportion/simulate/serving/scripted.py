@@ -115,6 +115,10 @@ class ScriptedExecutor:
         return self._streams
 
     @property
+    def finds_best(self) -> bool:
+        return False
+
+    @property
     def layer(self) -> int:
         return 0
 

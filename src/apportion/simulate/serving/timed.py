@@ -41,6 +41,10 @@ class TimedExecutor:
         return self._streams
 
     @property
+    def finds_best(self) -> bool:
+        return False
+
+    @property
     def layer(self) -> int:
         return 0
 

@@ -176,9 +176,11 @@ class ModelDrafter:
         """The draft model's likeliest tokens after `token`."""
         guesses = np.empty(count, np.int32)
         for place in range(count):
-            logits = self._drafts.model.forward(np.array([token], np.int32), cache)[-1]
+            best = self._drafts.model.forward_best(
+                np.array([token], np.int32), cache, self._drafts.vocab_size
+            )
             self._known.append(token)
-            token = guesses[place] = int(logits[: self._drafts.vocab_size].argmax())
+            token = guesses[place] = int(best.ids[0])
         return guesses
 
 

@@ -32,10 +32,23 @@ APPORTION_INLINE void prefetch(const uint8_t* p) {
   for (size_t i = 0; i < Nbytes; i += 64) __builtin_prefetch(p + Piece * Nbytes + i);
 }
 
+// What a tile of so many sums adds each of them up in.
+template <class Sum, int Count>
+struct SumIn {
+  using Type = Sum;
+};
+template <class Sum, int Count>
+  requires(Count <= kCodesTile) && requires { typename Sum::AmongFew; }
+struct SumIn<Sum, Count> {
+  using Type = typename Sum::AmongFew;
+};
+
 // The float sums of a tile of P panels times T tokens, and where its tokens' groups are. Panels share what is
 // loaded of a token.
 template <class C, int P, int T>
 struct Tile {
+  using Sum = typename SumIn<typename C::Sum, P * T>::Type;
+
   const typename C::Group* x[T];
   Floats acc[P][T];
 
@@ -56,7 +69,7 @@ struct Tile {
   }
 
   template <int J>
-  static APPORTION_INLINE Ints whole_of(const typename C::Sum& part, const GroupScales<C>& s) {
+  static APPORTION_INLINE Ints whole_of(const Sum& part, const GroupScales<C>& s) {
     if constexpr (C::kSubs > 0)
       return part.total(s.subs[J / 4]);
     else
@@ -65,8 +78,7 @@ struct Tile {
 
   // Begins with columns 4J .. 4J + 3. What offsets add up to is taken away first: panels share it.
   template <int J>
-  static APPORTION_INLINE void begin(typename C::Sum& part, const typename C::Sum::Codes& codes,
-                                     const typename C::Group& x) {
+  static APPORTION_INLINE void begin(Sum& part, const typename C::Sum::Codes& codes, const typename C::Group& x) {
     if constexpr (C::kIsWhole)
       part.begin_at(all_multiples<-C::kOffset>(x.sums[C::kSubs ? J / 4 : 0]), codes, x.codes + 4 * J);
     else
@@ -77,7 +89,7 @@ struct Tile {
   // codes<J>(p).
   template <class Panels>
   APPORTION_INLINE void add(size_t g, const Panels& panels) {
-    typename C::Sum part[P][T];
+    Sum part[P][T];
     Ints total[P][T];
     unrolled<8 / C::kTurn>([&]<int Turn>() APPORTION_LAMBDA_INLINE {
 #pragma GCC unroll 8

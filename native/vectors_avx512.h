@@ -141,28 +141,46 @@ struct UnsignedSum {
   APPORTION_INLINE Ints total(const Subs& subs) const { return total() * subs; }
 };
 
-// Signed codes times 13-bit activations, both as int16: columns k and k + 2 first, then k + 1 and k + 3.
-struct SignedSum {
-  struct Codes {
-    __m512i even, odd;
-  };
-  using X = int16_t;
-  static constexpr bool kWide = true;
+// Signed codes as int16: columns k and k + 2, and k + 1 and k + 3.
+struct SignedCodes {
+  __m512i even, odd;
+};
+
+// Signed codes times 13-bit activations, in two registers: beside few other sums, one would be a chain to wait for.
+struct TwoSignedSums {
   __m512i v, w;
+
+  APPORTION_INLINE void begin(const SignedCodes& codes, const int16_t* x) {
+    v = w = _mm512_setzero_si512();
+    add(codes, x);
+  }
+  APPORTION_INLINE void add(const SignedCodes& codes, const int16_t* x) {
+    v = _mm512_dpwssd_epi32(v, codes.even, four_bytes(x));
+    w = _mm512_dpwssd_epi32(w, codes.odd, four_bytes(x + 2));
+  }
+  APPORTION_INLINE Ints total() const { return {_mm512_add_epi32(v, w)}; }
+};
+
+struct SignedSum {
+  using Codes = SignedCodes;
+  using X = int16_t;
+  using AmongFew = TwoSignedSums;
+  static constexpr bool kWide = true;
+  __m512i v;
 
   static APPORTION_INLINE Codes prepare(const Bytes& codes) {
     return {_mm512_srai_epi16(_mm512_slli_epi16(codes.v, 8), 8), _mm512_srai_epi16(codes.v, 8)};
   }
 
   APPORTION_INLINE void begin(const Codes& codes, const X* x) {
-    v = w = _mm512_setzero_si512();
+    v = _mm512_setzero_si512();
     add(codes, x);
   }
   APPORTION_INLINE void add(const Codes& codes, const X* x) {
     v = _mm512_dpwssd_epi32(v, codes.even, four_bytes(x));
-    w = _mm512_dpwssd_epi32(w, codes.odd, four_bytes(x + 2));
+    v = _mm512_dpwssd_epi32(v, codes.odd, four_bytes(x + 2));
   }
-  APPORTION_INLINE Ints total() const { return {_mm512_add_epi32(v, w)}; }
+  APPORTION_INLINE Ints total() const { return {v}; }
 };
 
 // Column i of four codes, unsigned or signed as their sums take them.
@@ -171,7 +189,7 @@ APPORTION_INLINE Floats code_floats(const Bytes& codes, int i) {
   return to_floats(unsigned_byte(codes, i));
 }
 template <class Sum>
-APPORTION_INLINE Floats code_floats(const SignedSum::Codes& codes, int i) {
+APPORTION_INLINE Floats code_floats(const SignedCodes& codes, int i) {
   const __m512i pair = i % 2 ? codes.odd : codes.even;
   return to_floats({_mm512_srai_epi32(i < 2 ? _mm512_slli_epi32(pair, 16) : pair, 16)});
 }

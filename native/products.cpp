@@ -16,7 +16,7 @@ namespace apportion::APPORTION_ISA {
 
 namespace {
 
-constexpr size_t kUnpackedNbytes = 8 << 10;
+constexpr size_t kUnpackedNbytes = 16 << 10;
 
 // Calls f<0>() .. f<N - 1>().
 template <int N, class F>

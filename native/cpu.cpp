@@ -12,6 +12,9 @@ namespace {
 
 #if defined(APPORTION_X86)
 
+// What the portable kernels are compiled for here.
+bool has_portable() { return __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.1"); }
+
 // The compiler's own questions also ask whether the system saves the wider registers.
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
@@ -27,7 +30,13 @@ bool has_avx512() {
 #endif
 }
 
-#elif defined(APPORTION_AARCH64)
+#else
+
+bool has_portable() { return true; }
+
+#endif
+
+#if defined(APPORTION_AARCH64)
 
 bool has_dot_products() {
 #if defined(__linux__)
@@ -53,7 +62,7 @@ std::vector<const Kernels*> available() {
   if (has_dot_products()) found.push_back(&neon_dot::kernels);
   found.push_back(&neon::kernels);
 #endif
-  found.push_back(&portable::kernels);
+  if (has_portable()) found.push_back(&portable::kernels);
   return found;
 }
 

@@ -39,7 +39,7 @@ void take_split_row(const SplitPanel& panel, size_t row, size_t num_blocks, uint
       const size_t j = n / 4, at = 4 * row + n % 4;
       const int four = upper[96 + 64 * (j % 4) + at] >> j / 4 * 4 & 15, third = upper[32 + at] >> j & 1;
       const int two = lower[64 * (j % 2) + at] >> j / 2 * 2 & 3, last = lower[128 + at] >> j & 1;
-      *out++ = uint8_t(four << 4 | third << 3 | two << 1 | last);
+      *out++ = uint8_t((four << 4 | third << 3 | two << 1 | last) - 128);
     }
   }
 }

@@ -32,7 +32,7 @@ enum class Activations : uint8_t {
   bytes32,  // groups of int8 codes, with the sum of all
   bytes16,  // groups of int8 codes, with the sums of both halves
   pairs,    // groups of 13-bit codes as int16 in the order k, k + 2, k + 1, k + 3
-  raised,   // pairs, with what products with upper parts (split.h) may lack
+  raised,   // the codes of pairs as two of int8, with what products with upper parts (split.h) may lack
 };
 
 // What products need of a group is read in one place: a processor has few registers for addresses.
@@ -51,9 +51,9 @@ struct PairCodes {
   float scale;
 };
 struct RaisedCodes {
-  int16_t codes[kGroup];
+  int8_t codes[kGroup], fine[kGroup];  // 64 * code + fine, in order
   float scale;
-  int32_t above;  // the most that the lower bits of 32 weights add to the sum
+  int32_t above;
 };
 
 constexpr size_t group_nbytes(Activations kind) {

@@ -290,9 +290,9 @@ struct Reader<FormatId::iq4_xs> : ReaderOf<FormatId::iq4_xs, Arithmetic::signed8
   }
 };
 
-// The upper parts of q8_0 (split.h): codes whose lower three bits are zero.
+// The upper parts of q8_0 (split.h): 16 more than an eighth of the codes, rounded down.
 struct UpperPart {
-  using C = Class<SignedSum, RaisedCodes, 8, 0, 0, 0>;
+  using C = Class<UnsignedSum, RaisedCodes, 8, 0, 0, 0>;  // 8 * 2 * 31 * 64 stays within 16 bits
   using S = GroupScales<C>;
   static constexpr size_t kBlockNbytes = kUpperNbytes, kGroups = 1;
 
@@ -302,14 +302,20 @@ struct UpperPart {
   }
   template <int, int J>
   static APPORTION_INLINE Bytes codes(const uint8_t* b) {
-    return bits<J / 4 * 4, 15, 4>(load_bytes(b + 96 + 64 * (J % 4))) | bits<J, 1, 3>(load_bytes(b + 32));
+    return bits<J / 4 * 4, 15, 1>(load_bytes(b + 96 + 64 * (J % 4))) | bits<J, 1, 0>(load_bytes(b + 32));
   }
 };
 
-// The lower three bits.
+// Codes -128 .. 127 as 0 .. 255, or back.
+APPORTION_INLINE Bytes turned_sign(const Bytes& codes) { return add_bytes(codes, all_bytes(128)); }
+
+// The codes of q8_0 from both parts.
 template <int J>
-APPORTION_INLINE Bytes lower_codes(const uint8_t* b) {
-  return bits<J / 2 * 2, 3, 1>(load_bytes(b + 64 * (J % 2))) | bits<J, 1, 0>(load_bytes(b + 128));
+APPORTION_INLINE Bytes joined_codes(const uint8_t* upper, const uint8_t* lower) {
+  const Bytes five =
+      bits<J / 4 * 4, 15, 4>(load_bytes(upper + 96 + 64 * (J % 4))) | bits<J, 1, 3>(load_bytes(upper + 32));
+  const Bytes three = bits<J / 2 * 2, 3, 1>(load_bytes(lower + 64 * (J % 2))) | bits<J, 1, 0>(load_bytes(lower + 128));
+  return turned_sign(five | three);
 }
 
 }  // namespace apportion::APPORTION_ISA

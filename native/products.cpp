@@ -85,12 +85,25 @@ struct Tile {
       part.begin(codes, x.codes + 4 * J);
   }
 
+  // Columns 4J .. 4J + 3 of what is left of codes.
+  template <int J>
+  static APPORTION_INLINE void add_fine(Sum& part, Ints& total, const typename C::Sum::Codes& codes,
+                                        const typename C::Group& x) {
+    if constexpr (J % C::kAdds == 0)
+      part.begin(codes, x.fine + 4 * J);
+    else
+      part.add(codes, x.fine + 4 * J);
+    if constexpr (J % C::kAdds == C::kAdds - 1) total = J < C::kAdds ? part.total() : total + part.total();
+  }
+
   // Adds the products with group `g`, counted from the first; `panels` has its scales(p) and, of columns 4J .. 4J + 3,
   // codes<J>(p).
   template <class Panels>
   APPORTION_INLINE void add(size_t g, const Panels& panels) {
     Sum part[P][T];
     Ints total[P][T];
+    [[maybe_unused]] Sum fine_part[P][T];
+    [[maybe_unused]] Ints fine_total[P][T];
     unrolled<8 / C::kTurn>([&]<int Turn>() APPORTION_LAMBDA_INLINE {
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t)
@@ -103,6 +116,7 @@ struct Tile {
               begin<J>(part[p][t], c, x[t][g]);
             else
               part[p][t].add(c, x[t][g].codes + 4 * J);
+            if constexpr (kIsRaised<C>) add_fine<J>(fine_part[p][t], fine_total[p][t], c, x[t][g]);
             if constexpr (J % C::kAdds == C::kAdds - 1) {
               if constexpr (J < C::kAdds)
                 total[p][t] = whole_of<J>(part[p][t], panels.scales(p));
@@ -116,8 +130,10 @@ struct Tile {
     for (int t = 0; t < T; ++t)
 #pragma GCC unroll 2
       for (int p = 0; p < P; ++p) {
-        if constexpr (kIsRaised<C>) total[p][t] = total[p][t] + all_ints(x[t][g].above);
-        Floats sum = to_floats(total[p][t]) * panels.scales(p).scale;
+        Floats sum = to_floats(total[p][t]);
+        if constexpr (kIsRaised<C>)  // whole numbers that floats hold: rounded once
+          sum = multiply_add(sum, all_floats(64), to_floats(fine_total[p][t] + all_ints(x[t][g].above)));
+        sum = sum * panels.scales(p).scale;
         if constexpr (C::kMins > 0)
 #pragma GCC unroll 2
           for (int m = 0; m < C::kMins; ++m)
@@ -223,7 +239,7 @@ struct InParts {
   APPORTION_INLINE const GroupScales<C>& scales(int) const { return own; }
   template <int J>
   APPORTION_INLINE typename C::Sum::Codes codes(int) const {
-    return C::Sum::prepare(UpperPart::codes<0, J>(upper) | lower_codes<J>(lower));
+    return C::Sum::prepare(joined_codes<J>(upper, lower));
   }
 };
 

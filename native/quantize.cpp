@@ -6,7 +6,6 @@
 
 #include "isa.h"
 #include "simd.h"
-#include "split.h"
 
 namespace apportion::APPORTION_ISA {
 
@@ -121,13 +120,22 @@ void put_group(const float* x, PairCodes& out) {
   out.scale = scales.scale;
 }
 
+// With codes p of pairs and q = 8 (u - 16) + l of weights, where l is 0 .. 7: the sum of q * p is at most
+// 8 * (the sum of u * p + above). Scales differ by a power of two, so that both round alike.
 void put_group(const float* x, RaisedCodes& out) {
+  constexpr size_t kOrder[4] = {0, 2, 1, 3};
   PairCodes pairs;
   put_group(x, pairs);
-  std::copy_n(pairs.codes, kGroup, out.codes);
-  out.scale = pairs.scale;
-  out.above = 0;
-  for (const int16_t code : out.codes) out.above += kMostLower * std::max<int32_t>(code, 0);
+  int32_t sum = 0, positive = 0;
+  for (size_t i = 0; i < kGroup; ++i) {
+    const int32_t code = pairs.codes[i], coarse = (code + 32) >> 6;
+    out.codes[i / 4 * 4 + kOrder[i % 4]] = int8_t(coarse);
+    out.fine[i / 4 * 4 + kOrder[i % 4]] = int8_t(code - 64 * coarse);
+    sum += code;
+    positive += std::max(code, 0);
+  }
+  out.scale = 8 * pairs.scale;
+  out.above = (7 * positive + 7) / 8 - 16 * sum;
 }
 
 template <class Bytes>

@@ -22,7 +22,7 @@ void store_bytes(uint8_t* p, const Bytes& bytes) {
 
 template <int... J>
 void split_block(const uint8_t* from, uint8_t* upper, uint8_t* lower, std::integer_sequence<int, J...>) {
-  const Bytes codes[] = {Q8::codes<0, J>(from)...};
+  const Bytes codes[] = {turned_sign(Q8::codes<0, J>(from))...};
   std::memcpy(upper, from, kCodesAt);
   store_bytes(upper + kCodesAt, (bits<3, 1, J>(codes[J]) | ...));
   for (int j = 0; j < 4; ++j)
@@ -36,7 +36,7 @@ void split_block(const uint8_t* from, uint8_t* upper, uint8_t* lower, std::integ
 template <int... J>
 void join_block(const uint8_t* upper, const uint8_t* lower, uint8_t* to, std::integer_sequence<int, J...>) {
   std::memcpy(to, upper, kCodesAt);
-  (store_bytes(to + kCodesAt + 64 * J, UpperPart::codes<0, J>(upper) | lower_codes<J>(lower)), ...);
+  (store_bytes(to + kCodesAt + 64 * J, joined_codes<J>(upper, lower)), ...);
 }
 
 }  // namespace

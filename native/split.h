@@ -5,8 +5,9 @@
 //   upper block    | d (32 bytes) | bit 3 (64) | 4 x bits 4 .. 7 (64 each) |
 //   lower block    | 2 x bits 1 and 2 (64 each) | bit 0 (64) |
 //
-// Byte 4 r + i of a load is of row r. Of its numbers 4 j + i, j = 0 .. 7: single bits are bit j of the byte; bits 4 to
-// 7 are a half of load j % 4, the lower one for j < 4; bits 1 and 2 are bits 2 (j / 2) and on of load j % 2.
+// Codes are kept with 128 added. Byte 4 r + i of a load is of row r. Of its numbers 4 j + i, j = 0 .. 7: single bits
+// are bit j of the byte; bits 4 to 7 are a half of load j % 4, the lower one for j < 4; bits 1 and 2 are bits 2 (j / 2)
+// and on of load j % 2.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +17,6 @@
 namespace apportion {
 
 inline constexpr size_t kUpperNbytes = kPanelRows * 22, kLowerNbytes = kPanelRows * 12;  // of a block
-inline constexpr int32_t kMostLower = 7;                                                 // of a code's lower bits
 inline constexpr size_t kSplitTogether = 64;                                             // panels
 
 struct SplitPanel {

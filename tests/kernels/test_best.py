@@ -82,14 +82,17 @@ def test_most_of_a_head_is_ruled_out_by_its_upper_parts(make_ops: MakeOps) -> No
 
 
 @pytest.mark.parametrize("signs", ["positive", "alternating"])
-def test_what_the_lower_parts_can_add_at_most_counts(make_ops: MakeOps, signs: str) -> None:
+@pytest.mark.parametrize(("most", "least"), [(47, 40), (127, -128)])
+def test_what_the_lower_parts_can_add_at_most_counts(
+    make_ops: MakeOps, signs: str, most: int, least: int
+) -> None:
     x = np.ones((1, 64), np.float32)
     if signs == "alternating":
         x[:, ::2] = -1
     codes = np.zeros((48, 64), np.int8)
-    codes[20] = np.where(x > 0, 47, 40)  # the lower parts add as much as they can
+    codes[20] = np.where(x > 0, most, least)  # the lower parts add as much as they can
     codes[3] = codes[20]
-    codes[3, 1] = 46  # and here nearly
+    codes[3, 1] -= 1  # and here, nearly
     data = np.zeros((48, 2, 34), np.uint8)
     data[:, :, :2] = np.ones(1, np.float16).view(np.uint8)
     data[:, :, 2:] = codes.reshape(48, 2, 32).view(np.uint8)

@@ -121,14 +121,15 @@ def steps(wanted: argparse.Namespace) -> list[dict[str, float]]:
 
     Both on one engine in one process, by the same thread: two processes differ by more than what is sought.
     """
-    from apportion.bench.requests import Arrival, random_ids, serve
+    from apportion.bench.requests import Arrival, serve
+    from apportion.bench.speed import text_ids
 
     rounds: list[dict[str, float]] = []
     with in_process(wanted) as (server, site, loop):
         (llm,) = site.models.loaded().values()
 
         def alone() -> None:
-            ids = [random_ids(llm, SHORT, seed) for seed in range(wanted.clients)]
+            ids = [text_ids(llm.model, SHORT, seed) for seed in range(wanted.clients)]
             serve(llm, [Arrival(0.0, one, wanted.output) for one in ids])
 
         load = ["--clients", wanted.clients, "--requests", wanted.clients, "--warmup", 0]

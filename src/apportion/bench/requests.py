@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from apportion.bench.limits import Rates
+from apportion.bench.speed import text_ids
 from apportion.engine.params import SamplingParams
 from apportion.kernels.ops import Ints
 
@@ -75,11 +76,11 @@ def measure_together(
     repetitions: int,
     on_run: Callable[[int, int], None] | None = None,
 ) -> Together:
-    """So many requests of random tokens at once, `repetitions` times and once before that is not counted."""
+    """So many different requests at once, `repetitions` times and once before that is not counted."""
     runs, nbytes = [], 0
     for turn in range(repetitions + 1):
         arrivals = [
-            Arrival(0.0, random_ids(llm, prompt, seed=turn * concurrency + number), output)
+            Arrival(0.0, prompt_ids(llm, prompt, (concurrency, turn, number)), output)
             for number in range(concurrency)
         ]
         before = bytes_read(llm)
@@ -144,9 +145,12 @@ def goodput(served: Sequence[Served], ttft_s: float, tpot_s: float, seconds: flo
     return sum(one.ttft_s <= ttft_s and one.tpot_s <= tpot_s for one in served) / seconds
 
 
-def random_ids(llm: LLM, count: int, seed: int) -> Ints:
-    """Tokens that no other request has begun with."""
-    return np.random.default_rng(seed).integers(0, llm.tokenizer.vocab_size, count, dtype=np.int32)
+def prompt_ids(llm: LLM, count: int, which: tuple[int, int, int]) -> Ints:
+    """Tokens of a text, behind one that no other prompt begins with: else they would share pages."""
+    rng = np.random.default_rng(which)
+    ids = text_ids(llm.model, count, int(rng.integers(1 << 20)))
+    ids[0] = rng.integers(llm.tokenizer.vocab_size)
+    return ids
 
 
 def bytes_read(llm: LLM) -> int:

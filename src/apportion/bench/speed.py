@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Phase: TypeAlias = Literal["prefill", "decode"]
 CHUNK = 512  # tokens per prefill pass, as the engine runs it
+STRIDE = 97  # tokens of the text between where two seeds begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,12 +214,11 @@ def random_ids(model: Model, count: int, seed: int) -> Ints:
 
 
 def text_ids(model: Model, count: int, seed: int) -> Ints:
-    """A run of tokens of a text, from a place that the seed says: finding the best token is faster after
-    text than after tokens that mean nothing. Random ones where weights come and go, so that other seeds have
-    others, and where there is no tokenizer.
+    """Tokens of a text, from a place of this seed's own: finding the best token is faster after text than
+    after tokens that mean nothing. Random ones where weights come and go, so that other seeds have others,
+    and where there is no tokenizer.
     """
     if model.calibration is None or model.residency is not None:
         return random_ids(model, count, seed)
     text = model.calibration()
-    start = int(np.random.default_rng(seed).integers(len(text)))
-    return np.resize(np.roll(text, -start), count)
+    return np.resize(np.roll(text, -STRIDE * seed), count)

@@ -84,6 +84,8 @@ def command(
 ) -> None:
     """Measure prefill and decode speed, memory, and the share of bandwidth.
 
+    Decode lines write tokens one by one and find the likeliest after each, as a greedy answer does.
+
     Every line runs once uncounted; then --repetitions rounds measure each line beside what as many threads
     stream from memory. The table shows the median with the smallest and the largest rate, the bytes that a
     token reads (weights, and the KV cache at the depth), what share of the streamed bandwidth that makes, and

@@ -60,11 +60,12 @@ def command(
 ) -> None:
     """Measure many requests at once.
 
-    All requests of a line are there at the beginning, of random tokens and for answers of one length. The
-    table shows what they get together: tokens of all answers a second, with the smallest and the largest of
-    --repetitions runs, with and without the time that reading their prompts takes; and what a request in the
-    middle waits for: its first token, and each one after that. Where weights come and go, also the bytes that
-    a token reads from disk. KV has room for all of them unless --concurrency says less.
+    All requests of a line are there at the beginning, of tokens of a text (random ones where weights come and
+    go) and for answers of one length. The table shows what they get together: tokens of all answers a second,
+    with the smallest and the largest of --repetitions runs, with and without the time that reading their
+    prompts takes; and what a request in the middle waits for: its first token, and each one after that. Where
+    weights come and go, also the bytes that a token reads from disk. KV has room for all of them unless
+    --concurrency says less.
     """
     from apportion.bench.provenance import provenance
     from apportion.bench.requests import measure_together

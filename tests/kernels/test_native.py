@@ -12,10 +12,10 @@ import pytest
 from tests.kernels.tables import alone, new_table
 
 from apportion import _native
-from apportion.core.errors import UsageError
+from apportion.core.errors import Unsupported, UsageError
 from apportion.formats.block import BlockFormat, Floats
 from apportion.formats.blocks import FORMATS
-from apportion.kernels import ExpertWeights, LayerShape, NativeOps, Routing, Weight, available_isas
+from apportion.kernels import ExpertWeights, LayerShape, NativeOps, Routing, Weight, available_isas, native
 
 MakeOps = Callable[..., NativeOps]
 MakeWeight = Callable[..., Weight]
@@ -214,3 +214,9 @@ def test_a_forked_child_computes_with_threads_of_its_own(make_weight: MakeWeight
     child.start()
     child.join(30)
     assert child.exitcode == 0
+
+
+def test_a_processor_without_any_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "available_isas", list)
+    with pytest.raises(Unsupported, match="processor is not supported"):
+        NativeOps()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from apportion import _native
-from apportion.core.errors import UsageError
+from apportion.core.errors import Unsupported, UsageError
 from apportion.core.settings import ISA, get
 from apportion.formats.block import Floats
 from apportion.kernels.kv import Segment
@@ -173,8 +173,15 @@ def choose_isa(isa: str | None) -> str:
 
     Raises:
         UsageError: the machine or this build does not have it.
+        Unsupported: the machine has none that the core was built for.
     """
     known = available_isas()
+    if not known:
+        raise Unsupported(
+            "this processor is not supported",
+            "the core needs SSSE3 and SSE4.1 on x86-64",
+            "run it on one of 2012 or later",
+        )
     wanted = isa or get(ISA) or known[0]
     if wanted not in known:
         raise UsageError(

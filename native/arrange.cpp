@@ -13,6 +13,8 @@ namespace apportion {
 
 namespace {
 
+constexpr size_t kMostScratch = 4 << 20;  // of all threads, where one needs less
+
 bool has_negative_scale(const uint8_t* panels, size_t num_blocks) {
   for (size_t b = 0; b < num_blocks; ++b, panels += kUpperNbytes + kLowerNbytes) {
     uint16_t scales[kPanelRows];
@@ -53,6 +55,7 @@ bool split_in_place(uint8_t* data, size_t rows, size_t cols, unsigned threads) {
 
   Workspace work;
   const size_t room = panel_nbytes + kSplitTogether * lower_nbytes;
+  threads = std::clamp<unsigned>(unsigned(kMostScratch / room), 1, threads);
   const std::span<uint8_t> rooms = work.take<uint8_t>(threads * room);
   Pool::shared().run(num_panels, kSplitTogether, threads, [&](size_t begin, size_t end, unsigned worker) {
     uint8_t *const copy = rooms.data() + worker * room, *const lower = copy + panel_nbytes;

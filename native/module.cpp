@@ -68,6 +68,7 @@ class Core {
     require(row_nbytes > 0, "x is too narrow for the weight's blocks");
     const Matrix matrix = matrix_of(data, storage, 1, data.nbytes() / row_nbytes, K);
     require(matrix.split, "the weight is not split");
+    require(!context_.exact, "bounds are of rounded activations");
     require(num_rows > 0 && num_rows <= matrix.rows, "there are not so many rows");
     const std::span<const int32_t> skipped(without.of_ndim(1).contiguous().data<const int32_t>(), without.size());
     require(std::ranges::is_sorted(skipped), "rows to leave out must be in order");

@@ -188,6 +188,9 @@ def test_what_does_not_fit_is_refused(make_ops: MakeOps) -> None:
         ops.best(x[:, :48].copy(), split, 1040, NONE)
     with pytest.raises(ValueError, match="differ in tokens"):
         ops._core.best_rows(x, split.data, split.storage, 1040, NONE, np.empty(1, np.float32), NONE)
+    exact, values, rows = make_ops(exact=True)._core, np.empty(2, np.float32), np.empty(2, np.int32)
+    with pytest.raises(ValueError, match="rounded"):
+        exact.best_rows(x, split.data, split.storage, 1040, NONE, values, rows)
     assert len(ops.best(x[:0], split, 1040, NONE).ids) == 0
 
 

@@ -14,7 +14,7 @@ namespace apportion {
 
 // x [T, K] -> the largest product of each token and its row [T], of equal ones the first, or the first that is NaN; of
 // rows below `num_rows` that are not in `without` (ascending). Where none is left, minus infinity and 0. Returns the
-// panels that were multiplied whole, of all tokens.
+// panels that were multiplied whole, of all tokens, at most.
 size_t find_best_rows(const Context& context, const float* x, size_t num_tokens, const Matrix& matrix, size_t num_rows,
                       std::span<const int32_t> without, float* values, int32_t* rows);
 

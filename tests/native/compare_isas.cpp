@@ -7,6 +7,7 @@
 
 #include "../../native/cpu.h"
 #include "../../native/embed.h"
+#include "../../native/split.h"
 #include "data.h"
 
 using namespace apportion;
@@ -141,6 +142,58 @@ void compare_quantization(const Kernels& kernels) {
     const bool apart = kind != Activations::pairs;
     expect(ours.outlier.column == (apart ? kGroup : Outlier().column) && ours.outlier.value == (apart ? 1e30f : 0.0f),
            kernels, "the outlier, kind " + std::to_string(int(kind)));
+  }
+}
+
+// A panel in two parts: the same numbers, and sums that products do not exceed.
+void compare_split(const Kernels& kernels) {
+  const Format& format = *find_format("q8_0");
+  std::vector<uint8_t> rows = random_rows(format, kCols);
+  for (size_t at = 0; at < rows.size(); at += format.block_nbytes) rows[at + 1] &= 0x7f;  // scales above zero
+  const std::vector<uint8_t> panel = interleaved(format, rows, kCols);
+  constexpr size_t kBlocks = kCols / kGroup;
+  const auto split = [&](const Kernels& by) {
+    std::vector<uint8_t> parts(panel.size());
+    by.split_panel(panel.data(), kBlocks, parts.data(), parts.data() + kBlocks * kUpperNbytes);
+    return parts;
+  };
+  const std::vector<uint8_t> parts = split(kernels);
+  expect(parts == split(portable::kernels), kernels, "a panel in two parts");
+  const SplitPanel own{parts.data(), parts.data() + kBlocks * kUpperNbytes};
+  std::vector<uint8_t> joined(panel.size());
+  kernels.join_panel(own.upper, own.lower, kBlocks, joined.data());
+  expect(joined == panel, kernels, "two parts joined");
+
+  for (size_t num_tokens : {1, 2, 5, 8, 9, 26}) {
+    const std::string what = "a panel in two parts times " + std::to_string(num_tokens) + " tokens";
+    std::vector<Prepared> pairs, raised;
+    std::vector<Token> tokens, bounded;
+    for (size_t t = 0; t < num_tokens; ++t) {
+      const Floats x = normal(kCols);
+      pairs.emplace_back(kernels, Activations::pairs, x.data(), kCols);
+      raised.emplace_back(kernels, Activations::raised, x.data(), kCols);
+    }
+    for (size_t t = 0; t < num_tokens; ++t) {
+      tokens.push_back({pairs[t].groups.data()});
+      bounded.push_back({raised[t].groups.data()});
+    }
+    const Floats products = multiply(kernels.multiply, {&format, panel.data(), 0, kCols}, tokens);
+    Floats sums(products.size());
+    kernels.multiply_split(own, kCols, tokens.data(), num_tokens, sums.data());
+    expect(sums == products, kernels, what);
+    const Run upper{&format, own.upper, 0, kCols, 1, kBlocks * kUpperNbytes};
+    const Floats bounds = multiply(kernels.multiply_upper, upper, bounded);
+    float slack = 0;
+    bool holds = true;
+    for (size_t i = 0; i < bounds.size(); ++i) {
+      holds = holds && bounds[i] >= products[i];
+      slack = std::max(slack, bounds[i] - products[i]);
+    }
+    expect(holds && slack > 0, kernels, what + ", bounds");
+    const Floats theirs = multiply(portable::kernels.multiply_upper, upper, bounded);
+    expect(near(bounds, theirs, 1e-4f * slack), kernels, what + ", bounds as the portable ones");
+    const Floats alone = multiply(kernels.multiply_upper, upper, {bounded.back()});
+    expect(std::equal(alone.begin(), alone.end(), bounds.end() - kPanelRows), kernels, what + ", bounds of one alone");
   }
 }
 
@@ -311,6 +364,7 @@ int main() {
     for (int type = 0; type < 64; ++type)
       if (const Format* format = find_format(type)) compare_products(kernels, *format);
     compare_quantization(kernels);
+    compare_split(kernels);
     compare_elementwise(kernels);
     compare_halves(kernels);
     compare_sampling(kernels);

@@ -73,7 +73,7 @@ class Best:
     """The largest logit of each of n tokens and its id, of equal ones the first; or the first NaN.
 
     Attributes:
-        share: of the head, what was multiplied whole to find it.
+        share: of the head, what was multiplied whole to find it, at most.
     """
 
     ids: Ints

@@ -121,7 +121,7 @@ class ModelExecutor:
             some = [item for item in items if item.first_layer <= begin and item.end_layer >= end]
             if some:
                 self._pass_layers(some, begin, end, hidden)
-        rows = self._answers(items, [hidden[item.request] for item in items])
+        rows = self._answers(items, hidden)
         observe(items, hidden)
         for item in items:
             if item.end_layer == last:
@@ -142,7 +142,7 @@ class ModelExecutor:
         if any(item.observe is not None for item in items):
             x = self._model.run(ids, batch, want="hidden", context=self._ctx)
             hidden = split(x, items)
-            rows = self._answers(items, [hidden[item.request] for item in items])
+            rows = self._answers(items, hidden)
             observe(items, hidden)
             return rows
         if not len(want):
@@ -150,20 +150,20 @@ class ModelExecutor:
             return [None] * len(items)
         if any(item.best is not None for item in items):
             x = self._model.run(ids, batch, want=StatesOf(want), context=self._ctx)
-            return self._answers(items, dealt(x, items))
+            parts = zip(items, dealt(x, items), strict=True)
+            return self._answers(items, {item.request: part for item, part in parts if part is not None})
         return dealt(self._model.run(ids, batch, want=want, context=self._ctx), items)
 
-    def _answers(self, items: Sequence[RunItem], hidden: Sequence[Floats | None]) -> Sequence[Rows | None]:
+    def _answers(self, items: Sequence[RunItem], hidden: Mapping[int, Floats]) -> Sequence[Rows | None]:
         """What items ask for, by the states of their last tokens after the last layer."""
-        rows: list[Rows | None] = [None] * len(items)
-        asking = [number for number, item in enumerate(items) if item.num_logits]
-        for best in dict.fromkeys(items[number].best for number in asking):
-            alike = [number for number in asking if items[number].best == best]
-            states = [hidden[number][-items[number].num_logits :] for number in alike]  # type: ignore[index]
+        rows: dict[int, Rows | None] = {}
+        asking = [item for item in items if item.num_logits]
+        for best in dict.fromkeys(item.best for item in asking):
+            alike = [item for item in asking if item.best == best]
+            states = [hidden[item.request][-item.num_logits :] for item in alike]
             found = self._answer(states[0] if len(states) == 1 else np.concatenate(states), best)
-            for number, part in zip(alike, dealt(found, [items[number] for number in alike]), strict=True):
-                rows[number] = part
-        return rows
+            rows |= zip((item.request for item in alike), dealt(found, alike), strict=True)
+        return [rows.get(item.request) for item in items]
 
     def _answer(self, x: Floats, best: BestOf | None) -> Rows:
         if best is None:

@@ -38,7 +38,8 @@ class Model:
     Attributes:
         notes: what loading found worth saying (tensors that were left out, formats that were decoded).
         residency: brings the weights that do not stay in memory; None where all of them do.
-        calibration: gives the tokens of the text that keys are smoothed by; set by who has a tokenizer.
+        calibration: gives the tokens of a text, by which keys are smoothed and that benchmarks decode; set by
+            who has a tokenizer.
     """
 
     def __init__(

@@ -66,6 +66,14 @@ def test_the_error_is_of_steps_that_were_not_fitted_to() -> None:
     assert fit(log).median_error == pytest.approx(2 / 3, abs=0.01)
 
 
+def test_steps_that_are_slow_by_chance_count_in_the_sum() -> None:
+    log = made_log(0.05)
+    log.steps[::10] = [LoggedStep(s.begin_s, s.seconds * 3, s.items) for s in log.steps[::10]]
+    fitted = fit(log)
+    assert sum(fitted.residuals) == pytest.approx(0, abs=1e-6)
+    assert fitted.cost.fixed_s > TRUE.fixed_s
+
+
 def test_no_figure_is_below_zero() -> None:
     random, log = Random(2), StepLog(LAYERS)
     for number in range(100):

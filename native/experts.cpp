@@ -11,6 +11,7 @@ namespace apportion {
 namespace {
 
 constexpr size_t kPlacesAtATime = 1024;  // bounds what a part needs beside its input
+constexpr size_t kRowsAhead = 8;         // of sums, which lie far from one another, are asked for
 
 Matrix matrix_at(const Matrix& first, const uint8_t* place, size_t index) {
   Matrix matrix = first;
@@ -202,8 +203,10 @@ void ExpertPass::gate_and_up(const Piece& piece, const Panels& panels, std::span
                              std::span<const Token> up_tokens, float* sums, float* inner) const {
   const size_t F = experts_->gate.rows, count = piece.count(), size = count * kPanelRows;
   float *gates = sums, *ups = sums + panels.count * size;
-  multiply_panels(*context_, gate_of(piece.expert), panels, gate_tokens.subspan(piece.at, count), gates);
-  multiply_panels(*context_, up_of(piece.expert), panels, up_tokens.subspan(piece.at, count), ups);
+  const Matrix gate = gate_of(piece.expert), up = up_of(piece.expert);
+  const size_t after = panels.first + panels.count;
+  multiply_panels(*context_, gate, panels, gate_tokens.subspan(piece.at, count), gates, up.panel(panels.first));
+  multiply_panels(*context_, up, panels, up_tokens.subspan(piece.at, count), ups, gate.panel(after));
   for (size_t panel = panels.first; panel < panels.first + panels.count; ++panel, gates += size, ups += size) {
     const size_t row = panel * kPanelRows, num_rows = experts_->gate.rows_of(panel);
     if (experts_->gate_bias) add_bias(gates, count, experts_->gate_bias + piece.expert * F + row, num_rows);
@@ -220,8 +223,11 @@ void ExpertPass::gate_and_up(const Piece& piece, const Panels& panels, std::span
 void ExpertPass::down(std::span<const Piece> pieces, const Panels& panels, std::span<const Token> inner,
                       float* sums) const {
   const size_t H = experts_->down.rows;
-  for (const Piece& piece : pieces) {
-    multiply_panels(*context_, down_of(piece.expert), panels, inner.subspan(piece.at, piece.count()), sums);
+  for (size_t p = 0; p < pieces.size(); ++p) {
+    const Piece& piece = pieces[p];
+    const uint8_t* next = p + 1 < pieces.size() ? down_of(pieces[p + 1].expert).panel(panels.first)
+                                                : down_of(pieces[0].expert).panel(panels.first + panels.count);
+    multiply_panels(*context_, down_of(piece.expert), panels, inner.subspan(piece.at, piece.count()), sums, next);
     const float* from = sums;
     for (size_t panel = panels.first; panel < panels.first + panels.count; ++panel) {
       const size_t row = panel * kPanelRows;
@@ -230,6 +236,8 @@ void ExpertPass::down(std::span<const Piece> pieces, const Panels& panels, std::
         if (experts_->down_bias) bias = PanelRow::load(experts_->down_bias + piece.expert * H + row, num_rows);
         for (size_t i = 0; i < piece.count(); ++i, from += kPanelRows) {
           float* to = out_ + tokens_[piece.begin + i] * H + row;
+          if (i + kRowsAhead < piece.count())
+            __builtin_prefetch(out_ + tokens_[piece.begin + i + kRowsAhead] * H + row, 1);
           const PanelRow part = weights_[piece.begin + i] * (PanelRow::load(from, num_rows) + bias);
           (PanelRow::load(to, num_rows) + part).store(to, num_rows);
         }

@@ -21,6 +21,7 @@ struct Run {
   const uint8_t* panel;  // column `first`
   size_t first, count;
   size_t num_panels = 1, stride = 0;  // how many, and the bytes from one to the next
+  const uint8_t* next = nullptr;      // the panels that are multiplied after these; null: those that follow
 
   size_t nbytes(size_t num_cols) const { return kPanelRows * format->row_nbytes(num_cols); }
   Run only(size_t p) const { return {format, panel + p * stride, first, count, 1, stride}; }

@@ -84,7 +84,7 @@ std::span<Token> prepare_tokens(const Context& context, Scratch& work, const flo
 }
 
 void multiply_panels(const Context& context, const Matrix& matrix, Panels panels, std::span<const Token> tokens,
-                     float* sums) {
+                     float* sums, const uint8_t* next) {
   const size_t size = tokens.size() * kPanelRows;
   std::fill(sums, sums + panels.count * size, 0.0f);
   if (!matrix.interleaved) {
@@ -92,9 +92,8 @@ void multiply_panels(const Context& context, const Matrix& matrix, Panels panels
     for (size_t p = 0; p < panels.count; ++p) multiply(context, matrix, panels.first + p, tokens, sums + p * size);
     return;
   }
-  const size_t stride = kPanelRows * matrix.format->row_nbytes(matrix.cols);
-  const uint8_t* data = matrix.data + panels.first * stride;
-  multiply_run(context, {matrix.format, data, 0, matrix.cols, panels.count, stride}, tokens, sums);
+  const Run run{matrix.format, matrix.panel(panels.first), 0, matrix.cols, panels.count, matrix.panel_nbytes(), next};
+  multiply_run(context, run, tokens, sums);
 }
 
 }  // namespace apportion

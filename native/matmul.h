@@ -25,6 +25,8 @@ struct Matrix {
 
   size_t nbytes() const { return rows * format->row_nbytes(cols); }
   size_t num_panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
+  size_t panel_nbytes() const { return kPanelRows * format->row_nbytes(cols); }
+  const uint8_t* panel(size_t i) const { return data + i * panel_nbytes(); }  // interleaved
   // Panels by twos, the last one perhaps alone.
   size_t num_pairs() const { return (num_panels() + 1) / 2; }
   Panels pair(size_t i) const { return {2 * i, std::min<size_t>(2, num_panels() - 2 * i)}; }
@@ -44,8 +46,9 @@ inline std::span<Token> prepare_tokens(const Context& context, Scratch& work, co
   return prepare_tokens(context, work, x, num_tokens, stride, num_cols, kind, apart);
 }
 
-// sums[panel][t][16] = tokens . the panel's rows (of rows past the end, the last row again).
+// sums[panel][t][16] = tokens . the panel's rows (of rows past the end, the last row again). `next` is where the panels
+// lie that are multiplied after these, in a matrix like this; null: they follow.
 void multiply_panels(const Context& context, const Matrix& matrix, Panels panels, std::span<const Token> tokens,
-                     float* sums);
+                     float* sums, const uint8_t* next = nullptr);
 
 }  // namespace apportion

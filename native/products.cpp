@@ -375,7 +375,7 @@ void multiply_many(const Run& run, const Token* tokens, size_t num_tokens, float
   for (size_t g = 0; g < num_groups; g += step) {
     const size_t count = std::min(step, num_groups - g);
     for (int i = 0; i < P; ++i) unpack<R>(place(size_t(i), g), count / R::kGroups, panels[size_t(i)]);
-    const uint8_t* next = g + step < num_groups ? place(0, g + step) : place(P, 0);
+    const uint8_t* next = g + step < num_groups ? place(0, g + step) : run.next ? run.next : place(P, 0);
     Ahead<P> ahead(next, step / R::kGroups * R::kBlockNbytes, run.stride, num_tokens / T + 1);
     multiply_tiles<C, P, T>(panels, run.first / kGroup + g, count, tokens, num_tokens, out, size, ahead);
   }

@@ -121,7 +121,7 @@ class ModelExecutor:
             some = [item for item in items if item.first_layer <= begin and item.end_layer >= end]
             if some:
                 self._pass_layers(some, begin, end, hidden)
-        rows = self._answers(items, hidden)
+        rows = self._answers(items, last_states(items, hidden))
         observe(items, hidden)
         for item in items:
             if item.end_layer == last:
@@ -142,26 +142,26 @@ class ModelExecutor:
         if any(item.observe is not None for item in items):
             x = self._model.run(ids, batch, want="hidden", context=self._ctx)
             hidden = split(x, items)
-            rows = self._answers(items, hidden)
+            rows = self._answers(items, last_states(items, hidden))
             observe(items, hidden)
             return rows
         if not len(want):
             self._model.run(ids, batch, want="hidden", context=self._ctx)
             return [None] * len(items)
         if any(item.best is not None for item in items):
-            x = self._model.run(ids, batch, want=StatesOf(want), context=self._ctx)
-            parts = zip(items, dealt(x, items), strict=True)
-            return self._answers(items, {item.request: part for item, part in parts if part is not None})
+            return self._answers(items, self._model.run(ids, batch, want=StatesOf(want), context=self._ctx))
         return dealt(self._model.run(ids, batch, want=want, context=self._ctx), items)
 
-    def _answers(self, items: Sequence[RunItem], hidden: Mapping[int, Floats]) -> Sequence[Rows | None]:
-        """What items ask for, by the states of their last tokens after the last layer."""
+    def _answers(self, items: Sequence[RunItem], x: Floats) -> Sequence[Rows | None]:
+        """What items ask for, by the states x [n, H] after the last layer of their last tokens."""
+        kinds = list(dict.fromkeys(item.best for item in items if item.num_logits))
+        if len(kinds) == 1:
+            return dealt(self._answer(x, kinds[0]), items)
+        states = dict(zip((item.request for item in items), dealt(x, items), strict=True))
         rows: dict[int, Rows | None] = {}
-        asking = [item for item in items if item.num_logits]
-        for best in dict.fromkeys(item.best for item in asking):
-            alike = [item for item in asking if item.best == best]
-            states = [hidden[item.request][-item.num_logits :] for item in alike]
-            found = self._answer(states[0] if len(states) == 1 else np.concatenate(states), best)
+        for best in kinds:
+            alike = [item for item in items if item.num_logits and item.best == best]
+            found = self._answer(np.concatenate([states[item.request] for item in alike]), best)
             rows |= zip((item.request for item in alike), dealt(found, alike), strict=True)
         return [rows.get(item.request) for item in items]
 
@@ -199,13 +199,17 @@ def split(x: Floats, items: Sequence[RunItem]) -> dict[int, Floats]:
 
 def wanted_rows(items: Sequence[RunItem]) -> Ints:
     """The numbers of the tokens whose logits are wanted, among all items' tokens."""
-    ends = np.cumsum([len(item.ids) for item in items])
-    wanted = [
-        np.arange(end - item.num_logits, end, dtype=np.int32)
-        for item, end in zip(items, ends, strict=True)
-        if item.num_logits
-    ]
-    return np.concatenate(wanted) if wanted else np.empty(0, np.int32)
+    wanted: list[int] = []
+    end = 0
+    for item in items:
+        end += len(item.ids)
+        wanted += range(end - item.num_logits, end)
+    return np.array(wanted, np.int32)
+
+
+def last_states(items: Sequence[RunItem], hidden: Mapping[int, Floats]) -> Floats:
+    """Of the states [n, H] of each item's tokens, by request, those of the tokens whose logits are wanted."""
+    return np.concatenate([hidden[item.request][len(item.ids) - item.num_logits :] for item in items])
 
 
 def observe(items: Sequence[RunItem], hidden: Mapping[int, Floats]) -> None:

@@ -52,3 +52,8 @@ def test_a_bad_value_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(main, ["config", "--json"])
     assert result.exit_code == 2
     assert json.loads(result.stdout)["error"]["code"] == "usage"
+
+
+def test_values_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APPORTION_MODELS_DIR", "/models/[bold]/:bomb:")
+    assert "/models/[bold]/:bomb:" in CliRunner().invoke(main, ["config"]).stdout

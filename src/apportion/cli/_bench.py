@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from apportion.cli._tables import console, figures
 from apportion.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -93,21 +94,9 @@ Cell = Callable[["Measurement"], str]
 
 
 def print_report(name: str, report: Report, plan: Plan | None) -> None:
-    import sys
-
-    from rich.console import Console
-    from rich.table import Table
-
-    from apportion.cli.inspect import WIDTH
-
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("phase")
     columns = columns_of(plan)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    for one in report.results:
-        table.add_row(one.phase, *(cell(one) for cell in columns.values()))
-    Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False).print(table)
+    rows = [(one.phase, *(cell(one) for cell in columns.values())) for one in report.results]
+    console().print(figures(("phase", *columns), rows, words=("phase",)))
     click.echo(closing(name, report, plan))
 
 

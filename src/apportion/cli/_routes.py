@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from apportion.cli._progress import PhaseBars
+from apportion.cli._tables import console, table
 
 if TYPE_CHECKING:
     from apportion.formats.routes import RoutesFile
@@ -92,7 +93,6 @@ def row_of(name: str, policy: ExpertCache, found: Replay, num_experts: int) -> d
 
 
 def print_facts(facts: dict[str, Any]) -> None:
-    from apportion.cli.inspect import table
     from apportion.core.units import format_bytes
 
     kept = ["experts", "gates"] if facts["gates"] else ["experts"]
@@ -109,29 +109,18 @@ def print_facts(facts: dict[str, Any]) -> None:
     ]
     if facts["cut_bytes"]:
         rows.append(("note", f"the last token was cut off: {facts['cut_bytes']} bytes of it are passed over"))
-    print_table(table((facts["model"] or "unnamed", ""), rows))
+    console().print(table((facts["model"] or "unnamed", ""), rows))
     curve = facts["lru_curve"]
     shown = usual_slots(SHOWN, facts["num_experts"], facts["top_k"])
     points = [(count, f"{count / facts['num_experts']:.1%}", f"{curve[count]:.1%}") for count in shown]
-    print_table(table(("slots per layer", "of its experts", "hits of LRU"), points, numbers=(0, 1, 2)))
+    console().print(table(("slots per layer", "of its experts", "hits of LRU"), points, numbers=(0, 1, 2)))
 
 
 def print_rows(facts: dict[str, Any], slots: Sequence[int]) -> None:
-    from apportion.cli.inspect import table
 
     rates = {(row["policy"], row["slots"]): f"{row['hit_rate']:.1%}" for row in facts["rows"]}
     names = dict.fromkeys(row["policy"] for row in facts["rows"])
     title = f"{facts['model'] or 'unnamed'}, {max(facts['tokens'] - facts['skip'], 0):,} tokens"
     titles = (title, *(f"{count} slots ({count / facts['num_experts']:.0%})" for count in slots))
     rows = [(name, *(rates[name, count] for count in slots)) for name in names]
-    print_table(table(titles, rows, numbers=tuple(range(1, len(slots) + 1))))
-
-
-def print_table(content: Any) -> None:
-    import sys
-
-    from rich.console import Console
-
-    from apportion.cli.inspect import WIDTH
-
-    Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False).print(content)
+    console().print(table(titles, rows, numbers=tuple(range(1, len(slots) + 1))))

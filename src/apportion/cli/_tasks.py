@@ -23,6 +23,7 @@ from apportion.cli._options import (
 )
 from apportion.cli._output import print_object
 from apportion.cli._progress import PhaseBars
+from apportion.cli._tables import console, figures
 from apportion.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from apportion.bench.tasks.judge import Judged, Share
     from apportion.engine.budget import Budget
 
-WIDTH = 110
 LANES = 8
 BUDGETED_CTX = 1024
 
@@ -176,16 +176,9 @@ def write_each(path: Path, found: Sequence[Judged], read: Sequence[Task]) -> Non
 
 
 def print_judged(model: str, found: Sequence[Judged]) -> None:
-    import sys
-
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("task", "items", "accuracy", "95%", "normalised", "95%", "perplexity", "tok/s"):
-        table.add_column(title, justify="left" if title == "task" else "right", no_wrap=True)
-    for one in found:
-        table.add_row(
+    titles = ("task", "items", "accuracy", "95%", "normalised", "95%", "perplexity", "tok/s")
+    rows = [
+        (
             one.task,
             str(one.items),
             *share(one.accuracy),
@@ -193,7 +186,9 @@ def print_judged(model: str, found: Sequence[Judged]) -> None:
             "-" if one.perplexity is None else f"{one.perplexity:.2f}",
             f"{one.tokens / one.seconds:.0f}",
         )
-    Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False).print(table)
+        for one in found
+    ]
+    console().print(figures(titles, rows, words=("task",)))
     click.echo(f"{model}: {sum(one.items for one in found)} items, {sum(one.seconds for one in found):.1f} s")
 
 

@@ -21,6 +21,7 @@ from apportion.cli._options import (
 from apportion.cli._output import print_object
 from apportion.cli._progress import PhaseBars
 from apportion.cli._serving import ServingOptions, serving_options
+from apportion.cli._tables import console, figures
 from apportion.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -93,27 +94,21 @@ def with_room(serving: ServingOptions, requests: int) -> ServingOptions:
 
 
 def print_lines(name: str, lines: list[Together]) -> None:
-    import sys
+    titles = ("requests", "tok/s", "range", "decode tok/s", "first token", "next token", "disk/token")
+    console().print(figures(titles, map(cells, lines)))
+    click.echo(f"{name}: prompts of {lines[0].prompt} tokens, answers of {lines[0].output}")
 
-    from rich.console import Console
-    from rich.table import Table
 
-    from apportion.cli.inspect import WIDTH
+def cells(line: Together) -> list[str]:
     from apportion.core.units import format_bytes
 
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for title in ("requests", "tok/s", "range", "decode tok/s", "first token", "next token", "disk/token"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for line in lines:
-        total, disk = line.output_tok_s, line.disk_bytes_per_token
-        table.add_row(
-            str(line.concurrency),
-            f"{total.median:.1f}",
-            f"{total.min:.1f} to {total.max:.1f}",
-            f"{line.decode_tok_s.median:.1f}",
-            f"{line.ttft_s.median * 1e3:.0f} ms",
-            f"{line.tpot_s.median * 1e3:.1f} ms",
-            "-" if disk is None else format_bytes(round(disk)),
-        )
-    Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False).print(table)
-    click.echo(f"{name}: prompts of {lines[0].prompt} tokens, answers of {lines[0].output}")
+    total, disk = line.output_tok_s, line.disk_bytes_per_token
+    return [
+        str(line.concurrency),
+        f"{total.median:.1f}",
+        f"{total.min:.1f} to {total.max:.1f}",
+        f"{line.decode_tok_s.median:.1f}",
+        f"{line.ttft_s.median * 1e3:.0f} ms",
+        f"{line.tpot_s.median * 1e3:.1f} ms",
+        "-" if disk is None else format_bytes(round(disk)),
+    ]

@@ -15,6 +15,7 @@ import click
 from apportion.cli._options import Counts, json_option, read_text
 from apportion.cli._output import print_object
 from apportion.cli._progress import PhaseBars
+from apportion.cli._tables import console, figures
 from apportion.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 positive = click.FloatRange(min=0, min_open=True)
 PER_CLIENT = 4  # requests, where their number is not said
 OPEN_REQUESTS = 32
-WIDTH = 110
 
 
 @click.command()
@@ -217,18 +217,9 @@ def facts(server: Server, seed: int, options: dict[str, Any]) -> dict[str, Any]:
 def print_lines(
     server: Server, shapes: Sequence[Shape], lines: Sequence[Figures], limits: Limits, seed: int
 ) -> None:
-    import sys
-
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     titles = ("load", "done", "TTFT ms", "TPOT ms", "gap ms", "answer s", "tok/s", "well", "good/s")
-    for title in titles:
-        table.add_column(title, justify="left" if title == "load" else "right", no_wrap=True)
-    for shape, line in zip(shapes, lines, strict=True):
-        table.add_row(shape.title, *cells(line))
-    Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False).print(table)
+    rows = [(shape.title, *cells(line)) for shape, line in zip(shapes, lines, strict=True)]
+    console().print(figures(titles, rows, words=("load",)))
     for shape, line in zip(shapes, lines, strict=True):
         if line.failed:
             what = ", ".join(f"{count} {kind}" for kind, count in line.failed.items())

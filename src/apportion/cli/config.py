@@ -8,6 +8,7 @@ import click
 
 from apportion.cli._options import json_option
 from apportion.cli._output import note, print_object
+from apportion.cli._tables import console, table
 from apportion.core import settings
 from apportion.core.settings import Origin, Value
 
@@ -63,16 +64,11 @@ def _report(values: list[Value[Any]], strays: dict[str, str | None]) -> dict[str
 
 
 def _print_table(values: list[Value[Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for name in ("setting", "value", "origin", "what it does"):
-        table.add_column(name, overflow="fold", no_wrap=name == "setting")
+    rows = []
     for item in values:
         origin = item.origin if item.origin is Origin.DEFAULT else f"{item.origin}: {item.place}"
-        table.add_row(item.setting.name, _shown(item.value), origin, item.setting.sentence)
-    Console(highlight=False).print(table)
+        rows.append((item.setting.name, _shown(item.value), origin, item.setting.sentence))
+    console().print(table(("setting", "value", "origin", "what it does"), rows))
     for path in settings.files():
         click.echo(f"{'read' if path.is_file() else 'not there'}: {path}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +10,10 @@ import click
 from apportion.cli._failures import printable
 from apportion.cli._options import json_option
 from apportion.cli._output import print_object
+from apportion.cli._tables import console, table
 
 if TYPE_CHECKING:
     from apportion.hardware.finding import Finding
-
-WIDTH = 110  # of tables, where there is no terminal to ask
 
 
 @click.command()
@@ -51,19 +49,14 @@ def command(model: str | None, verbose: bool, as_json: bool) -> int:
 
 
 def print_findings(found: Sequence[Finding]) -> None:
-    from rich.console import Console
 
-    from apportion.cli.inspect import table
-
-    console = Console(
-        width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False, emoji=False
-    )
+    out = console()
     rows = [(str(finding.level), finding.about, words(finding)) for finding in found]
-    console.print(table(("", "about", "finding"), rows))
+    out.print(table(("", "about", "finding"), rows))
     counts: dict[Any, int] = {}
     for finding in found:
         counts[finding.level] = counts.get(finding.level, 0) + 1
-    console.print(", ".join(f"{count} {level}" for level, count in counts.items()) + ".")
+    out.print(", ".join(f"{count} {level}" for level, count in counts.items()) + ".")
 
 
 def words(finding: Finding) -> str:

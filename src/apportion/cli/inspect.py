@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from apportion.cli._failures import printable
 from apportion.cli._options import json_option, model_argument, offline_option
 from apportion.cli._output import print_object
 from apportion.cli._progress import byte_bar
+from apportion.cli._tables import console, table
 from apportion.core.errors import ApportionError
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 SHOWN_ITEMS = 6  # of an array
 SHOWN_CHARS = 160  # of a text
-WIDTH = 160  # of tables, where there is no terminal to ask
 
 
 @click.command()
@@ -114,19 +113,15 @@ def abbreviated(value: Any) -> Any:
 
 
 def print_tables(facts: dict[str, Any], *, tensors: bool, metadata: bool) -> None:
-    import sys
-
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False)
-    console.print(summary_table(facts))
+    out = console()
+    out.print(summary_table(facts))
     if facts["bytes_by_format"]:
-        console.print(format_table(facts["bytes_by_format"]))
+        out.print(format_table(facts["bytes_by_format"]))
     if metadata:
         rows = [(key, one_line(value)) for key, value in facts["metadata"].items()]
-        console.print(table(("metadata", "value"), rows))
+        out.print(table(("metadata", "value"), rows))
     if tensors:
-        console.print(tensor_table(facts["tensors"]))
+        out.print(tensor_table(facts["tensors"]))
 
 
 def summary_table(facts: dict[str, Any]) -> Table:
@@ -161,21 +156,6 @@ def format_table(by_format: dict[str, int]) -> Table:
 def tensor_table(tensors: list[dict[str, Any]]) -> Table:
     rows = [(t["name"], t["format"], " x ".join(map(str, t["shape"])), f"{t['bytes']:,}") for t in tensors]
     return table(("tensor", "format", "shape", "bytes"), rows, numbers=(3,))
-
-
-def table(titles: tuple[str, ...], rows: list[tuple[Any, ...]], numbers: tuple[int, ...] = ()) -> Table:
-    """A table of safe text: names and values come from untrusted files."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    result = Table(box=SIMPLE_HEAD)
-    for index, title in enumerate(titles):
-        right = index in numbers
-        result.add_column(Text(printable(title)), justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        result.add_row(*(Text(printable(str(cell))) for cell in row))
-    return result
 
 
 def one_line(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from apportion.cli._options import (
 from apportion.cli._output import note, print_object
 from apportion.cli._progress import byte_bar
 from apportion.cli._serving import retention_option, scheduler_option
+from apportion.cli._tables import console, table
 from apportion.core.errors import DoesNotFit, UsageError
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from apportion.formats.opened import OpenedFiles
     from apportion.hardware.profile import Profile
     from apportion.plan import Estimate, HitRates, Plan, Planner, PolicyNames
-
-WIDTH = 110  # of tables, where there is no terminal to ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,19 +267,14 @@ def profile_for(path: Path) -> Profile | None:
 
 
 def print_plan(plan: Plan, planner: Planner) -> None:
-    from rich.console import Console
 
-    from apportion.cli.inspect import table
-
-    console = Console(
-        width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False, emoji=False
-    )
-    console.print(table((plan.model, ""), list(choices(plan, planner))))
-    console.print(bytes_table(plan))
-    console.print(forecast_table(plan))
-    console.print(f"Reckoned with {plan.forecast.basis}.")
+    out = console()
+    out.print(table((plan.model, ""), list(choices(plan, planner))))
+    out.print(bytes_table(plan))
+    out.print(forecast_table(plan))
+    out.print(f"Reckoned with {plan.forecast.basis}.")
     for line in plan.advice:
-        console.print(f"Would help: {line}")
+        out.print(f"Would help: {line}")
 
 
 def choices(plan: Plan, planner: Planner) -> Iterator[tuple[str, str]]:
@@ -314,7 +307,6 @@ def choices(plan: Plan, planner: Planner) -> Iterator[tuple[str, str]]:
 
 
 def bytes_table(plan: Plan) -> Table:
-    from apportion.cli.inspect import table
     from apportion.core.units import format_bytes
 
     rows = [(kind.replace("_", " "), format_bytes(nbytes)) for kind, nbytes in plan.nbytes.items() if nbytes]
@@ -323,7 +315,6 @@ def bytes_table(plan: Plan) -> Table:
 
 
 def forecast_table(plan: Plan) -> Table:
-    from apportion.cli.inspect import table
     from apportion.core.units import three_digits
 
     forecast = plan.forecast

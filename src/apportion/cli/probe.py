@@ -11,13 +11,12 @@ import click
 
 from apportion.cli._options import json_option
 from apportion.cli._output import note, print_object
+from apportion.cli._tables import console, table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from apportion.hardware.profile import DiskProfile, DiskRate, Profile
-
-WIDTH = 110  # of tables, where there is no terminal to ask
 
 
 @click.command()
@@ -77,23 +76,18 @@ def keep(profile: Profile, save: Callable[[Profile], Path]) -> Path | None:
 
 
 def print_profile(profile: Profile) -> None:
-    from rich.console import Console
-
-    console = Console(
-        width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False, emoji=False
-    )
-    console.print(machine_table(profile))
-    console.print(products_table(profile))
+    out = console()
+    out.print(machine_table(profile))
+    out.print(products_table(profile))
     if profile.disk is None:
-        console.print("The disk was not measured: name a model file, or a folder with one.")
+        out.print("The disk was not measured: name a model file, or a folder with one.")
         return
-    console.print(disk_table(profile.disk))
+    out.print(disk_table(profile.disk))
     for line in profile.disk.notes:
-        console.print(line)
+        out.print(line)
 
 
 def machine_table(profile: Profile) -> Table:
-    from apportion.cli.inspect import table
     from apportion.core.units import format_bytes
 
     memory = profile.memory
@@ -123,7 +117,6 @@ def peaks(profile: Profile) -> list[tuple[str, float]]:
 
 
 def products_table(profile: Profile) -> Table:
-    from apportion.cli.inspect import table
 
     rows = [
         (name, f"{rates.matvec_GBps:.1f}", f"{rates.matmat_GOps:.0f}")
@@ -133,7 +126,6 @@ def products_table(profile: Profile) -> Table:
 
 
 def disk_table(disk: DiskProfile) -> Table:
-    from apportion.cli.inspect import table
     from apportion.core.units import format_bytes
 
     system = disk.file_system

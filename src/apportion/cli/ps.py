@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 
 from apportion.cli._options import json_option
 from apportion.cli._output import print_object
+from apportion.cli._tables import console, table
 from apportion.core.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 URL = "http://127.0.0.1:8080"
 STATUS = "/v1/apportion/status"
-WIDTH = 110
 NONE = "-"
 Status = Mapping[str, Any]
 
@@ -58,18 +57,14 @@ def status_of(url: str) -> Status:
 
 
 def print_status(status: Status) -> None:
-    from rich.console import Console
-
-    console = Console(
-        width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False, emoji=False
-    )
+    out = console()
     for line in headlines(status):
-        console.print(line)
-    console.print(models_table(status["models"]))
+        out.print(line)
+    out.print(models_table(status["models"]))
     if status["requests"]:
-        console.print(requests_table(status["requests"]))
+        out.print(requests_table(status["requests"]))
     else:
-        console.print("No requests.")
+        out.print("No requests.")
 
 
 def headlines(status: Status) -> Iterator[str]:
@@ -93,7 +88,6 @@ def headlines(status: Status) -> Iterator[str]:
 
 
 def models_table(models: Iterable[Status]) -> Table:
-    from apportion.cli.inspect import table
 
     titles = ("model", "state", "ctx", "decode", "planned", "prefill", "planned", "KV used", "experts here")
     return table(titles, [model_row(model) for model in models], numbers=(2, 3, 4, 5, 6, 7, 8))
@@ -113,7 +107,6 @@ def model_row(model: Status) -> tuple[str, ...]:
 
 
 def requests_table(requests: Iterable[Status]) -> Table:
-    from apportion.cli.inspect import table
 
     titles = ("request", "model", "state", "prompt", "answer", "age", "first token", "tok/s")
     return table(titles, [request_row(one) for one in requests], numbers=(3, 4, 5, 6, 7))

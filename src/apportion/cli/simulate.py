@@ -13,6 +13,7 @@ import click
 from apportion.cli._options import json_option
 from apportion.cli._output import note, print_object
 from apportion.cli._progress import PhaseBars
+from apportion.cli._tables import console, figures
 from apportion.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from apportion.simulate.serving.replay import Setting
     from apportion.simulate.serving.traces import TracedRequest
 
-WIDTH = 110
 DRAWN_LIMIT = 500
 positive = click.FloatRange(min=0, min_open=True)
 
@@ -215,30 +215,29 @@ def requests_of(trace: Path | None, seed: int, options: dict[str, Any]) -> Itera
     return islice(scaled(found, **factors), limit)
 
 
+TITLES = (
+    "scheduler", "TTFT s", "TPOT ms", "longest gap ms", "well", "goodput/s", "tok/s", "yields", "peak blocks",
+    "reused",
+)  # fmt: skip
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    return [
+        row["scheduler"],
+        spread(row["ttft_s"], 1, 2),
+        spread(row["tpot_s"], 1e3, 0),
+        spread(row["longest_gap_s"], 1e3, 0),
+        f"{row['well_served']:.0%}",
+        f"{row['goodput_per_s']:.3g}",
+        f"{row['output_tok_s']:.1f}",
+        str(row["yields"]),
+        str(row["peak_blocks"]),
+        f"{row['reused_tokens'] / max(row['prompt_tokens'], 1):.0%}",
+    ]
+
+
 def print_rows(rows: list[dict[str, Any]], ttft_s: float, tpot_s: float, fitted: str) -> None:
-    import sys
-
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    titles = ("scheduler", "TTFT s", "TPOT ms", "longest gap ms", "well", "goodput/s", "tok/s", "yields")
-    for title in (*titles, "peak blocks", "reused"):
-        table.add_column(title, justify="left" if title == "scheduler" else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row["scheduler"],
-            spread(row["ttft_s"], 1, 2),
-            spread(row["tpot_s"], 1e3, 0),
-            spread(row["longest_gap_s"], 1e3, 0),
-            f"{row['well_served']:.0%}",
-            f"{row['goodput_per_s']:.3g}",
-            f"{row['output_tok_s']:.1f}",
-            str(row["yields"]),
-            str(row["peak_blocks"]),
-            f"{row['reused_tokens'] / max(row['prompt_tokens'], 1):.0%}",
-        )
-    Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False).print(table)
+    console().print(figures(TITLES, map(cells, rows), words=("scheduler",)))
     first = rows[0]
     click.echo(
         f"{first['requests']} requests served, {first['refused']} too long; times at 50/90/99 of 100 "

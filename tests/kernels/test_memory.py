@@ -7,6 +7,7 @@ import gc
 import numpy as np
 import pytest
 
+from apportion.core.spacing import LARGE, STEP
 from apportion.kernels.memory import ALIGNMENT, Region
 
 
@@ -34,3 +35,13 @@ def test_pieces_outlive_their_region() -> None:
     piece[:] = 7
     gc.collect()
     assert np.all(piece == 7)
+
+
+def test_large_pieces_lie_whole_steps_apart() -> None:
+    nbytes = LARGE + 1
+    region = Region(Region.room(64) + 2 * Region.room(nbytes))
+    region.take(64)
+    first, second = region.take(nbytes), region.take(nbytes)
+    apart = second.ctypes.data - first.ctypes.data
+    assert apart >= nbytes
+    assert apart % STEP == 0

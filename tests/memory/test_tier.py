@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from apportion.core.claim import Kind, Tier
 from apportion.core.errors import DoesNotFit, Truncated
-from apportion.memory import Ledger, RamSlots, Reader, ReadFault, Slots, parts_in_a_row
+from apportion.core.spacing import LARGE, STEP
+from apportion.memory import Ledger, RamSlots, Reader, ReadFault, Slots, parts_in_a_row, room_in_a_row
 
 ROOM = 8192
 
@@ -61,3 +63,12 @@ def test_what_keeps_a_unit_away_is_told_and_the_slot_is_settled(path: Path) -> N
 def test_slots_that_do_not_fit_are_refused() -> None:
     with Reader() as reader, pytest.raises(DoesNotFit):
         RamSlots(ledger(), reader, Kind.IO_BUFFERS, ROOM, 5)
+
+
+def test_large_parts_of_a_slot_lie_whole_steps_apart() -> None:
+    nbytes = LARGE + 4096
+    stretches = [(832 + number * nbytes, nbytes) for number in range(3)]
+    parts = parts_in_a_row([(0, *stretch) for stretch in stretches])
+    assert all(later.place - one.place >= one.room for one, later in pairwise(parts))
+    assert all((later.first - one.first) % STEP == 0 for one, later in pairwise(parts))
+    assert parts[-1].place + parts[-1].room <= room_in_a_row(stretches)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tests.models.tiny import IN_GGUF, tiny_gguf
 
+from apportion.core import spacing
 from apportion.formats.block import Bytes
 from apportion.formats.blocks import format_by_name
 from apportion.formats.gguf import GgufCheckpoint, open_gguf
@@ -64,6 +65,14 @@ def test_the_bytes_of_units_add_up_to_the_models(tmp_path: Path) -> None:
             assert layer.num_experts == len(layer.experts) == 8
             assert all(unit.nbytes == layer.expert_nbytes for unit in layer.experts)
             assert all(unit.slot_nbytes <= layer.slot_nbytes for unit in layer.experts)
+
+
+def test_units_count_the_room_between_large_matrices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spacing, "LARGE", 1024)
+    with open_gguf(tiny_gguf("olmoe", tmp_path)) as checkpoint:
+        units = model_units(config_from_checkpoint(checkpoint), checkpoint.tensors)
+        nbytes = [tensor.nbytes for tensor in checkpoint.tensors.values()]
+    assert units.nbytes == sum(map(spacing.spaced, nbytes)) > sum(nbytes)
 
 
 def test_what_is_decoded_while_loading_cannot_stream(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from apportion import _native
+from apportion.core.spacing import spaced
 from apportion.formats.block import Bytes
 
 ALIGNMENT = 64  # a cache line, and the widest vector registers
@@ -20,7 +21,7 @@ class Region:
     @staticmethod
     def room(nbytes: int) -> int:
         """What a piece of so many bytes takes."""
-        return -(-nbytes // ALIGNMENT) * ALIGNMENT
+        return spaced(-(-nbytes // ALIGNMENT) * ALIGNMENT)
 
     def take(self, nbytes: int) -> Bytes:
         """The next piece, aligned to 64 bytes.

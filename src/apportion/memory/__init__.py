@@ -16,6 +16,7 @@ from apportion.memory.reader import (
     Ticket,
     parts_in_a_row,
     room_for,
+    room_in_a_row,
 )
 from apportion.memory.tier import MakeSlots, RamSlots, Slots
 
@@ -40,4 +41,5 @@ __all__ = [
     "TierAccount",
     "parts_in_a_row",
     "room_for",
+    "room_in_a_row",
 ]

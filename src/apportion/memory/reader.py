@@ -18,6 +18,7 @@ from typing import Literal, NewType, Self, TypeAlias
 from apportion import _native
 from apportion.core.disk import fault
 from apportion.core.errors import ApportionError, BadFile, DiskStuck, FileChanged, Truncated
+from apportion.core.spacing import spaced
 from apportion.core.units import MiB
 from apportion.memory.arena import Arena, Slot
 from apportion.memory.faults import ReadFault
@@ -68,13 +69,18 @@ def room_for(offset: int, nbytes: int) -> int:
 
 
 def parts_in_a_row(stretches: Iterable[tuple[int, int, int]]) -> tuple[Part, ...]:
-    """Parts for (file, offset, nbytes) that lie one behind the other in a slot, each from a block on."""
+    """Parts for (file, offset, nbytes) that lie one behind the other in a slot (`room_in_a_row`)."""
     parts: list[Part] = []
     place = 0
     for file, offset, nbytes in stretches:
         parts.append(Part(file, offset, nbytes, place))
-        place += parts[-1].room
+        place += spaced(parts[-1].room)
     return tuple(parts)
+
+
+def room_in_a_row(stretches: Iterable[tuple[int, int]]) -> int:
+    """Bytes of a slot for stretches (offset, nbytes) one behind the other, each from a block on."""
+    return sum(spaced(room_for(offset, nbytes)) for offset, nbytes in stretches)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from apportion.core.spacing import spaced
 from apportion.formats.block import BlockFormat
 from apportion.formats.blocks import load_as
 from apportion.formats.checkpoint import TensorInfo
-from apportion.memory.reader import BLOCK_NBYTES, room_for
+from apportion.memory.reader import BLOCK_NBYTES, room_in_a_row
 from apportion.models.config import ModelConfig
 from apportion.models.footprint import loaded_nbytes
 from apportion.models.layout import Slot, is_expert_matrix, layer_of
@@ -70,7 +71,7 @@ class Unit:
     @property
     def slot_nbytes(self) -> int:
         """Room in an arena: whole blocks of every stretch."""
-        return sum(room_for(stretch.offset, stretch.nbytes) for stretch in self.stretches)
+        return room_in_a_row((stretch.offset, stretch.nbytes) for stretch in self.stretches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ def model_units(config: ModelConfig, tensors: Tensors) -> ModelUnits:
         BadFile: the tensors are not those of this configuration.
     """
     recipes = resolve(config, tensors).recipes
-    sizes = {slot: loaded_nbytes(slot, recipe, tensors) for slot, recipe in recipes.items()}
+    sizes = {slot: spaced(loaded_nbytes(slot, recipe, tensors)) for slot, recipe in recipes.items()}
     by_name = {slot.name: slot for slot in recipes}
     survey = _Survey(tensors, recipes)
     embedding = by_name["token_embd.weight"]

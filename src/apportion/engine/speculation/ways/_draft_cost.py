@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from apportion.core.spacing import spaced
 from apportion.formats import open_checkpoint
 from apportion.models import config_from_checkpoint
 from apportion.models.footprint import kv_nbytes, loaded_nbytes
@@ -21,7 +22,9 @@ def draft_nbytes(reference: str, num_positions: int, num_caches: int, tokens_per
     try:
         config = config_from_checkpoint(checkpoint)
         recipes = resolve_tensors(config, checkpoint.tensors).recipes
-        weights = sum(loaded_nbytes(slot, recipe, checkpoint.tensors) for slot, recipe in recipes.items())
+        weights = sum(
+            spaced(loaded_nbytes(slot, recipe, checkpoint.tensors)) for slot, recipe in recipes.items()
+        )
         tokenizer = runtime_nbytes(config, checkpoint.metadata) - BASE_NBYTES
         workspace = workspace_of(config)(tokens_per_pass)
         caches = num_caches * kv_nbytes(config, "f16", min(num_positions, config.context_length))

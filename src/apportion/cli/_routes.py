@@ -117,7 +117,6 @@ def print_facts(facts: dict[str, Any]) -> None:
 
 
 def print_rows(facts: dict[str, Any], slots: Sequence[int]) -> None:
-
     rates = {(row["policy"], row["slots"]): f"{row['hit_rate']:.1%}" for row in facts["rows"]}
     names = dict.fromkeys(row["policy"] for row in facts["rows"])
     title = f"{facts['model'] or 'unnamed'}, {max(facts['tokens'] - facts['skip'], 0):,} tokens"

@@ -46,5 +46,5 @@ def figures(titles: Sequence[str], rows: Iterable[Sequence[str]], words: Collect
     for title in titles:
         result.add_column(title, justify="left" if title in words else "right", no_wrap=True)
     for row in rows:
-        result.add_row(*row)
+        result.add_row(*map(printable, row))
     return result

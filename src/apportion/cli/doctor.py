@@ -49,7 +49,6 @@ def command(model: str | None, verbose: bool, as_json: bool) -> int:
 
 
 def print_findings(found: Sequence[Finding]) -> None:
-
     out = console()
     rows = [(str(finding.level), finding.about, words(finding)) for finding in found]
     out.print(table(("", "about", "finding"), rows))

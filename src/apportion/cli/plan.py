@@ -267,7 +267,6 @@ def profile_for(path: Path) -> Profile | None:
 
 
 def print_plan(plan: Plan, planner: Planner) -> None:
-
     out = console()
     out.print(table((plan.model, ""), list(choices(plan, planner))))
     out.print(bytes_table(plan))

@@ -117,7 +117,6 @@ def peaks(profile: Profile) -> list[tuple[str, float]]:
 
 
 def products_table(profile: Profile) -> Table:
-
     rows = [
         (name, f"{rates.matvec_GBps:.1f}", f"{rates.matmat_GOps:.0f}")
         for name, rates in profile.products.items()

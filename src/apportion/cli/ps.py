@@ -88,7 +88,6 @@ def headlines(status: Status) -> Iterator[str]:
 
 
 def models_table(models: Iterable[Status]) -> Table:
-
     titles = ("model", "state", "ctx", "decode", "planned", "prefill", "planned", "KV used", "experts here")
     return table(titles, [model_row(model) for model in models], numbers=(2, 3, 4, 5, 6, 7, 8))
 
@@ -107,7 +106,6 @@ def model_row(model: Status) -> tuple[str, ...]:
 
 
 def requests_table(requests: Iterable[Status]) -> Table:
-
     titles = ("request", "model", "state", "prompt", "answer", "age", "first token", "tok/s")
     return table(titles, [request_row(one) for one in requests], numbers=(3, 4, 5, 6, 7))
 

@@ -293,7 +293,7 @@ def open_bad(path: Path, error: type[ApportionError]) -> ApportionError:
     assert taken < 1, taken
     assert peak < (2 << 20) + 4 * size, peak
     if open_files:
-        assert len(os.listdir("/proc/self/fd")) == open_files
+        assert len(os.listdir("/proc/self/fd")) <= open_files  # others may be collected meanwhile
     assert path.name in str(failure.value), str(failure.value)
     return failure.value
 

@@ -379,7 +379,7 @@ def refuse(folder: Path, error: type[ApportionError]) -> None:
     assert failure.type is error, failure.value
     assert taken < 1, taken
     assert peak < (2 << 20) + 20 * min(size, 2 << 20), peak
-    assert len(os.listdir("/proc/self/fd")) == num_open
+    assert len(os.listdir("/proc/self/fd")) <= num_open  # others may be collected meanwhile
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -143,7 +143,7 @@ struct Work {
     width = round_up(a.shape.value_width, 8);
     partial_floats = round_up(rows * (2 + width), 16);
     tile_rows = rows;
-    scratch_floats = round_up(context.kernels->attend_scratch(rows, a.shape.key_width), 16);
+    scratch_floats = round_up(context.kernels->attend_scratch(rows, a.shape.key_width, a.shape.value_width), 16);
   }
 
   // Items to have room for. A context of one token after the other grows: with room for the next power of two, or for

@@ -122,7 +122,9 @@ constexpr size_t kShared = Wide::kLanes / 8;
 template <int R, int C>
 void store_sums(const Wide (&sums)[R][C], float* scores) {
   if constexpr (kShared == 2) {
+#pragma GCC unroll 4
     for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
       for (int c = 0; c < C; c += 4)
         sum8(sums[r][c], sums[r][c + 1], sums[r][c + 2], sums[r][c + 3], scores + size_t(r) * kBlock + 2 * c);
   } else if constexpr (C % 4 == 0) {
@@ -152,14 +154,19 @@ void score_places(const float* const* q, const Rows& keys, size_t width, const u
   if (places.empty()) return;
   for (size_t p = places.low / kTurn * kTurn; p < places.end; p += kTurn) {
     Wide sums[R][C];
-    for (auto& row : sums)
-      for (Wide& s : row) s = Wide::all(0);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int c = 0; c < C; ++c) sums[r][c] = Wide::all(0);
     const auto step = [&](auto query, auto key) {
       Wide kept[R];  // R + 1 vectors and R * C sums are what the registers hold
+#pragma GCC unroll 4
       for (int r = 0; r < R; ++r) kept[r] = twice(query(q[r]));
+#pragma GCC unroll 8
       for (int c = 0; c < C; ++c) {
         const size_t place = p + size_t(c) * kShared;
         const Wide k = joined(key(keys.row(place)), key(keys.row(place + kShared - 1)));
+#pragma GCC unroll 4
         for (int r = 0; r < R; ++r) sums[r][c] = fma(kept[r], k, sums[r][c]);
       }
     };
@@ -357,8 +364,8 @@ void weigh(const float* shares, const Places (&seen)[R], const Run& run, size_t 
 // What the rows of a tile read.
 struct Reading {
   const AttendTile& tile;
-  size_t first;  // place of the block
-  const KvPage *pages, *ahead;
+  size_t first;                          // place of the block
+  const KvPage *pages, *values, *ahead;  // `values`: the same pages, their values perhaps written out
 };
 
 bool meets_bytes(const AttendTile& tile) { return !tile.exact && tile.key_width <= kMaxByteQuery; }
@@ -430,7 +437,7 @@ void attend_seen(const Reading& from, const float* const* q, const Places (&seen
   for (size_t r = 0; r < R; ++r)
     if (!seen[r].empty())
       softmax_row(tile, from.pages, all_live, seen[r], scores + r * kBlock, out.top[row + r], out.sum[row + r]);
-  for_runs(from.pages, begin, end, [&]<class Rows>(std::type_identity<Rows>, size_t first, size_t last) {
+  for_runs(from.values, begin, end, [&]<class Rows>(std::type_identity<Rows>, size_t first, size_t last) {
     float offsets[R] = {};
     if constexpr (Rows::kScaled)
       for (size_t r = 0; r < R; ++r) {
@@ -441,7 +448,7 @@ void attend_seen(const Reading& from, const float* const* q, const Places (&seen
         offsets[r] = sum(sums);
       }
     const size_t row_width = tile.joint ? tile.key_width : tile.value_width;
-    const Run run{from.pages, from.ahead, first, last, row_width, first == begin, offsets};
+    const Run run{from.values, from.ahead, first, last, row_width, first == begin, offsets};
     weigh<R, Asks, Rows>(scores, seen, run, tile.value_width, out.values + row * width, width);
   });
 }
@@ -463,6 +470,22 @@ void attend_rows(const Reading& from, size_t row, float* scores, bool is_scored,
     attend_seen<R, true>(from, q, seen, row, scores, is_scored, out);
 }
 
+// The block's pages with values in half precision written out as floats, once for all rows.
+const KvPage* values_as_floats(const Reading& from, float* numbers, KvPage* pages) {
+  const size_t width = from.tile.value_width;
+  const Places last = places_seen(from.tile, from.tile.num_rows - 1, from.first);
+  for (size_t page = 0; page < kAttendPages; ++page, numbers += kPageTokens * width) {
+    pages[page] = from.pages[page];
+    if (page >= last.end_page() || pages[page].codec != KvCodec::f16) continue;
+    const auto* halves = reinterpret_cast<const uint16_t*>(pages[page].values);
+    static_assert(kPageTokens % 8 == 0);
+    for (size_t i = 0; i < kPageTokens * width; i += 8) F8::load_half(halves + i).store(numbers + i);
+    pages[page].codec = KvCodec::f32;
+    pages[page].values = reinterpret_cast<uint8_t*>(numbers);
+  }
+  return pages;
+}
+
 // Whether turning the keys of the block is worth while, and what they are is not met by bytes.
 bool turns_keys(const AttendTile& tile, const KvPage* pages) {
   return tile.num_rows >= kManyRows && std::none_of(pages, pages + kAttendPages, [&](const KvPage& page) {
@@ -472,15 +495,22 @@ bool turns_keys(const AttendTile& tile, const KvPage* pages) {
 
 }  // namespace
 
-size_t attend_scratch(size_t num_rows, size_t key_width) {
-  return num_rows < kManyRows ? kRowsTogether * kBlock : num_rows * kBlock + round_up(key_width, 8) * kPageTokens;
+size_t attend_scratch(size_t num_rows, size_t key_width, size_t value_width) {
+  if (num_rows < kManyRows) return kRowsTogether * kBlock;
+  return num_rows * kBlock + round_up(key_width, 8) * kPageTokens + (F8::kSlowHalves ? kBlock * value_width : 0);
 }
 
 void attend_block(const AttendTile& tile, size_t block, const KvPage* pages, const KvPage* ahead, float* scratch,
                   const Partial& out) {
-  const Reading from{tile, block * kBlock, pages, ahead};
+  Reading from{tile, block * kBlock, pages, pages, ahead};
   const bool is_scored = turns_keys(tile, pages);
-  if (is_scored) score_tile(from, scratch, scratch + tile.num_rows * kBlock);
+  KvPage as_floats[kAttendPages];
+  if (is_scored) {
+    float* const turned = scratch + tile.num_rows * kBlock;
+    score_tile(from, scratch, turned);
+    if (F8::kSlowHalves && !tile.joint)
+      from.values = values_as_floats(from, turned + round_up(tile.key_width, 8) * kPageTokens, as_floats);
+  }
   for_rows(tile, [&]<int R>(std::integral_constant<int, R>, size_t row) {
     attend_rows<R>(from, row, is_scored ? scratch + row * kBlock : scratch, is_scored, out);
   });

@@ -38,9 +38,14 @@ APPORTION_INLINE __m512 emulated_cvtepi32_ps(const __m512i& a) {
   return emulated<__m512, int32_t>(a, [](int32_t x) { return float(x); });
 }
 APPORTION_INLINE __m512 emulated_cvtph_ps(const __m256i& a) { return emulated<__m512, uint16_t>(a, float_from_half); }
+APPORTION_INLINE __m512i emulated_madd_epi16(const __m512i& a, const __m512i& b) {
+  return _mm512_dpwssd_epi32(_mm512_setzero_si512(), a, b);
+}
 
 }  // namespace apportion::APPORTION_ISA
 
+#undef _mm512_madd_epi16  // wants more arguments than there are
+#define _mm512_madd_epi16 emulated_madd_epi16
 #define _mm512_srai_epi32 emulated_srai_epi32
 #define _mm512_cvtepu8_epi32 emulated_cvtepu8_epi32
 #define _mm512_cvtepu16_epi32 emulated_cvtepu16_epi32

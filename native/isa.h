@@ -24,7 +24,7 @@ void bound(float* x, size_t count, float scale, float cap);
 void to_half(const float* x, size_t count, uint16_t* out);
 void encode_row(const float* x, size_t width, const KvRow& row);
 void decode_row(const KvRow& row, size_t width, float* out);
-size_t attend_scratch(size_t num_rows, size_t key_width);
+size_t attend_scratch(size_t num_rows, size_t key_width, size_t value_width);
 void attend_block(const AttendTile&, size_t block, const KvPage* pages, const KvPage* ahead, float* scratch,
                   const Partial& out);
 void merge(const Partial& total, const Partial& part, size_t num_rows, size_t width);

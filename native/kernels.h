@@ -31,7 +31,7 @@ struct Run {
 enum class Activations : uint8_t {
   floats,   // as they are
   bytes32,  // groups of int8 codes, with the sum of all
-  bytes16,  // groups of int8 codes, with the sums of both halves
+  bytes16,  // groups of int8 codes, with the sums of both halves, each at most 1,016
   pairs,    // groups of 13-bit codes as int16 in the order k, k + 2, k + 1, k + 3
   raised,   // the codes of pairs as two of int8, with what products with upper parts (split.h) may lack
 };
@@ -45,7 +45,7 @@ struct ByteCodes32 {
 struct ByteCodes16 {
   int8_t codes[kGroup];
   float scale;
-  int32_t sums[2];
+  int16_t sums[2];
 };
 struct PairCodes {
   int16_t codes[kGroup];
@@ -149,7 +149,7 @@ struct Kernels {
   void (*decode_row)(const KvRow& row, size_t width, float* out);
 
   // Floats of scratch that attend_block needs for a tile of so many rows.
-  size_t (*attend_scratch)(size_t num_rows, size_t key_width);
+  size_t (*attend_scratch)(size_t num_rows, size_t key_width, size_t value_width);
   // Attention of the tile over the places of one block: kAttendBlock * block and on. `pages` are the block's, and where
   // the tile sees none of one, any page; `ahead`, of which memory may be asked for the keys, what is read after them.
   void (*attend_block)(const AttendTile& tile, size_t block, const KvPage* pages, const KvPage* ahead, float* scratch,

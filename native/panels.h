@@ -14,6 +14,7 @@
 //   q3_k     | 8 x high | 16 x codes | 3 x scales | d |
 #pragma once
 
+#include <array>
 #include <type_traits>
 
 #include "codes.h"
@@ -25,14 +26,18 @@ namespace apportion::APPORTION_ISA {
 
 // The arithmetic of a class of codes: which sums it uses, how many products these hold in 16 bits before they are
 // widened, and how many integer scales and minimums a group has.
-template <class SumType, class GroupType, int AddsType, int SubsCount, int MinsCount, int Offset>
+template <class SumType, class GroupType, int AddsType, bool HasSubs, int MinsCount, int Offset>
 struct Class {
   using Sum = SumType;
   using Group = GroupType;
   // Wide sums take the offset away as whole numbers; for others it makes minimums.
-  static constexpr int kOffset = Offset, kSubs = SubsCount, kMins = Offset && Sum::kWide ? 0 : MinsCount;
+  static constexpr int kOffset = Offset, kMins = Offset && Sum::kWide ? 0 : MinsCount;
+  // Integer scales, one for each half of a group; wide sums of both are scaled together.
+  static constexpr bool kHasSubs = HasSubs, kInHalves = HasSubs && Sum::kWide;
   static constexpr bool kIsWhole = Offset && Sum::kWide;
-  static constexpr int kAdds = Sum::kWide ? (kSubs ? 4 : 8) : AddsType;
+  // Sums of a block of 256 columns are scaled as one.
+  static constexpr bool kByBlock = kInHalves && kIsWhole;
+  static constexpr int kAdds = Sum::kWide ? (kHasSubs ? 4 : 8) : AddsType;
   // Columns of one token before the next one's, in fours: sums that are soon widened then need few registers.
   static constexpr int kTurn = kAdds == 2 ? 2 : 1;
 };
@@ -40,21 +45,24 @@ struct Class {
 template <Arithmetic, int Offset>
 struct ClassOf;
 template <int Offset>
-struct ClassOf<Arithmetic::unsigned4, Offset> : Class<UnsignedSum, ByteCodes32, 8, 0, 1, Offset> {};
+struct ClassOf<Arithmetic::unsigned4, Offset> : Class<UnsignedSum, ByteCodes32, 8, false, 1, Offset> {};
 template <int Offset>
-struct ClassOf<Arithmetic::unsigned5, Offset> : Class<UnsignedSum, ByteCodes32, 4, 0, 1, Offset> {};
+struct ClassOf<Arithmetic::unsigned5, Offset> : Class<UnsignedSum, ByteCodes32, 4, false, 1, Offset> {};
 template <int Offset>
-struct ClassOf<Arithmetic::unsigned3, Offset> : Class<UnsignedSum, ByteCodes16, 4, 2, 2, Offset> {};
+struct ClassOf<Arithmetic::unsigned3, Offset> : Class<UnsignedSum, ByteCodes16, 4, true, 2, Offset> {};
 template <int Offset>
-struct ClassOf<Arithmetic::unsigned6, Offset> : Class<UnsignedSum, ByteCodes16, 2, 2, 2, Offset> {};
+struct ClassOf<Arithmetic::unsigned6, Offset> : Class<UnsignedSum, ByteCodes16, 2, true, 2, Offset> {};
 template <int Offset>
-struct ClassOf<Arithmetic::signed8, Offset> : Class<SignedSum, PairCodes, 8, 0, 0, 0> {};
+struct ClassOf<Arithmetic::signed8, Offset> : Class<SignedSum, PairCodes, 8, false, 0, 0> {};
 
 template <class C>
 struct GroupScales {
+  template <int Which>
+  struct None {};
+
   Floats scale;
-  Floats mins[C::kMins ? C::kMins : 1];
-  Subs subs[C::kSubs ? C::kSubs : 1];
+  [[no_unique_address]] std::conditional_t<(C::kMins > 0), std::array<Floats, C::kMins>, None<0>> mins;
+  [[no_unique_address]] std::conditional_t<C::kHasSubs, Subs, None<1>> subs;
 };
 
 // A class whose sums are raised by what the group's token says.
@@ -103,7 +111,7 @@ struct ReaderOf {
 // Scale times integer scale r.
 template <class C>
 APPORTION_INLINE Floats scale_of(const GroupScales<C>& s, int r) {
-  if constexpr (C::kSubs > 0) return s.scale * to_floats(to_ints(s.subs[r]));
+  if constexpr (C::kHasSubs) return s.scale * to_floats(sub_of(s.subs, r));
   return s.scale;
 }
 
@@ -111,8 +119,8 @@ template <class R, int G>
 APPORTION_INLINE void read_scales(const uint8_t* block, typename R::S& s) {
   using C = typename R::C;
   R::template scales<G>(block, s);
-  if constexpr (C::kOffset > 0)
-    for (int m = 0; m < C::kMins; ++m) s.mins[m] = scale_of<C>(s, m) * all_floats(-C::kOffset);
+  if constexpr (C::kOffset > 0 && C::kMins > 0)
+    for (size_t m = 0; m < size_t(C::kMins); ++m) s.mins[m] = scale_of<C>(s, int(m)) * all_floats(-C::kOffset);
 }
 
 template <>
@@ -232,7 +240,7 @@ struct Reader<FormatId::q6_k> : ReaderOf<FormatId::q6_k, Arithmetic::unsigned6, 
   static APPORTION_INLINE void scales(const uint8_t* b, S& s) {
     s.scale = load_halves(b + 3328);
     const Bytes four = load_bytes(b + 3072 + 64 * (G / 2));
-    for (int r = 0; r < 2; ++r) s.subs[r] = to_subs(signed_byte(four, G % 2 * 2 + r));
+    s.subs = subs_of<G % 2 * 2>(four);
   }
   template <int G, int J>
   static APPORTION_INLINE Bytes codes(const uint8_t* b) {
@@ -249,10 +257,9 @@ struct Reader<FormatId::q2_k> : ReaderOf<FormatId::q2_k, Arithmetic::unsigned3, 
     s.scale = load_halves(b + 1280);
     const Floats dmin = load_halves(b + 1312) * all_floats(-1);
     const Bytes four = load_bytes(b + 64 * (G / 2));
-    for (int r = 0; r < 2; ++r) {
-      s.subs[r] = to_subs(unsigned_byte(bits<0, 15, 0>(four), G % 2 * 2 + r));
-      s.mins[r] = dmin * to_floats(unsigned_byte(bits<4, 15, 0>(four), G % 2 * 2 + r));
-    }
+    const Bytes scales = bits<0, 15, 0>(four), mins = bits<4, 15, 0>(four);
+    s.subs = subs_of<G % 2 * 2>(scales);
+    for (int r = 0; r < 2; ++r) s.mins[size_t(r)] = dmin * to_floats(unsigned_byte(mins, G % 2 * 2 + r));
   }
   template <int G, int J>
   static APPORTION_INLINE Bytes codes(const uint8_t* b) {
@@ -268,7 +275,7 @@ struct Reader<FormatId::q3_k> : ReaderOf<FormatId::q3_k, Arithmetic::unsigned3, 
     s.scale = load_halves(b + 1728);
     const Bytes low = load_bytes(b + 1536 + 64 * (G / 2 % 2)), high = load_bytes(b + 1664);
     const Bytes six = bits<G / 4 * 4, 15, 0>(low) | bits<G / 2 * 2, 3, 4>(high);
-    for (int r = 0; r < 2; ++r) s.subs[r] = to_subs(unsigned_byte(six, G % 2 * 2 + r) - all_ints(32));
+    s.subs = subs_of<G % 2 * 2>(add_bytes(six, all_bytes(-32)));
   }
   template <int G, int J>
   static APPORTION_INLINE Bytes codes(const uint8_t* b) {
@@ -292,7 +299,7 @@ struct Reader<FormatId::iq4_xs> : ReaderOf<FormatId::iq4_xs, Arithmetic::signed8
 
 // The upper parts of q8_0 (split.h): 16 more than an eighth of the codes, rounded down.
 struct UpperPart {
-  using C = Class<UnsignedSum, RaisedCodes, 8, 0, 0, 0>;  // 8 * 2 * 31 * 64 stays within 16 bits
+  using C = Class<UnsignedSum, RaisedCodes, 8, false, 0, 0>;  // 8 * 2 * 31 * 64 stays within 16 bits
   using S = GroupScales<C>;
   static constexpr size_t kBlockNbytes = kUpperNbytes, kGroups = 1;
 

@@ -17,6 +17,7 @@ namespace apportion::APPORTION_ISA {
 namespace {
 
 constexpr size_t kUnpackedNbytes = 16 << 10;
+constexpr size_t kBlockGroups = 256 / kGroup;  // of blocks that have integer scales
 
 // Calls f<0>() .. f<N - 1>().
 template <int N, class F>
@@ -52,13 +53,20 @@ struct Tile {
   const typename C::Group* x[T];
   Floats acc[P][T];
 
-  APPORTION_INLINE Tile(const Token* tokens, size_t first_group, const float* out, size_t stride = 0) {
+  APPORTION_INLINE Tile(const Token* tokens, size_t first_group) {
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       x[t] = static_cast<const typename C::Group*>(tokens[t].numbers) + first_group;
 #pragma GCC unroll 2
-      for (int p = 0; p < P; ++p) acc[p][t] = load_floats(out + size_t(p) * stride + size_t(t) * kPanelRows);
+      for (int p = 0; p < P; ++p) acc[p][t] = all_floats(0);
     }
+  }
+  APPORTION_INLINE Tile(const Token* tokens, size_t first_group, const float* out, size_t stride = 0)
+      : Tile(tokens, first_group) {
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t)
+#pragma GCC unroll 2
+      for (int p = 0; p < P; ++p) acc[p][t] = load_floats(out + size_t(p) * stride + size_t(t) * kPanelRows);
   }
 
   APPORTION_INLINE void store(float* out, size_t stride = 0) const {
@@ -68,10 +76,22 @@ struct Tile {
       for (int t = 0; t < T; ++t) store_floats(out + size_t(p) * stride + size_t(t) * kPanelRows, acc[p][t]);
   }
 
+  // Adds a block's sums, which are not scaled yet, to those of blocks before.
+  template <class Panels>
+  APPORTION_INLINE void settle(const Panels& panels, float* out, size_t stride = 0) const {
+#pragma GCC unroll 2
+    for (int p = 0; p < P; ++p)
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) {
+        float* sums = out + size_t(p) * stride + size_t(t) * kPanelRows;
+        store_floats(sums, multiply_add(acc[p][t], panels.scales(p).scale, load_floats(sums)));
+      }
+  }
+
   template <int J>
   static APPORTION_INLINE Ints whole_of(const Sum& part, const GroupScales<C>& s) {
-    if constexpr (C::kSubs > 0)
-      return part.total(s.subs[J / 4]);
+    if constexpr (C::kHasSubs)
+      return part.total(s.subs, J / 4);
     else
       return part.total();
   }
@@ -79,8 +99,8 @@ struct Tile {
   // Begins with columns 4J .. 4J + 3. What offsets add up to is taken away first: panels share it.
   template <int J>
   static APPORTION_INLINE void begin(Sum& part, const typename C::Sum::Codes& codes, const typename C::Group& x) {
-    if constexpr (C::kIsWhole)
-      part.begin_at(all_multiples<-C::kOffset>(x.sums[C::kSubs ? J / 4 : 0]), codes, x.codes + 4 * J);
+    if constexpr (C::kIsWhole && !C::kHasSubs)
+      part.begin_at(all_multiples<-C::kOffset>(x.sums[0]), codes, x.codes + 4 * J);
     else
       part.begin(codes, x.codes + 4 * J);
   }
@@ -101,6 +121,7 @@ struct Tile {
   template <class Panels>
   APPORTION_INLINE void add(size_t g, const Panels& panels) {
     Sum part[P][T];
+    [[maybe_unused]] Sum first_half[P][T];
     Ints total[P][T];
     [[maybe_unused]] Sum fine_part[P][T];
     [[maybe_unused]] Ints fine_total[P][T];
@@ -117,7 +138,12 @@ struct Tile {
             else
               part[p][t].add(c, x[t][g].codes + 4 * J);
             if constexpr (kIsRaised<C>) add_fine<J>(fine_part[p][t], fine_total[p][t], c, x[t][g]);
-            if constexpr (J % C::kAdds == C::kAdds - 1) {
+            if constexpr (C::kInHalves) {
+              if constexpr (J == 3) first_half[p][t] = part[p][t];
+              if constexpr (J == 7)
+                total[p][t] =
+                    Sum::template total<C::kOffset>(first_half[p][t], part[p][t], x[t][g].sums, panels.scales(p).subs);
+            } else if constexpr (J % C::kAdds == C::kAdds - 1) {
               if constexpr (J < C::kAdds)
                 total[p][t] = whole_of<J>(part[p][t], panels.scales(p));
               else
@@ -133,11 +159,11 @@ struct Tile {
         Floats sum = to_floats(total[p][t]);
         if constexpr (kIsRaised<C>)  // whole numbers that floats hold: rounded once
           sum = multiply_add(sum, all_floats(64), to_floats(fine_total[p][t] + all_ints(x[t][g].above)));
-        sum = sum * panels.scales(p).scale;
+        if constexpr (!C::kByBlock) sum = sum * panels.scales(p).scale;
         if constexpr (C::kMins > 0)
 #pragma GCC unroll 2
           for (int m = 0; m < C::kMins; ++m)
-            sum = multiply_add(panels.scales(p).mins[m], to_floats(all_ints(x[t][g].sums[m])), sum);
+            sum = multiply_add(panels.scales(p).mins[size_t(m)], to_floats(all_ints(x[t][g].sums[m])), sum);
         acc[p][t] = multiply_add(sum, all_floats(x[t][g].scale), acc[p][t]);
       }
   }
@@ -146,7 +172,7 @@ struct Tile {
 // Number i of columns 4j .. 4j + 3 of a group.
 template <class C>
 APPORTION_INLINE Floats number_at(const GroupScales<C>& s, const typename C::Sum::Codes& codes, int j, int i) {
-  const Floats scale = scale_of<C>(s, C::kSubs ? j / 4 : 0);
+  const Floats scale = scale_of<C>(s, C::kHasSubs ? j / 4 : 0);
   Floats min = all_floats(0);
   if constexpr (C::kIsWhole) min = scale * all_floats(-C::kOffset);
   if constexpr (C::kMins > 0) min = s.mins[C::kMins > 1 ? j / 4 : 0];
@@ -216,15 +242,22 @@ template <class R>
 void multiply_directly(size_t first, size_t num_cols, const Pass* passes, size_t num_passes) {
   using C = typename R::C;
   const size_t num_blocks = num_cols / (R::kGroups * kGroup);
+  [[maybe_unused]] float sums_of_block[kSideBySide][kPanelRows];
   for (size_t b = 0; b < num_blocks; ++b)
     unrolled<int(R::kGroups)>([&]<int G>() APPORTION_LAMBDA_INLINE {
 #pragma GCC unroll 1
       for (size_t i = 0; i < num_passes; ++i) {
         const uint8_t* block = passes[i].panel + b * R::kBlockNbytes;
         prefetch<R::kBlockNbytes / R::kGroups, G>(block + kAhead<R>);
-        Tile<C, 1, 1> tile(passes[i].token, first / kGroup + b * R::kGroups + G, passes[i].sums);
-        tile.add(0, InBlock<R, G>(block));
-        tile.store(passes[i].sums);
+        const InBlock<R, G> group(block);
+        float* sums = C::kByBlock ? sums_of_block[i] : passes[i].sums;
+        if (C::kByBlock && G == 0) std::fill_n(sums, kPanelRows, 0.0f);
+        Tile<C, 1, 1> tile(passes[i].token, first / kGroup + b * R::kGroups + G, sums);
+        tile.add(0, group);
+        if constexpr (C::kByBlock && G == R::kGroups - 1)
+          tile.settle(group, passes[i].sums);
+        else
+          tile.store(sums);
       }
     });
 }
@@ -263,14 +296,25 @@ void multiply_parts(const SplitPanel& panel, size_t first_group, size_t num_grou
 template <class R, int T>
 void multiply_tile_directly(const Run& run, const Token* tokens, float* out) {
   using C = typename R::C;
-  Tile<C, 1, T> tile(tokens, run.first / kGroup, out);
   const uint8_t* block = run.panel;
-  for (size_t g = 0; g < run.count / kGroup; g += R::kGroups, block += R::kBlockNbytes)
+  const auto add = [&](Tile<C, 1, T>& tile, size_t g) APPORTION_LAMBDA_INLINE {
     unrolled<int(R::kGroups)>([&]<int G>() APPORTION_LAMBDA_INLINE {
       prefetch<R::kBlockNbytes / R::kGroups, G>(block + kAhead<R>);
       tile.add(g + G, InBlock<R, G>(block));
     });
-  tile.store(out);
+  };
+  const size_t first = run.first / kGroup, num_groups = run.count / kGroup;
+  if constexpr (C::kByBlock) {
+    for (size_t g = 0; g < num_groups; g += R::kGroups, block += R::kBlockNbytes) {
+      Tile<C, 1, T> tile(tokens, first + g);
+      add(tile, 0);
+      tile.settle(InBlock<R, 0>(block), out);
+    }
+  } else {
+    Tile<C, 1, T> tile(tokens, first, out);
+    for (size_t g = 0; g < num_groups; g += R::kGroups, block += R::kBlockNbytes) add(tile, g);
+    tile.store(out);
+  }
 }
 
 // Tiles of T tokens while there are so many, smaller ones for the rest. The panel comes from memory for the first one.
@@ -320,42 +364,66 @@ struct InCache {
   }
 };
 
-// Memory that is asked for piece by piece, while something else is computed.
+// Memory that is asked for while something else is computed, a line at a time: asked for more at once, it keeps what
+// is computed waiting.
 template <int P>
 class Ahead {
  public:
-  // `nbytes` at `p` and at each of P - 1 strides after it.
+  // `nbytes` at `p` and at each of P - 1 strides after it, in about equal pieces.
   Ahead(const uint8_t* p, size_t nbytes, size_t stride, size_t num_pieces)
-      : p_(p), end_(p + nbytes), stride_(stride), piece_(round_up(nbytes / num_pieces + 1, 64)) {}
+      : p_(p), piece_end_(p), end_(p + nbytes), stride_(stride), piece_(round_up(nbytes / num_pieces + 1, 64)) {}
 
-  void ask() {
-    for (const uint8_t* end = std::min(p_ + piece_, end_); p_ < end; p_ += 64)
+  void begin_piece() { piece_end_ = std::min(p_ + piece_, end_); }
+  // The next line of the piece.
+  APPORTION_INLINE void ask() {
+    if (p_ >= piece_end_) return;
 #pragma GCC unroll 2
-      for (int i = 0; i < P; ++i) __builtin_prefetch(p_ + size_t(i) * stride_);
+    for (int i = 0; i < P; ++i) __builtin_prefetch(p_ + size_t(i) * stride_);
+    p_ += 64;
+  }
+  void end_piece() {
+    while (p_ < piece_end_) ask();
   }
 
  private:
-  const uint8_t *p_, *end_;
+  const uint8_t *p_, *piece_end_, *end_;
   size_t stride_, piece_;
 };
 
 // Never inlined: among what else its callers keep, GCC would spill the sums.
 template <class C, int P, int T>
 [[gnu::noinline]] void multiply_unpacked(const UnpackedPanels<C, P>& panels, size_t first_group, size_t num_groups,
-                                         const Token* tokens, float* out, size_t stride) {
-  Tile<C, P, T> tile(tokens, first_group, out, stride);
-  for (size_t g = 0; g < num_groups; ++g) tile.add(g, InCache<C, P>{panels, g});
-  tile.store(out, stride);
+                                         const Token* tokens, float* out, size_t stride, Ahead<P>& from) {
+  Ahead<P> ahead = from;  // in registers
+  ahead.begin_piece();
+  if constexpr (C::kByBlock) {
+    for (size_t first = 0; first < num_groups; first += kBlockGroups) {
+      Tile<C, P, T> tile(tokens, first_group + first);
+#pragma GCC unroll 1
+      for (size_t g = 0; g < kBlockGroups; ++g) {
+        ahead.ask();
+        tile.add(g, InCache<C, P>{panels, first + g});
+      }
+      tile.settle(InCache<C, P>{panels, first}, out, stride);
+    }
+  } else {
+    Tile<C, P, T> tile(tokens, first_group, out, stride);
+    for (size_t g = 0; g < num_groups; ++g) {
+      ahead.ask();
+      tile.add(g, InCache<C, P>{panels, g});
+    }
+    tile.store(out, stride);
+  }
+  ahead.end_piece();
+  from = ahead;
 }
 
 // Tiles of T tokens while there are so many, smaller ones for the rest.
 template <class C, int P, int T>
 void multiply_tiles(const UnpackedPanels<C, P>& panels, size_t first_group, size_t num_groups, const Token* tokens,
                     size_t num_tokens, float* out, size_t stride, Ahead<P>& ahead) {
-  for (; num_tokens >= T; num_tokens -= T, tokens += T, out += T * kPanelRows) {
-    ahead.ask();
-    multiply_unpacked<C, P, T>(panels, first_group, num_groups, tokens, out, stride);
-  }
+  for (; num_tokens >= T; num_tokens -= T, tokens += T, out += T * kPanelRows)
+    multiply_unpacked<C, P, T>(panels, first_group, num_groups, tokens, out, stride, ahead);
   if constexpr (T > 1)
     multiply_tiles<C, P, (T > 4 ? 4 : T - 1)>(panels, first_group, num_groups, tokens, num_tokens, out, stride, ahead);
 }
@@ -395,7 +463,7 @@ void multiply_panel(const Run& run, size_t p, const Token* tokens, size_t num_to
 
 template <class R>
 void multiply_codes(const Run& run, const Token* tokens, size_t num_tokens, float* out) {
-  constexpr int kTile = R::C::kSubs ? kScaledPairTile : kPairTile;
+  constexpr int kTile = R::C::kHasSubs ? kScaledPairTile : kPairTile;
   const size_t size = num_tokens * kPanelRows;
   const bool together = kTile > 0 && run.num_panels == 2 && num_tokens > kFewTokens;
   if constexpr (kTile > 0)

@@ -14,6 +14,9 @@ namespace {
 constexpr float kTiny = 1e-30f;  // below, levels / largest might overflow; the group counts as zero
 
 constexpr float kByteLevels = 127.0f;
+// Before rounding, the mean of half a group's codes: their products with weights of 6 bits then add up to words of 16
+// bits, at most 32 * 16 * (63 + 0.5) = 32,512. Few groups are so flat that they would have more.
+constexpr float kMeanLevel = 63;
 // PairCodes are multiplied as int16 whatever they hold, so they hold more: 32 products with 8-bit codes still stay
 // within the 24 bits that a float keeps.
 constexpr float kPairLevels = 4095.0f;
@@ -25,6 +28,12 @@ int32_t largest_magnitude(const float* x) {
   int32_t most = 0;
   for (size_t i = 0; i < kGroup; ++i) most = std::max(most, magnitude(x[i]));
   return most;
+}
+
+float mean_magnitude_of_16(const float* x) {
+  float sums[4] = {};
+  for (size_t i = 0; i < 16; ++i) sums[i % 4] += std::bit_cast<float>(magnitude(x[i])) / 16;
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
 // The first of the numbers with the largest magnitude.
@@ -106,8 +115,15 @@ int sum16(const int8_t* codes) {
 struct Scales {
   float inverse, scale;
 
-  Scales(const float* x, float levels) {
-    const float largest = std::bit_cast<float>(largest_magnitude(x));
+  Scales(const float* x, float levels) : Scales(std::bit_cast<float>(largest_magnitude(x)), levels) {}
+  // Nor is the mean of a half's codes above mean_level.
+  Scales(const float* x, float levels, float mean_level) : Scales(x, levels) {
+    const float mean = std::max(mean_magnitude_of_16(x), mean_magnitude_of_16(x + 16));
+    if (mean * inverse > mean_level) *this = Scales(mean, mean_level);
+  }
+
+ private:
+  Scales(float largest, float levels) {
     const bool zero = largest < kTiny;
     inverse = zero ? 0.0f : levels / largest;
     scale = zero ? 0.0f : largest / levels;
@@ -138,18 +154,18 @@ void put_group(const float* x, RaisedCodes& out) {
   out.above = (7 * positive + 7) / 8 - 16 * sum;
 }
 
-template <class Bytes>
-void put_group(const float* x, Bytes& out) {
+void put_group(const float* x, ByteCodes32& out) {
   const Scales scales(x, kByteLevels);
   put_bytes(x, scales.inverse, out.codes);
   out.scale = scales.scale;
-  const int first = sum16(out.codes), second = sum16(out.codes + 16);
-  if constexpr (std::size(Bytes{}.sums) == 2) {
-    out.sums[0] = first;
-    out.sums[1] = second;
-  } else {
-    out.sums[0] = first + second;
-  }
+  out.sums[0] = sum16(out.codes) + sum16(out.codes + 16);
+}
+
+void put_group(const float* x, ByteCodes16& out) {
+  const Scales scales(x, kByteLevels, kMeanLevel);
+  put_bytes(x, scales.inverse, out.codes);
+  out.scale = scales.scale;
+  for (int half = 0; half < 2; ++half) out.sums[half] = int16_t(sum16(out.codes + 16 * half));
 }
 
 template <class Group>

@@ -23,6 +23,7 @@ namespace apportion::APPORTION_ISA {
 struct F8 {
   __m256 v;
   static constexpr size_t kLanes = 8;
+  static constexpr bool kSlowHalves = false;  // whether floats of half precision take many instructions
 
   static F8 load(const float* p) { return {_mm256_loadu_ps(p)}; }
   static F8 load_half(const uint16_t* p) {
@@ -103,6 +104,11 @@ inline F8 power_from_bits(F8 n) {
 struct F8 {
   Float4 v[2];
   static constexpr size_t kLanes = 8;
+#if defined(APPORTION_NEON)
+  static constexpr bool kSlowHalves = false;
+#else
+  static constexpr bool kSlowHalves = true;
+#endif
 
   static F8 load(const float* p) { return {{load_quad<Float4>(p), load_quad<Float4>(p + 4)}}; }
   static F8 load_half(const uint16_t* p) { return {{load_halves4(p), load_halves4(p + 4)}}; }

@@ -72,11 +72,6 @@ APPORTION_INLINE Ints unsigned_byte(const Bytes& a, int i) {
   return {{_mm256_and_si256(_mm256_srl_epi32(a.v[0], count), mask),
            _mm256_and_si256(_mm256_srl_epi32(a.v[1], count), mask)}};
 }
-APPORTION_INLINE Ints signed_byte(const Bytes& a, int i) {
-  const __m128i count = _mm_cvtsi32_si128(24 - 8 * i);
-  return {
-      {_mm256_srai_epi32(_mm256_sll_epi32(a.v[0], count), 24), _mm256_srai_epi32(_mm256_sll_epi32(a.v[1], count), 24)}};
-}
 APPORTION_INLINE Ints load_words(const uint8_t* p) {  // 16 unsigned words of 16 bits
   const auto* v = reinterpret_cast<const __m128i*>(p);
   return {{_mm256_cvtepu16_epi32(_mm_loadu_si128(v)), _mm256_cvtepu16_epi32(_mm_loadu_si128(v + 1))}};
@@ -156,18 +151,26 @@ APPORTION_INLINE void pin(Ints& sum) {
   pin(sum.v[1]);
 }
 
-// Integer scales as the widening multiplication wants them: twice in each lane.
+// The integer scales of a group's halves as the widening multiplication wants them: twice in each lane.
 struct Subs {
-  __m256i v[2];
+  Ints halves[2];
 };
-APPORTION_INLINE Subs to_subs(const Ints& a) {
-  Subs out;
-  for (int h = 0; h < 2; ++h)
-    out.v[h] = _mm256_or_si256(_mm256_and_si256(a.v[h], _mm256_set1_epi32(0xffff)), _mm256_slli_epi32(a.v[h], 16));
-  return out;
+// Byte I of each lane, which is signed, twice as a word.
+template <int I>
+APPORTION_INLINE Ints byte_as_words(const Bytes& a) {
+  constexpr uint32_t kUpper = 0x00800080u | I << 8 | I << 24, kNextLane = 0x04000400;
+  const __m256i places = _mm256_broadcastsi128_si256(
+      _mm_setr_epi32(int(kUpper), int(kUpper + kNextLane), int(kUpper + 2 * kNextLane), int(kUpper + 3 * kNextLane)));
+  return {{_mm256_srai_epi16(_mm256_shuffle_epi8(a.v[0], places), 8),
+           _mm256_srai_epi16(_mm256_shuffle_epi8(a.v[1], places), 8)}};
 }
-APPORTION_INLINE Ints to_ints(const Subs& a) {
-  return {{_mm256_srai_epi32(a.v[0], 16), _mm256_srai_epi32(a.v[1], 16)}};
+// Bytes First and First + 1 of each lane, which are signed.
+template <int First>
+APPORTION_INLINE Subs subs_of(const Bytes& a) {
+  return {{byte_as_words<First>(a), byte_as_words<First + 1>(a)}};
+}
+APPORTION_INLINE Ints sub_of(const Subs& a, int half) {
+  return {{_mm256_srai_epi32(a.halves[half].v[0], 16), _mm256_srai_epi32(a.halves[half].v[1], 16)}};
 }
 
 // Unsigned codes times int8, four columns at a time; as many products as `Adds` of them stay within 16 bits.
@@ -195,8 +198,8 @@ struct UnsignedSum {
     const __m256i ones = _mm256_set1_epi16(1);
     return {{_mm256_madd_epi16(v[0], ones), _mm256_madd_epi16(v[1], ones)}};
   }
-  APPORTION_INLINE Ints total(const Subs& subs) const {
-    return {{_mm256_madd_epi16(v[0], subs.v[0]), _mm256_madd_epi16(v[1], subs.v[1])}};
+  APPORTION_INLINE Ints total(const Subs& subs, int half) const {
+    return {{_mm256_madd_epi16(v[0], subs.halves[half].v[0]), _mm256_madd_epi16(v[1], subs.halves[half].v[1])}};
   }
 };
 

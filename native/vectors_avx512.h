@@ -63,9 +63,6 @@ APPORTION_INLINE Bytes spread_bits(const Bytes& lanes, int first) {
 APPORTION_INLINE Ints unsigned_byte(const Bytes& a, int i) {
   return {_mm512_and_si512(_mm512_srl_epi32(a.v, _mm_cvtsi32_si128(8 * i)), _mm512_set1_epi32(255))};
 }
-APPORTION_INLINE Ints signed_byte(const Bytes& a, int i) {
-  return {_mm512_srai_epi32(_mm512_sll_epi32(a.v, _mm_cvtsi32_si128(24 - 8 * i)), 24)};
-}
 APPORTION_INLINE Ints load_words(const uint8_t* p) {  // 16 unsigned words of 16 bits
   return {_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }
@@ -116,11 +113,26 @@ APPORTION_INLINE __m512i four_bytes(const void* x) {
   return _mm512_set1_epi32(four);
 }
 
-// Integer scales.
-using Subs = Ints;
-APPORTION_INLINE Subs to_subs(const Ints& a) { return a; }
-APPORTION_INLINE Ints to_ints(const Subs& a) { return a; }
-APPORTION_INLINE Ints operator*(const Ints& a, const Subs& b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+// The low words of both, the second's above the first's.
+APPORTION_INLINE __m512i word_pairs(__m512i first, __m512i second) {
+  return _mm512_mask_mov_epi16(first, 0xaaaaaaaa, _mm512_slli_epi32(second, 16));
+}
+
+// The integer scales of a group's halves, a pair of words in each lane.
+struct Subs {
+  __m512i v;
+};
+// Bytes First and First + 1 of each lane, which are signed.
+template <int First>
+APPORTION_INLINE Subs subs_of(const Bytes& a) {
+  constexpr uint32_t kUpper = 0x00800080u | First << 8 | (First + 1) << 24, kNextLane = 0x04000400;
+  const __m128i places =
+      _mm_setr_epi32(int(kUpper), int(kUpper + kNextLane), int(kUpper + 2 * kNextLane), int(kUpper + 3 * kNextLane));
+  return {_mm512_srai_epi16(_mm512_shuffle_epi8(a.v, _mm512_broadcast_i32x4(places)), 8)};
+}
+APPORTION_INLINE Ints sub_of(const Subs& a, int half) {
+  return {_mm512_srai_epi32(half ? a.v : _mm512_slli_epi32(a.v, 16), 16)};
+}
 
 // Unsigned codes times int8, four columns at a time.
 struct UnsignedSum {
@@ -138,7 +150,16 @@ struct UnsignedSum {
   }
   APPORTION_INLINE void add(const Codes& codes, const X* x) { v = _mm512_dpbusd_epi32(v, codes.v, four_bytes(x)); }
   APPORTION_INLINE Ints total() const { return {v}; }
-  APPORTION_INLINE Ints total(const Subs& subs) const { return total() * subs; }
+  // Of both halves of a group, less `Offset` for each code. These are words, as are the activations' sums
+  // (quantize.cpp), and what is taken away before they are need not be.
+  template <int Offset>
+  static APPORTION_INLINE Ints total(const UnsignedSum& first, const UnsignedSum& second, const int16_t* sums,
+                                     const Subs& subs) {
+    __m512i halves = word_pairs(first.v, second.v);
+    if constexpr (Offset > 0)
+      halves = _mm512_sub_epi16(halves, _mm512_slli_epi16(four_bytes(sums), std::countr_zero(unsigned(Offset))));
+    return {_mm512_madd_epi16(halves, subs.v)};
+  }
 };
 
 // Signed codes as int16: columns k and k + 2, and k + 1 and k + 3.

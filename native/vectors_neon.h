@@ -14,6 +14,13 @@ inline constexpr size_t kFewTokens = 8;  // for as many, unpacking codes again a
 // integer scales (0: one after the other), and with floats.
 inline constexpr int kCodesTile = 3, kPairTile = 0, kScaledPairTile = 0, kFloatsTile = 6;
 
+// Bits first .. first + 3 of each lane, as 16 or 0 in its four bytes.
+APPORTION_INLINE Bytes spread_bits(const Bytes& lanes, int first) {
+  const uint8x16_t bits = (uint8x16_t)four_bits(first), places = (uint8x16_t)place_of_bits(first);
+  return each<Bytes>([&](int h) {
+    return (Byte16)vandq_u8(vtstq_u8(vqtbl1q_u8((uint8x16_t)lanes.v[h], places), bits), vdupq_n_u8(16));
+  });
+}
 // table[code], for codes below 16.
 APPORTION_INLINE Bytes look_up(const int8_t* table, const Bytes& codes) {
   const int8x16_t t = vld1q_s8(table);
@@ -51,7 +58,11 @@ struct UnsignedSum {
     for (int h = 0; h < 4; ++h) v[h] = vdotq_s32(v[h], (int8x16_t)codes.v[h], four);
   }
   APPORTION_INLINE Ints total() const { return {{(Int4)v[0], (Int4)v[1], (Int4)v[2], (Int4)v[3]}}; }
-  APPORTION_INLINE Ints total(const Subs& subs) const { return total() * subs; }
+  template <int Offset>
+  static APPORTION_INLINE Ints total(const UnsignedSum& first, const UnsignedSum& second, const int16_t* sums,
+                                     const Subs& subs) {
+    return total_of_halves<Offset>(first.total(), second.total(), sums, subs);
+  }
 };
 
 #else
@@ -84,7 +95,7 @@ struct UnsignedSum {
   APPORTION_INLINE Ints total() const {
     return each<Ints>([&](int h) { return (Int4)vpaddlq_s16(vpaddq_s16(low[h], high[h])); });
   }
-  APPORTION_INLINE Ints total(const Subs& subs) const { return total() * subs; }
+  APPORTION_INLINE Ints total(const Subs& subs, int half) const { return total() * subs.halves[half]; }
 };
 
 #endif

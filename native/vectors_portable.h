@@ -14,6 +14,21 @@ inline constexpr size_t kFewTokens = 1;  // for as many, unpacking codes again a
 // integer scales (0: one after the other), and with floats.
 inline constexpr int kCodesTile = 2, kPairTile = 0, kScaledPairTile = 0, kFloatsTile = 3;
 
+// Bits first .. first + 3 of each lane, as 16 or 0 in its four bytes.
+APPORTION_INLINE Bytes spread_bits(const Bytes& lanes, int first) {
+#if defined(__SSSE3__)
+  const Byte16 bits = four_bits(first), places = place_of_bits(first);
+  return each<Bytes>([&](int h) {
+    const Byte16 own = (Byte16)_mm_shuffle_epi8((__m128i)lanes.v[h], (__m128i)places) & bits;
+    return (Byte16)(own == bits) & 16;
+  });
+#else
+  return each<Bytes>([&](int h) {
+    const Uint4 four = (Uint4)lanes.v[h] >> first & 15;
+    return (Byte16)(((four | four << 7 | four << 14 | four << 21) & 0x01010101) << 4);
+  });
+#endif
+}
 // table[code], for codes below 16.
 APPORTION_INLINE Bytes look_up(const int8_t* table, const Bytes& codes) {
 #if defined(__SSSE3__)
@@ -63,7 +78,6 @@ struct PairSum {
     }
   }
   APPORTION_INLINE Ints total() const { return {{v[0], v[1], v[2], v[3]}}; }
-  APPORTION_INLINE Ints total(const Subs& subs) const { return total() * subs; }
 };
 
 APPORTION_INLINE Word8 two_words(const void* p) {
@@ -103,7 +117,7 @@ struct UnsignedSum {
     const Word8 ones = {1, 1, 1, 1, 1, 1, 1, 1};
     return each<Ints>([&](int h) { return multiply_pairs(v[h], ones); });
   }
-  APPORTION_INLINE Ints total(const Subs& subs) const { return total() * subs; }
+  APPORTION_INLINE Ints total(const Subs& subs, int half) const { return total() * subs.halves[half]; }
 };
 
 #else
@@ -133,6 +147,12 @@ struct UnsignedSum : PairSum {
   APPORTION_INLINE void add(const Codes& codes, const X* x) {
     const Word8 four = two_words(x);
     PairSum::add(codes, (four << 8) >> 8, four >> 8);
+  }
+  using PairSum::total;
+  template <int Offset>
+  static APPORTION_INLINE Ints total(const UnsignedSum& first, const UnsignedSum& second, const int16_t* sums,
+                                     const Subs& subs) {
+    return total_of_halves<Offset>(first.total(), second.total(), sums, subs);
   }
 };
 

@@ -45,12 +45,10 @@ APPORTION_INLINE Bytes shifted(const Bytes& a) {
   if constexpr (Left < 0) return each<Bytes>([&](int h) { return (Byte16)((Uint4)a.v[h] >> -Left); });
   return a;
 }
-// Bits first .. first + 3 of each lane, as 16 or 0 in its four bytes.
-APPORTION_INLINE Bytes spread_bits(const Bytes& lanes, int first) {
-  return each<Bytes>([&](int h) {
-    const Uint4 four = (Uint4)lanes.v[h] >> first & 15;
-    return (Byte16)(((four | four << 7 | four << 14 | four << 21) & 0x01010101) << 4);
-  });
+// To spread bits over bytes: four from `first` on, and the byte that has them for each of a lane's four.
+APPORTION_INLINE Byte16 four_bits(int first) { return (Byte16)all4(first % 8 ? int32_t(0x80402010u) : 0x08040201); }
+APPORTION_INLINE Byte16 place_of_bits(int first) {
+  return (Byte16)(Int4{0, 0x04040404, 0x08080808, 0x0c0c0c0c} + first / 8 * 0x01010101);
 }
 
 // Byte i of each lane.
@@ -124,12 +122,23 @@ struct Pairs {
   Word8 even[4], odd[4];
 };
 
-// Integer scales.
-using Subs = Ints;
-APPORTION_INLINE Subs to_subs(const Ints& a) { return a; }
-APPORTION_INLINE Ints to_ints(const Subs& a) { return a; }
-APPORTION_INLINE Ints operator*(const Ints& a, const Subs& b) {
+// The integer scales of a group's halves.
+struct Subs {
+  Ints halves[2];
+};
+// Bytes First and First + 1 of each lane, which are signed.
+template <int First>
+APPORTION_INLINE Subs subs_of(const Bytes& a) {
+  return {{signed_byte(a, First), signed_byte(a, First + 1)}};
+}
+APPORTION_INLINE Ints sub_of(const Subs& a, int half) { return a.halves[half]; }
+APPORTION_INLINE Ints operator*(const Ints& a, const Ints& b) {
   return each<Ints>([&](int h) { return a.v[h] * b.v[h]; });
+}
+// Sums of both halves, less `Offset` for each code.
+template <int Offset>
+APPORTION_INLINE Ints total_of_halves(const Ints& first, const Ints& second, const int16_t* sums, const Subs& subs) {
+  return (first - all_ints(Offset * sums[0])) * subs.halves[0] + (second - all_ints(Offset * sums[1])) * subs.halves[1];
 }
 
 // Column i of four codes, unsigned or signed as their sums take them.

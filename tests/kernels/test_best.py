@@ -9,11 +9,12 @@ import pytest
 
 from apportion.formats.blocks import FORMATS
 from apportion.kernels import NativeOps, ReferenceOps, Weight, weight_from_floats
-from apportion.kernels.ops import Best, best_of
+from apportion.kernels.ops import Best
 
 MakeOps = Callable[..., NativeOps]
 
 NONE = np.empty(0, np.int32)
+best_of = ReferenceOps().best_logits
 SHAPES = [(16, 32), (320, 64), (1024, 96), (1040, 640), (2064, 2048)]
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
@@ -100,6 +101,18 @@ def test_what_the_lower_parts_can_add_at_most_counts(
     for num_tokens in (1, 3):
         best = make_ops().best(np.repeat(x, num_tokens, axis=0), split_of(weight), 48, NONE)
         assert best.ids.tolist() == [20] * num_tokens
+
+
+@pytest.mark.parametrize("limit", [1, 37, 64])
+def test_the_best_of_logits_that_are_there_is_the_references(make_ops: MakeOps, limit: int) -> None:
+    logits = activations(6, 64)
+    logits[1] = 3.0
+    logits[2, [20, 9]] = np.nan
+    logits[3] = -np.inf
+    logits[4, 5] = np.inf
+    for without in (NONE, np.array([0, 5, 36, 63], np.int32)):
+        expected = best_of(logits.copy(), limit, without)
+        assert_same(make_ops().best_logits(logits.copy(), limit, without), expected)
 
 
 def test_of_equal_rows_the_first_is_the_best(make_ops: MakeOps) -> None:

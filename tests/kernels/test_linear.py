@@ -36,6 +36,7 @@ def rounding_bound(x: Floats, weight: Floats) -> Floats:
 
 
 WIDE = ("q8_0", "iq4_nl", "iq4_xs")  # formats whose products take 13-bit activations
+HALVED = ("q2_k", "q3_k", "q6_k")  # formats that bound what the codes of 16 activations add up to
 
 
 def half_steps(x: Floats, block_format: BlockFormat, *, apart: bool = False) -> Floats:
@@ -45,6 +46,8 @@ def half_steps(x: Floats, block_format: BlockFormat, *, apart: bool = False) -> 
     if apart:
         np.put_along_axis(moved, largest, 0, axis=1)
     groups = moved.reshape(len(x), -1, 32).max(axis=-1) / (4095 if block_format.name in WIDE else 127)
+    if block_format.name in HALVED:
+        groups = np.maximum(groups, moved.reshape(len(x), -1, 2, 16).mean(axis=-1).max(axis=-1) / 63)
     steps = np.repeat(groups / 2, 32, axis=-1) * 1.001
     if apart:
         np.put_along_axis(steps, largest, 0, axis=1)
@@ -102,6 +105,20 @@ def test_a_token_alone_gives_the_same_bits_as_among_others_on_any_number_of_thre
     np.testing.assert_array_equal(together, make_ops(threads=1).linear(x, weight))
     alone = np.concatenate([make_ops().linear(x[t : t + 1], weight) for t in range(tokens)])
     np.testing.assert_array_equal(together, alone)
+
+
+@pytest.mark.parametrize("name", HALVED)
+def test_sums_of_a_half_never_leave_their_words(make_ops: MakeOps, name: str) -> None:
+    # The lowest codes times activations that are all as large as they may be, with signs alike.
+    rng = np.random.default_rng(2)
+    signs = rng.choice(np.float32([-1, 1]), (16, 512))
+    weight = weight_from_floats(FORMATS[name], signs).interleave()
+    x = np.concatenate([signs, -signs, signs * rng.uniform(0.9, 1, signs.shape).astype(np.float32)])
+    numbers = weight.dequantize()
+    bound = 20 * rounding_bound(x, numbers) + quantization_bound(x, numbers, FORMATS[name])
+    for tokens in (x, x[:5], x[:1]):
+        ours = make_ops().linear(tokens, weight)
+        assert np.all(np.abs(ours - REFERENCE.linear(tokens, weight)) <= bound[: len(tokens)])
 
 
 def test_many_tokens_pass_in_several_parts(make_ops: MakeOps, make_weight: MakeWeight) -> None:

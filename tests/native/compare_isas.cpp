@@ -262,7 +262,7 @@ struct Attended {
     top.assign(tile.num_rows, -INFINITY);
     sum.assign(tile.num_rows, 0);
     values.assign(tile.num_rows * width, 0);
-    Floats scratch(kernels.attend_scratch(tile.num_rows, tile.key_width)), part_top(tile.num_rows),
+    Floats scratch(kernels.attend_scratch(tile.num_rows, tile.key_width, tile.value_width)), part_top(tile.num_rows),
         part_sum(tile.num_rows), part_values(values.size());
     const Partial part{part_top.data(), part_sum.data(), part_values.data()};
     for (size_t block = 0; block * kAttendPages < pages.size(); ++block) {

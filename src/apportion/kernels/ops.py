@@ -84,14 +84,6 @@ class Best:
         return Best(self.ids[rows], self.logits[rows], self.share)
 
 
-def best_of(logits: Floats, limit: int, without: Ints) -> Best:
-    """The largest of each row [T, N] below `limit` that is not in `without`, which is overwritten."""
-    counted = logits[:, :limit]
-    counted[:, without[without < limit]] = -np.inf
-    ids = counted.argmax(axis=1).astype(np.int32)
-    return Best(ids, counted[np.arange(len(ids)), ids])
-
-
 class Ops(Protocol):
     """What a backend computes."""
 
@@ -121,6 +113,9 @@ class Ops(Protocol):
             limit: rows from this one on do not count.
             without: nor do these, ascending.
         """
+
+    def best_logits(self, logits: Floats, limit: int, without: Ints) -> Best:
+        """The same of products [T, N] that are there already, and are overwritten."""
 
     def embed(self, ids: Ints, table: Weight) -> Floats:
         """Rows of `table` [V, H] -> [T, H]."""

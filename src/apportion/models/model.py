@@ -17,7 +17,7 @@ from apportion.kernels.eager import EagerProgram, RouteObserver
 from apportion.kernels.kv import Segment
 from apportion.kernels.kv_codec import BLOCK_TOKENS
 from apportion.kernels.kv_codecs import DEFAULT
-from apportion.kernels.ops import Best, ExpertWeights, Ints, Ops, best_of
+from apportion.kernels.ops import Best, ExpertWeights, Ints, Ops
 from apportion.kernels.residency import Residency
 from apportion.kernels.steps import Program, StatesOf, Want
 from apportion.kernels.streamed import StreamedProgram
@@ -127,7 +127,7 @@ class Model:
         Raises what `forward` raises.
         """
         if not self.finds_best:
-            return best_of(self.forward(ids, cache), self._limit(limit), NO_IDS)
+            return self.ops.best_logits(self.forward(ids, cache), self._limit(limit), NO_IDS)
         tokens = self._checked(ids)
         cache.require_room(len(tokens))
         want = StatesOf(np.array([len(tokens) - 1], np.int32))
@@ -225,7 +225,7 @@ class Model:
             without: nor do those of these ids, ascending.
         """
         if not self.finds_best or not self._bounding.pays():
-            return best_of(self.head(x), self._limit(limit), without)
+            return self.ops.best_logits(self.head(x), self._limit(limit), without)
         best = self.ops.best(self.norm(x), self.weights.head, self._limit(limit), without)
         self._bounding.took(best.share)
         return best

@@ -38,6 +38,6 @@ def test_a_text_that_is_longer_than_the_context_is_refused_with_the_numbers(appo
 
 
 def test_vectors_are_made_within_a_budget(apportion, tiny_path) -> None:
-    within = apportion("embed", tiny_path, "a text", "--ram", "1GiB", "--ctx", 64, "--json").object
+    within = apportion("embed", tiny_path, "a text", "--ram", "4GiB", "--ctx", 64, "--json").object
     whole = apportion("embed", tiny_path, "a text", "--ctx", 64, "--json").object
     assert within["embeddings"] == whole["embeddings"]

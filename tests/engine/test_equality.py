@@ -46,7 +46,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @cache
 def reference(model: Path, codec: str) -> tuple[Plan, list[tuple[int, ...]]]:
     """The plan that keeps everything, and each prompt's answer, one after the other, with no plan at all."""
-    with LLM(model, ram="1GiB", ctx=CTX, kv=codec, concurrency=4) as roomy:
+    with LLM(model, ram="4GiB", ctx=CTX, kv=codec, concurrency=4) as roomy:
         plan = roomy.plan
     assert plan is not None
     with LLM(model, ctx=CTX, kv=codec) as llm:

@@ -22,15 +22,15 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_room_is_set_aside_where_it_was_asked_for(path: Path) -> None:
-    with LLM(path, threads=1, ctx=128, ram="1GiB", structured=True) as llm:
+    with LLM(path, threads=1, ctx=128, ram="4GiB", structured=True) as llm:
         assert len(llm.generate("x", DIGITS).text) == 3
         with_room = llm.plan.nbytes
-    with LLM(path, threads=1, ctx=128, ram="1GiB") as llm:
+    with LLM(path, threads=1, ctx=128, ram="4GiB") as llm:
         assert sum(with_room.values()) >= sum(llm.plan.nbytes.values()) + FORMS_NBYTES // 2
 
 
 def test_where_no_room_is_left_the_answer_is_refused_and_the_model_goes_on(path: Path) -> None:
-    with LLM(path, threads=1, ctx=128, ram="1GiB") as llm:
+    with LLM(path, threads=1, ctx=128, ram="4GiB") as llm:
         used = llm.ledger.account().tiers[Tier.RAM].used
         llm.ledger.set_limit(Tier.RAM, used + MiB)
         with pytest.raises(DoesNotFit, match="structured=True"):

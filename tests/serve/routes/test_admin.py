@@ -72,11 +72,11 @@ def test_models_that_are_not_offered_are_not_loaded(admin: httpx.Client) -> None
 
 def test_the_budget_changes_while_the_server_runs(admin: httpx.Client) -> None:
     before = admin.get("/v1/apportion/status").json()["budget"]["ram"]
-    answer = admin.put("/v1/apportion/budget", json={"ram": "1GiB"})
+    answer = admin.put("/v1/apportion/budget", json={"ram": "3GiB"})
     assert answer.status_code == 200
     ram = Budget.model_validate(answer.json()).ram
-    assert ram.limit_bytes == 1 << 30
-    assert admin.get("/v1/apportion/status").json()["budget"]["ram"]["limit_bytes"] == 1 << 30
+    assert ram.limit_bytes == 3 << 30
+    assert admin.get("/v1/apportion/status").json()["budget"]["ram"]["limit_bytes"] == 3 << 30
     assert admin.put("/v1/apportion/budget", json={"ram": before["limit_bytes"]}).status_code == 200
 
 

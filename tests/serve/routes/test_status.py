@@ -179,7 +179,7 @@ def test_a_model_whose_weights_stay_has_no_map_of_experts(client: httpx.Client) 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "tiny.gguf", "x" * 200, "\u0000"])
 def test_names_of_other_models_are_not_found_and_not_looked_for(client: httpx.Client, name: str) -> None:
     assert client.get("/v1/apportion/experts", params={"model": name}).status_code == 404
-    planned = client.post("/v1/apportion/plan", json={"model": name, "ram": "1GiB"})
+    planned = client.post("/v1/apportion/plan", json={"model": name, "ram": "4GiB"})
     assert planned.status_code == 404
 
 
@@ -218,10 +218,10 @@ def test_who_watches_sees_the_server_drain_and_is_sent_home_at_its_end(tmp_path:
 
 
 def test_a_plan_is_what_the_command_line_tells(client: httpx.Client) -> None:
-    response = client.post("/v1/apportion/plan", json={"ram": "2GiB", "ctx": 128})
+    response = client.post("/v1/apportion/plan", json={"ram": "4GiB", "ctx": 128})
     assert response.status_code == 200
     told = Planned.model_validate(response.json())
-    assert (told.fits, told.model, told.ram, told.ctx) == (True, "tiny", 2 << 30, 128)
+    assert (told.fits, told.model, told.ram, told.ctx) == (True, "tiny", 4 << 30, 128)
     assert told.forecast["decode_tok_s"] > 0
     assert sum(told.bytes.values()) == told.tiers["ram"] <= told.ram
 
@@ -272,7 +272,7 @@ def test_plans_that_take_long_hold_up_nobody(
     answers: list[int] = []
 
     def ask() -> None:
-        answers.append(httpx.post(f"{server.url}/v1/apportion/plan", json={"ram": "1GiB"}).status_code)
+        answers.append(httpx.post(f"{server.url}/v1/apportion/plan", json={"ram": "4GiB"}).status_code)
 
     threads = [threading.Thread(target=ask) for _ in range(planning.MOST_WAITING + 2)]
     for thread in threads:
@@ -301,7 +301,7 @@ def test_a_plan_that_takes_too_long_is_given_up(
     monkeypatch.setattr(planning, "LONGEST_S", 0.05)
     server.site.planning._known = None
     try:
-        refused = client.post("/v1/apportion/plan", json={"ram": "1GiB"})
+        refused = client.post("/v1/apportion/plan", json={"ram": "4GiB"})
         assert refused.status_code == 400
         assert refused.json()["error"]["code"] == "limit_exceeded"
     finally:

@@ -25,7 +25,7 @@ from apportion.serve.models import Models
 from apportion.serve.offered import loaded_llm
 
 GREEDY = SamplingParams(temperature=0, max_tokens=6, ignore_eos=True)
-ROOMY = 2048 * MiB
+ROOMY = 4096 * MiB
 NAMES = ("a", "b", "c")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.engine.store.crash_child import LIMITS, NUM_BLOCKS, fill, work
+from tests.engine.store.crash_child import LIMITS, NUM_BLOCKS, fill, hold, work
 from tests.engine.store.house import FOLDER, chain, config, get, put, store
 
 from apportion.core.clock import RealClock, VirtualClock
@@ -29,21 +29,14 @@ def until(what: Callable[[], bool]) -> bool:
     return False
 
 
-def is_refused(folder: Path) -> bool:
-    try:
-        store(None, LIMITS, RealClock(), folder).close()
-    except InUse:
-        return True
-    return False
-
-
 def test_while_a_process_writes_another_is_refused_and_may_read(tmp_path: Path) -> None:
     log, folder = tmp_path / "log", tmp_path / "store"
-    writer = SERVER.Process(target=work, args=(str(folder), str(log), 1, 2000, ""))
+    writer = SERVER.Process(target=hold, args=(str(folder), str(log)))
     writer.start()
     try:
         assert until(lambda: log.exists() and "removed" in log.read_text())
-        assert until(lambda: is_refused(folder)), "it has the lock but between two rounds"
+        with pytest.raises(InUse):
+            store(None, LIMITS, RealClock(), folder)
         reader = store(None, LIMITS, RealClock(), folder, read_only=True)
         for _ in range(3):
             for seed in range(1, 40):

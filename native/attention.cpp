@@ -23,6 +23,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "ahead.h"
 #include "isa.h"
 #include "nibble_dots.h"
 #include "turned_keys.h"
@@ -39,7 +40,7 @@ constexpr size_t kBlock = kAttendBlock;
 template <bool Asks>
 void prefetch(const uint8_t* first, size_t nbytes) {
   if constexpr (Asks)
-    for (size_t i = 0; i < nbytes; i += 64) __builtin_prefetch(first + i);
+    for (size_t i = 0; i < nbytes; i += 64) ask_for(first + i);
 }
 
 constexpr size_t kFewRows = 4;    // queries that wait for memory

@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ahead.h"
 #include "isa.h"
 #include "panels.h"
 
@@ -30,7 +31,7 @@ APPORTION_INLINE void unrolled(F f) {
 template <size_t Nbytes, int Piece>
 APPORTION_INLINE void prefetch(const uint8_t* p) {
 #pragma GCC unroll 8
-  for (size_t i = 0; i < Nbytes; i += 64) __builtin_prefetch(p + Piece * Nbytes + i);
+  for (size_t i = 0; i < Nbytes; i += 64) ask_for(p + Piece * Nbytes + i);
 }
 
 // What a tile of so many sums adds each of them up in.

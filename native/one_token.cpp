@@ -13,11 +13,10 @@ void multiply_one(const Context& context, std::span<const PanelProduct> products
       multiply_panels(context, *product.matrix, {product.panel}, {product.token, 1}, product.sums);
     return;
   }
-  const size_t panel_nbytes = kPanelRows * first.format->row_nbytes(first.cols);
   Pass passes[kSideBySide];
   for (size_t i = 0; i < products.size(); ++i) {
     std::fill_n(products[i].sums, kPanelRows, 0.0f);
-    passes[i] = {products[i].matrix->data + products[i].panel * panel_nbytes, products[i].token, products[i].sums};
+    passes[i] = {products[i].matrix->panel(products[i].panel), products[i].token, products[i].sums};
   }
   context.kernels->multiply_side_by_side(*first.format, first.cols, passes, products.size());
 }

@@ -23,7 +23,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "ahead.h"
+#include "ask.h"
 #include "isa.h"
 #include "nibble_dots.h"
 #include "turned_keys.h"

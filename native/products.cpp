@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "ahead.h"
+#include "ask.h"
 #include "isa.h"
 #include "panels.h"
 

@@ -207,19 +207,36 @@ class Recorder {
   void run(nb::handle segments, nb::handle source, size_t first, size_t last, int want, nb::handle rows_,
            nb::handle out_) {
     require(!program_.has_stops(), "this program has to be run in pieces");
-    const LentBatch batch = lend_batch(segments);
+    const LentDesk desk = lend_desk(segments);
     const View in(source, "source", "fi"), out(out_, "out", kFloat, Access::write);
     const OptionalView rows(rows_, "rows", kInt);
-    Request request = checked_request(*batch, in, first, last, want, rows, out);
-    Patience patience;
-    request.should_stop = &Patience::is_over;
-    request.stop_context = &patience;
-    bool complete = false;
-    {
-      Unlocked unlocked;
-      complete = program_.run(request);
-    }
-    if (!complete) throw nb::python_error();
+    Request request = checked_request(desk->batch, in, first, last, want, rows);
+    write_to(out, request);
+    if (!run_patiently(request)) throw nb::python_error();
+  }
+
+  // Of some tokens the largest logit alone: its ids, the logits, and the share of the head that was multiplied whole.
+  nb::tuple best(nb::handle segments, nb::handle source, size_t first, int want, nb::handle rows_, size_t limit,
+                 const nb::sequence& without) {
+    require(!program_.has_stops() || first == program_.num_layers(), "this program has to be run in pieces");
+    const LentDesk desk = lend_desk(segments);
+    const View in(source, "source", "fi");
+    const OptionalView rows(rows_, "rows", kInt);
+    Request request = checked_request(desk->batch, in, first, program_.num_layers(), want, rows);
+    require(request.want != Want::hidden && request.want != Want::some_hidden, "the best is one of logits");
+    const size_t count = num_wanted(request);
+    desk->values.resize(count);
+    desk->ids.resize(count);
+    desk->without.clear();
+    for (const nb::handle id : without) desk->without.push_back(nb::cast<int32_t>(id));
+    BestOf best = best_of(limit, *desk);
+    request.best = &best;
+    if (!run_patiently(request)) throw nb::python_error();
+    nb::list ids, values;
+    for (const int32_t id : best.ids) ids.append(id);
+    for (const float value : best.values) values.append(value);
+    const size_t num_panels = count * program_.split_head()->num_panels();
+    return nb::make_tuple(ids, values, double(best.num_whole) / double(num_panels));
   }
 
   // --- in pieces ---
@@ -228,8 +245,9 @@ class Recorder {
              nb::handle out, size_t chunk) {
     going_.reset();
     started_ = false;
-    auto going = std::make_unique<Going>(lend_batch(segments), source, rows, out);
-    going->request = checked_request(*going->batch, going->in, first, last, want, going->rows, going->out);
+    auto going = std::make_unique<Going>(lend_desk(segments), source, rows, out);
+    going->request = checked_request(going->desk->batch, going->in, first, last, want, going->rows);
+    write_to(going->out, going->request);
     going->request.chunk = chunk;
     going->request.should_stop = &Patience::is_over;
     going->request.stop_context = &going->patience;
@@ -351,34 +369,48 @@ class Recorder {
     }
   };
 
-  // Batches are used again and again, so that steady work allocates nothing.
-  struct GiveBack {
-    std::vector<std::unique_ptr<Batch>>* idle;
+  bool run_patiently(Request& request) {
+    Patience patience;
+    request.should_stop = &Patience::is_over;
+    request.stop_context = &patience;
+    Unlocked unlocked;
+    return program_.run(request);
+  }
 
-    void operator()(Batch* batch) const {
-      batch->end();
-      idle->emplace_back(batch);
+  // What a run needs room for. Used again and again, so that steady work allocates nothing.
+  struct Desk {
+    Batch batch;
+    std::vector<float> values;
+    std::vector<int32_t> ids, without;
+  };
+
+  struct GiveBack {
+    std::vector<std::unique_ptr<Desk>>* idle;
+
+    void operator()(Desk* desk) const {
+      desk->batch.end();
+      idle->emplace_back(desk);
     }
   };
-  using LentBatch = std::unique_ptr<Batch, GiveBack>;
+  using LentDesk = std::unique_ptr<Desk, GiveBack>;
 
-  LentBatch lend_batch(nb::handle segments) {
-    if (idle_batches_.empty()) idle_batches_.push_back(std::make_unique<Batch>());
-    LentBatch batch(idle_batches_.back().release(), GiveBack{&idle_batches_});
-    idle_batches_.pop_back();
-    if (!segments.is_none()) batch->begin(nb::cast<nb::sequence>(segments));
-    return batch;
+  LentDesk lend_desk(nb::handle segments) {
+    if (idle_desks_.empty()) idle_desks_.push_back(std::make_unique<Desk>());
+    LentDesk desk(idle_desks_.back().release(), GiveBack{&idle_desks_});
+    idle_desks_.pop_back();
+    if (!segments.is_none()) desk->batch.begin(nb::cast<nb::sequence>(segments));
+    return desk;
   }
 
   // A run in pieces, and what it reads and writes.
   struct Going {
-    Going(LentBatch batch, nb::handle source, nb::handle rows, nb::handle out)
-        : batch(std::move(batch)),
+    Going(LentDesk desk, nb::handle source, nb::handle rows, nb::handle out)
+        : desk(std::move(desk)),
           in(source, "source", "fi"),
           out(out, "out", kFloat, Access::write),
           rows(rows, "rows", kInt) {}
 
-    LentBatch batch;
+    LentDesk desk;
     View in, out;
     OptionalView rows;
     Request request{};
@@ -386,20 +418,18 @@ class Recorder {
   };
 
   Request checked_request(const Batch& batch, const View& in, size_t first, size_t last, int want_,
-                          const OptionalView& rows, const View& out) const {
+                          const OptionalView& rows) const {
     require(program_.finished(), "the program is not finished");
     require(want_ >= 0 && want_ <= 4, "no such result");
     const Want want = Want(want_);
     const bool is_ids = in.type() == kInt[0];
     in.of_ndim(is_ids ? 1 : 2).contiguous();
-    out.of_ndim(2).contiguous();
     Request request{};
     request.num_tokens = in.dim(0);
     require(request.num_tokens > 0, "there are no tokens");
     require(first <= last && last <= program_.num_layers(), "there are no such layers");
     require(!is_ids || (first == 0 && num_embeddings_), "tokens enter before the first layer, where they are embedded");
     const bool is_some = want == Want::some || want == Want::some_hidden;
-    const bool is_hidden = want == Want::hidden || want == Want::some_hidden;
     require(want == Want::hidden || last == program_.num_layers(), "logits need the last layer");
     require(is_ids || in.dim(1) == program_.hidden_width(), "hidden states have another width");
     if (is_ids)
@@ -411,15 +441,28 @@ class Recorder {
     request.want = want;
     request.segments = batch.segments();
     if (is_some) request.rows = checked_rows(rows, request.num_tokens);
-    require(out.dim(0) == num_rows(request) &&
-                out.dim(1) == (is_hidden ? program_.hidden_width() : program_.logits_width()),
-            "out has the wrong shape");
-    request.out = out.data<float>();
     check_batch(batch, request);
     return request;
   }
 
-  static size_t num_rows(const Request& request) {
+  void write_to(const View& out, Request& request) const {
+    const bool is_hidden = request.want == Want::hidden || request.want == Want::some_hidden;
+    out.of_ndim(2).contiguous();
+    require(out.dim(0) == num_wanted(request) &&
+                out.dim(1) == (is_hidden ? program_.hidden_width() : program_.logits_width()),
+            "out has the wrong shape");
+    request.out = out.data<float>();
+  }
+
+  BestOf best_of(size_t limit, Desk& desk) const {
+    const Matrix* const head = program_.split_head();
+    require(head, "the best is found of a split head only, and where activations are rounded");
+    require(limit > 0, "no logits are left");
+    require(std::ranges::is_sorted(desk.without), "ids to leave out must be in order");
+    return {std::min(limit, head->rows), desk.without, desk.values, desk.ids};
+  }
+
+  static size_t num_wanted(const Request& request) {
     switch (request.want) {
       case Want::last: return std::max<size_t>(1, request.segments.size());
       case Want::some:
@@ -518,7 +561,7 @@ class Recorder {
   std::vector<std::unique_ptr<View>> kept_;
   std::vector<nb::object> tables_;
   std::map<Buffer, Buffer> routed_;  // ids -> the scores that they were chosen by
-  std::vector<std::unique_ptr<Batch>> idle_batches_;
+  std::vector<std::unique_ptr<Desk>> idle_desks_;
   std::unique_ptr<Going> going_;
   uint32_t next_expert_ = 0;  // of many tokens
   bool started_ = false;
@@ -556,6 +599,8 @@ void bind_program(nb::module_& m) {
       .def_prop_ro("nbytes_per_token", &Recorder::nbytes_per_token)
       .def("run", &Recorder::run, nb::arg("segments").none(), nb::arg("source"), nb::arg("first"), nb::arg("last"),
            nb::arg("want"), nb::arg("rows").none(), nb::arg("out"))
+      .def("best", &Recorder::best, nb::arg("segments").none(), nb::arg("source"), nb::arg("first"), nb::arg("want"),
+           nb::arg("rows").none(), nb::arg("limit"), nb::arg("without"))
       .def_prop_ro("nbytes_carried", &Recorder::nbytes_carried)
       .def("begin", &Recorder::begin, nb::arg("segments").none(), nb::arg("source"), nb::arg("first"), nb::arg("last"),
            nb::arg("want"), nb::arg("rows").none(), nb::arg("out"), nb::arg("chunk"))

@@ -8,7 +8,6 @@
 
 #include "arguments.h"
 #include "attend.h"
-#include "best.h"
 #include "bind_expert_table.h"
 #include "bind_kv.h"
 #include "bind_limits.h"
@@ -52,31 +51,6 @@ class Core {
     const OptionalFloats bias(bias_, "bias", N);
     Unlocked unlocked;
     project(context_, x.data<const float>(), T, {{{matrix, bias.data(), out.data<float>()}}}, apart);
-  }
-
-  // The best row of a split weight for each token of x, of those below num_rows that are not in `without`; which share
-  // of the weight was multiplied whole for it.
-  double best_rows(nb::handle x_, nb::handle data_, int storage, size_t num_rows, nb::handle without_,
-                   nb::handle values_, nb::handle rows_) const {
-    const View x(x_, "x", kFloat), data(data_, "weight", kByte), without(without_, "without", kInt),
-        values(values_, "values", kFloat, Access::write), rows(rows_, "rows", kInt, Access::write);
-    x.of_ndim(2).contiguous();
-    const size_t T = x.dim(0), K = x.dim(1);
-    require(values.of_ndim(1).contiguous().dim(0) == T && rows.of_ndim(1).contiguous().dim(0) == T,
-            "results and x differ in tokens");
-    const size_t row_nbytes = format_of(type_of(storage)).row_nbytes(K);
-    require(row_nbytes > 0, "x is too narrow for the weight's blocks");
-    const Matrix matrix = matrix_of(data, storage, 1, data.nbytes() / row_nbytes, K);
-    require(matrix.split, "the weight is not split");
-    require(!context_.exact, "bounds are of rounded activations");
-    require(num_rows > 0 && num_rows <= matrix.rows, "there are not so many rows");
-    const std::span<const int32_t> skipped(without.of_ndim(1).contiguous().data<const int32_t>(), without.size());
-    require(std::ranges::is_sorted(skipped), "rows to leave out must be in order");
-    Unlocked unlocked;
-    if (T == 0) return 0;
-    const size_t count = find_best_rows(context_, x.data<const float>(), T, matrix, num_rows, skipped,
-                                        values.data<float>(), rows.data<int32_t>());
-    return double(count) / double(T * matrix.num_panels());
   }
 
   void linear_heads(nb::handle x_, nb::handle data_, int storage, nb::handle out_) const {
@@ -281,7 +255,6 @@ NB_MODULE(_native, m) {
       .def_prop_ro("exact", &Core::exact)
       .def("linear", &Core::linear, nb::arg("x"), nb::arg("data"), nb::arg("ggml_type"), nb::arg("bias").none(),
            nb::arg("out"), nb::arg("apart"))
-      .def("best_rows", &Core::best_rows)
       .def("linear_heads", &Core::linear_heads)
       .def("embed", &Core::embed)
       .def("rms_norm", &Core::rms_norm)

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "best.h"
 #include "rope.h"
 
 namespace apportion {
@@ -101,6 +102,13 @@ bool Program::finish(Buffer logits) {
   carried_numbers_ = place(true);
   addresses_.resize(buffers_.size());
   return finished_ = true;
+}
+
+const Matrix* Program::split_head() const {
+  const auto* const last = std::get_if<ProjectStep>(&steps_.back());
+  if (context_.exact || !last || last->parts.size() != 1) return nullptr;
+  const ProjectStep::Part& head = last->parts[0];
+  return head.matrix.split && !head.bias && head.out == logits_ ? &head.matrix : nullptr;
 }
 
 size_t Program::chunk_tokens() const {
@@ -251,11 +259,21 @@ size_t Program::gather_rows() {
 
 void Program::run_head() {
   const size_t num_rows = gather_rows(), step = chunk_tokens();
+  const size_t last = steps_.size() - (request_->best ? 1 : 0);
   for (size_t row = 0; row < num_rows; row += step) {
     const Scene some = scene(row, std::min(step, num_rows - row));
-    addresses_[logits_] = request_->out + row * logits_width();
-    for (size_t i = marks_.back().step; i < steps_.size(); ++i) run_step(some, steps_[i]);
+    if (!request_->best) addresses_[logits_] = request_->out + row * logits_width();
+    for (size_t i = marks_.back().step; i < last; ++i) run_step(some, steps_[i]);
+    if (request_->best) find_best(some, row);
   }
+}
+
+// In place of the last step, the head's product.
+void Program::find_best(const Scene& some, size_t first_row) {
+  BestOf& best = *request_->best;
+  const float* const x = some.at(std::get<ProjectStep>(steps_.back()).x);
+  best.num_whole += find_best_rows(context_, x, some.num_tokens, *split_head(), best.num_rows, best.without,
+                                   &best.values[first_row], &best.ids[first_row]);
 }
 
 bool Program::run(const Request& request) {

@@ -28,6 +28,15 @@ namespace apportion {
 // layers of some.
 enum class Want { hidden, last, all, some, some_hidden };
 
+// Of each row of logits the largest alone is asked for, as find_best_rows (best.h) gives it.
+struct BestOf {
+  size_t num_rows;                   // of the head
+  std::span<const int32_t> without;  // ascending
+  std::span<float> values;           // [rows]
+  std::span<int32_t> ids;            // [rows]
+  size_t num_whole = 0;              // panels of the head that were multiplied whole, of all rows
+};
+
 // One run of tokens of several sequences, one segment after the other. Either `ids` [T] go in before layer 0, or hidden
 // states `x` [T, H] before layer `first`.
 struct Request {
@@ -39,6 +48,7 @@ struct Request {
   Want want;
   std::span<const int32_t> rows;  // ascending: the tokens of which something is wanted, if some
   float* out;                     // [T, H], or [rows, V] or [rows, H]
+  BestOf* best = nullptr;         // in place of logits
   size_t chunk = 0;               // tokens that pass at a time; 0: all
   // Asked before each layer; the run ends early if it says so. May be null.
   bool (*should_stop)(void* context) = nullptr;
@@ -71,6 +81,8 @@ class Program {
   size_t num_layers() const { return marks_.size() - 1; }
   size_t hidden_width() const { return width(marks_[0].hidden); }
   size_t logits_width() const { return width(logits_); }
+  // The head, if it is a split matrix, nothing follows its product, and activations are rounded for it; or null.
+  const Matrix* split_head() const;
   // For each token of a chunk, and for each token of a run.
   size_t nbytes_per_token() const { return chunk_numbers_ * sizeof(float); }
   size_t nbytes_carried() const { return carried_numbers_ * sizeof(float); }
@@ -117,6 +129,7 @@ class Program {
   void run_steps(size_t begin, size_t end);
   size_t gather_rows();
   void run_head();
+  void find_best(const Scene& some, size_t first_row);
 
   Context context_;
   std::vector<Step> steps_;

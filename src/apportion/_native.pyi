@@ -193,6 +193,16 @@ class Program:
         rows: Array | None,
         out: Array,
     ) -> None: ...
+    def best(
+        self,
+        segments: Sequence[Segment] | None,
+        source: Array,
+        first: int,
+        want: int,
+        rows: Array | None,
+        limit: int,
+        without: Sequence[int],
+    ) -> tuple[list[int], list[float], float]: ...
     @property
     def nbytes_carried(self) -> int: ...
     def begin(
@@ -239,17 +249,6 @@ class Core:
     def linear(
         self, x: Array, data: Array, ggml_type: int, bias: Array | None, out: Array, apart: bool, /
     ) -> None: ...
-    def best_rows(
-        self,
-        x: Array,
-        data: Array,
-        storage: int,
-        num_rows: int,
-        without: Array,
-        values: Array,
-        rows: Array,
-        /,
-    ) -> float: ...
     def linear_heads(self, x: Array, data: Array, ggml_type: int, out: Array, /) -> None: ...
     def embed(self, ids: Array, data: Array, ggml_type: int, out: Array, /) -> None: ...
     def rms_norm(self, x: Array, weight: Array, eps: float, out: Array, /) -> None: ...

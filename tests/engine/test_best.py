@@ -14,9 +14,9 @@ from tests.models.tiny import tiny_gguf
 
 from apportion import LLM, SamplingParams
 from apportion.core.errors import NotFinite
-from apportion.engine.executor import BestOf
 from apportion.engine.sampler import Sampler
 from apportion.engine.sequence import Sequence
+from apportion.kernels.ops import Best, BestOf
 
 GREEDY = SamplingParams(max_tokens=12, temperature=0, ignore_eos=True)
 PROMPTS = [np.random.default_rng(seed).integers(0, 256, 20 + 15 * seed).tolist() for seed in range(3)]
@@ -40,8 +40,14 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LLM]:
 def asked(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each search for the best was for."""
     rows: list[int] = []
-    best = llm.model.best
-    monkeypatch.setattr(llm.model, "best", lambda x, *rest: rows.append(len(x)) or best(x, *rest))
+    find = llm.model._best
+
+    def best(*args: Any, **options: Any) -> Best:
+        found = find(*args, **options)
+        rows.append(len(found.ids))
+        return found
+
+    monkeypatch.setattr(llm.model, "_best", best)
     return rows
 
 

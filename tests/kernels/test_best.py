@@ -7,14 +7,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from apportion import _native
 from apportion.formats.blocks import FORMATS
 from apportion.kernels import NativeOps, ReferenceOps, Weight, weight_from_floats
-from apportion.kernels.ops import Best
+from apportion.kernels.ops import Best, BestOf
+from apportion.kernels.record import SOME_ROWS, parts
 
 MakeOps = Callable[..., NativeOps]
 
-NONE = np.empty(0, np.int32)
-best_of = ReferenceOps().best_logits
+LAST, ALL = 1, 2
 SHAPES = [(16, 32), (320, 64), (1024, 96), (1040, 640), (2064, 2048)]
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
@@ -40,8 +41,25 @@ def activations(num_tokens: int, num_cols: int, seed: int = 1) -> np.ndarray:
     return rng.standard_normal((num_tokens, num_cols)).astype(np.float32)
 
 
+def head_of(ops: NativeOps, weight: Weight) -> _native.Program:
+    """A program of no layers whose head is the weight."""
+    program = _native.Program(ops.isa, ops.threads, ops.exact)
+    x = program.input(weight.shape[1])
+    program.mark(x)
+    program.finish(*program.project(x, [parts(weight)]))
+    return program
+
+
+def best(ops: NativeOps, x: np.ndarray, weight: Weight, of: BestOf) -> Best:
+    return Best(*head_of(ops, weight).best(None, x, 0, ALL, None, *of))
+
+
+def best_of(logits: np.ndarray, of: BestOf) -> Best:
+    return ReferenceOps().best_logits(logits.copy(), of)
+
+
 def assert_same(found: Best, expected: Best) -> None:
-    np.testing.assert_array_equal(found.ids, expected.ids)
+    assert found.ids == expected.ids
     np.testing.assert_array_equal(found.logits, expected.logits)
 
 
@@ -69,17 +87,17 @@ def test_the_best_is_that_of_all_products(make_ops: MakeOps, shape: tuple[int, i
     for num_tokens in (1, 2, 7, 97):
         x = activations(num_tokens, shape[1], seed=num_tokens)
         logits = ops.linear(x, weight)
-        assert_same(ops.best(x, split, shape[0], NONE), best_of(logits.copy(), shape[0], NONE))
-        limit, without = shape[0] - 5, np.unique(logits.argmax(axis=1)).astype(np.int32)
-        assert_same(ops.best(x, split, limit, without), best_of(logits, limit, without))
+        without = tuple(np.unique(logits.argmax(axis=1)).tolist())
+        for of in (BestOf(shape[0]), BestOf(shape[0] - 5, without)):
+            assert_same(best(ops, x, split, of), best_of(logits, of))
 
 
 def test_most_of_a_head_is_ruled_out_by_its_upper_parts(make_ops: MakeOps) -> None:
     weight = weight_from_floats(FORMATS["q8_0"], activations(4096, 512, seed=2)).interleave()
     x = weight.dequantize()[[5, 4000]] / 512  # two rows that the states point to
-    best = make_ops().best(x, split_of(weight), 4096, NONE)
-    assert best.ids.tolist() == [5, 4000]
-    assert best.share < 0.02
+    found = best(make_ops(), x, split_of(weight), BestOf(4096))
+    assert found.ids == [5, 4000]
+    assert found.share < 0.02
 
 
 @pytest.mark.parametrize("signs", ["positive", "alternating"])
@@ -99,59 +117,57 @@ def test_what_the_lower_parts_can_add_at_most_counts(
     data[:, :, 2:] = codes.reshape(48, 2, 32).view(np.uint8)
     weight = Weight(FORMATS["q8_0"], (48, 64), data.reshape(48, -1)).interleave()
     for num_tokens in (1, 3):
-        best = make_ops().best(np.repeat(x, num_tokens, axis=0), split_of(weight), 48, NONE)
-        assert best.ids.tolist() == [20] * num_tokens
+        found = best(make_ops(), np.repeat(x, num_tokens, axis=0), split_of(weight), BestOf(48))
+        assert found.ids == [20] * num_tokens
 
 
-@pytest.mark.parametrize("limit", [1, 37, 64])
+@pytest.mark.parametrize("limit", [1, 37, 64, 70])
 def test_the_best_of_logits_that_are_there_is_the_references(make_ops: MakeOps, limit: int) -> None:
     logits = activations(6, 64)
     logits[1] = 3.0
     logits[2, [20, 9]] = np.nan
     logits[3] = -np.inf
     logits[4, 5] = np.inf
-    for without in (NONE, np.array([0, 5, 36, 63], np.int32)):
-        expected = best_of(logits.copy(), limit, without)
-        assert_same(make_ops().best_logits(logits.copy(), limit, without), expected)
+    for of in (BestOf(limit), BestOf(limit, (0, 5, 36, 63, 66))):
+        assert_same(make_ops().best_logits(logits.copy(), of), best_of(logits, of))
 
 
 def test_of_equal_rows_the_first_is_the_best(make_ops: MakeOps) -> None:
     rows = np.tile(activations(16, 64), (70, 1))  # every panel is the same
     weight = weight_from_floats(FORMATS["q8_0"], rows).interleave()
     x = activations(4, 64, seed=5)
-    best = make_ops(2).best(x, split_of(weight), len(rows), NONE)
-    assert_same(best, best_of(make_ops().linear(x, weight), len(rows), NONE))
-    assert (best.ids < 16).all()
+    found = best(make_ops(2), x, split_of(weight), BestOf(len(rows)))
+    assert_same(found, best_of(make_ops().linear(x, weight), BestOf(len(rows))))
+    assert max(found.ids) < 16
 
 
 def test_states_of_zeros_have_the_first_row(make_ops: MakeOps) -> None:
-    best = make_ops(2).best(np.zeros((2, 64), np.float32), split_of(panels_of((1040, 64))), 1040, NONE)
-    assert best.ids.tolist() == [0, 0]
-    assert best.logits.tolist() == [0, 0]
+    found = best(make_ops(2), np.zeros((2, 64), np.float32), split_of(panels_of((1040, 64))), BestOf(1040))
+    assert found.ids == [0, 0]
+    assert found.logits == [0, 0]
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 def test_what_is_no_number_is_seen(make_ops: MakeOps, wrong: float) -> None:
-    weight, ops = panels_of((1040, 64)), make_ops(2)
+    weight, ops, of = panels_of((1040, 64)), make_ops(2), BestOf(1040)
     x = activations(3, 64)
     x[1, 40] = wrong
-    found = ops.best(x, split_of(weight), 1040, NONE)
+    found = best(ops, x, split_of(weight), of)
     assert not np.isfinite(found.logits[1])
-    expected = best_of(ops.linear(x, weight), 1040, NONE)
-    np.testing.assert_array_equal(found.ids[[0, 2]], expected.ids[[0, 2]])
+    assert found.ids[::2] == best_of(ops.linear(x, weight), of).ids[::2]
     data = panels_of((1040, 64)).in_rows().data.copy()
     data[777, 34:36] = np.array([wrong], np.float16).view(np.uint8)
     damaged = Weight(FORMATS["q8_0"], (1040, 64), data).interleave()
     if wrong > -np.inf:
-        expected = best_of(ops.linear(x[:1], damaged), 1040, NONE)
-        assert_same(ops.best(x[:1], split_of(damaged), 1040, NONE), expected)
+        expected = best_of(ops.linear(x[:1], damaged), of)
+        assert_same(best(ops, x[:1], split_of(damaged), of), expected)
 
 
 def test_where_nothing_is_left_there_is_no_best(make_ops: MakeOps) -> None:
     split = split_of(panels_of((1040, 64)))
-    best = make_ops().best(activations(2, 64), split, 3, np.arange(3, dtype=np.int32))
-    assert best.ids.tolist() == [0, 0]
-    assert best.logits.tolist() == [-np.inf, -np.inf]
+    found = best(make_ops(), activations(2, 64), split, BestOf(3, (0, 1, 2)))
+    assert found.ids == [0, 0]
+    assert found.logits == [-np.inf, -np.inf]
 
 
 def test_a_negative_scale_keeps_a_weight_whole() -> None:
@@ -189,26 +205,32 @@ def test_a_head_is_prepared_for_it(make_ops: MakeOps) -> None:
     assert make_ops().prepare_head(weight_from_floats(FORMATS["q8_0"], rows)).split
 
 
+def test_the_best_of_some_tokens(make_ops: MakeOps) -> None:
+    ops, weight, x = make_ops(2), panels_of((1040, 64)), activations(9, 64)
+    head, expected = head_of(ops, split_of(weight)), best_of(ops.linear(x, weight), BestOf(1040))
+    rows = np.array([1, 2, 7], np.int32)
+    for want, chosen, places in ((LAST, None, [8]), (ALL, None, range(9)), (SOME_ROWS, rows, rows)):
+        ids, logits, _ = head.best(None, x, 0, want, chosen, 1040, ())
+        assert ids == [expected.ids[place] for place in places]
+        assert logits == [expected.logits[place] for place in places]
+
+
+def test_more_logits_than_there_are_are_all_of_them(make_ops: MakeOps) -> None:
+    split, x = split_of(panels_of((1040, 64))), activations(2, 64)
+    assert_same(best(make_ops(), x, split, BestOf(5000)), best(make_ops(), x, split, BestOf(1040)))
+
+
 def test_what_does_not_fit_is_refused(make_ops: MakeOps) -> None:
-    ops, split, x = make_ops(), split_of(panels_of((1040, 64))), activations(2, 64)
-    with pytest.raises(ValueError, match="so many rows"):
-        ops.best(x, split, 1041, NONE)
+    ops, weight, x = make_ops(), panels_of((1040, 64)), activations(2, 64)
+    head = head_of(ops, split_of(weight))
+    with pytest.raises(ValueError, match="no logits"):
+        head.best(None, x, 0, ALL, None, 0, ())
     with pytest.raises(ValueError, match="in order"):
-        ops.best(x, split, 1040, np.array([3, 1], np.int32))
-    with pytest.raises(ValueError, match="too narrow"):
-        ops.best(x[:, :16].copy(), split, 1040, NONE)
-    with pytest.raises(ValueError, match="whole blocks"):
-        ops.best(x[:, :48].copy(), split, 1040, NONE)
-    with pytest.raises(ValueError, match="differ in tokens"):
-        ops._core.best_rows(x, split.data, split.storage, 1040, NONE, np.empty(1, np.float32), NONE)
-    exact, values, rows = make_ops(exact=True)._core, np.empty(2, np.float32), np.empty(2, np.int32)
-    with pytest.raises(ValueError, match="rounded"):
-        exact.best_rows(x, split.data, split.storage, 1040, NONE, values, rows)
-    assert len(ops.best(x[:0], split, 1040, NONE).ids) == 0
-
-
-def test_other_backends_find_it_among_all_logits() -> None:
-    rows, x = activations(64, 64), activations(3, 64, seed=9)
-    ops = ReferenceOps()
-    weight = ops.prepare_head(weight_from_floats(FORMATS["q8_0"], rows))
-    assert_same(ops.best(x, weight, 60, NONE), best_of(ops.linear(x, weight), 60, NONE))
+        head.best(None, x, 0, ALL, None, 1040, (3, 1))
+    with pytest.raises(ValueError, match="another width"):
+        head.best(None, x[:, :32].copy(), 0, ALL, None, 1040, ())
+    with pytest.raises(ValueError, match="one of logits"):
+        head.best(None, x, 0, 0, None, 1040, ())
+    for whole in (head_of(ops, weight), head_of(make_ops(exact=True), split_of(weight))):
+        with pytest.raises(ValueError, match="split head"):
+            whole.best(None, x, 0, ALL, None, 1040, ())

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from tests.models.tiny import VOCAB, tiny_gguf
 
-from apportion.engine.executor import BestOf, RunItem
+from apportion.engine.executor import RunItem
 from apportion.engine.model_executor import ModelExecutor
 from apportion.formats.gguf import open_gguf
 from apportion.kernels import KvPool, NativeOps, ReferenceOps
+from apportion.kernels.ops import BestOf
 from apportion.models import Model, load_model
 from apportion.models.bounding import MOST, PAUSE, Bounding
 from apportion.models.cache import kv_layouts
@@ -42,8 +43,8 @@ def test_the_best_is_the_largest_logit(tmp_path: Path, name: str) -> None:
     for start, count in ((0, 20), (20, 1), (21, 3)):
         logits = model.forward(IDS[start : start + count], cache)
         best = model.forward_best(IDS[start : start + count], other)
-        assert best.ids.tolist() == [logits.argmax()]
-        assert best.logits.tolist() == [logits.max()]
+        assert best.ids == [logits.argmax()]
+        assert best.logits == [logits.max()]
     assert cache.length == other.length
 
 
@@ -52,7 +53,7 @@ def test_a_backend_without_bounds_gives_it_too(tmp_path: Path) -> None:
         model = load_model(checkpoint, ReferenceOps())
     assert not model.finds_best
     logits = model.forward(IDS, model.new_cache(64))
-    assert model.forward_best(IDS, model.new_cache(64)).ids.tolist() == [logits.argmax()]
+    assert model.forward_best(IDS, model.new_cache(64)).ids == [logits.argmax()]
 
 
 def test_a_step_gives_each_item_what_it_asks_for(tmp_path: Path) -> None:
@@ -108,10 +109,10 @@ def test_bounds_that_spare_little_are_left_for_a_while() -> None:
 def test_without_bounds_the_best_is_the_same(tmp_path: Path) -> None:
     model = model_of(tmp_path)
     x = model.run(IDS, [model.new_cache(64).segment(len(IDS))], want="hidden")
-    by_bounds = model.best(x)
+    by_bounds = model.best(x, BestOf(VOCAB))
     while model._bounding.pays():
         model._bounding.took(1.0)
-    without = model.best(x)
+    without = model.best(x, BestOf(VOCAB))
     assert without.share == 1.0
     np.testing.assert_array_equal(without.ids, by_bounds.ids)
     np.testing.assert_array_equal(without.logits, by_bounds.logits)

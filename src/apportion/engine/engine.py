@@ -447,7 +447,7 @@ class Engine:
         if item.end_layer < self._executor.num_layers:
             request.first_layer, request.num_in_flight = item.end_layer, num_tokens
             return []
-        drafts = item.ids[num_tokens - max(1, item.num_logits) + 1 :]
+        drafts = item.ids[num_tokens - item.num_logits + 1 :] if item.num_logits > 1 else NO_TOKENS
         request.first_layer = request.num_in_flight = 0
         request.num_computed += num_tokens - len(drafts)
         self.counters.computed_tokens += num_tokens

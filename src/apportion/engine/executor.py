@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
 from apportion.formats.block import Floats
 from apportion.kernels.kv import ALL_LIVE
-from apportion.kernels.ops import Best, Ints
+from apportion.kernels.ops import Best, BestOf, Ints
 
 
 class Table(Protocol):
@@ -21,19 +20,11 @@ class Table(Protocol):
         """Another block of the same content in place of one."""
 
 
-class BestOf(NamedTuple):
-    """Of a row of logits the largest alone is asked for: of ids below `limit` that are not in `without`."""
-
-    limit: int
-    without: tuple[int, ...] = ()
-
-
 # What a step gives for each of some tokens: all logits [n, V], or the best of them.
 Rows: TypeAlias = Floats | Best
 
 
-@dataclass(frozen=True, slots=True)
-class RunItem:
+class RunItem(NamedTuple):
     """Tokens of one request that pass layers first_layer..end_layer - 1 in this run.
 
     Attributes:

@@ -8,10 +8,10 @@ from typing import TypeVar, cast
 
 import numpy as np
 
-from apportion.engine.executor import BestOf, Rows, RunItem, Table
+from apportion.engine.executor import Rows, RunItem, Table
 from apportion.formats.block import Floats
 from apportion.kernels.kv import ALL_LIVE, KvPool, KvTable, Segment
-from apportion.kernels.ops import Ints
+from apportion.kernels.ops import BestOf, Ints
 from apportion.kernels.steps import StatesOf
 from apportion.models import Model
 from apportion.models.hot_window import HotPool, HotWindow
@@ -138,19 +138,26 @@ class ModelExecutor:
             self._hidden.pop(request, None)
 
     def _run_whole(self, items: Sequence[RunItem]) -> Sequence[Rows | None]:
-        ids, batch, want = joined_ids(items), segments(items), wanted_rows(items)
+        ids, batch = joined_ids(items), segments(items)
         if any(item.observe is not None for item in items):
             x = self._model.run(ids, batch, want="hidden", context=self._ctx)
             hidden = split(x, items)
             rows = self._answers(items, last_states(items, hidden))
             observe(items, hidden)
             return rows
-        if not len(want):
+        kinds = {item.best for item in items if item.num_logits}
+        if not kinds:
             self._model.run(ids, batch, want="hidden", context=self._ctx)
             return [None] * len(items)
-        if any(item.best is not None for item in items):
-            return self._answers(items, self._model.run(ids, batch, want=StatesOf(want), context=self._ctx))
-        return dealt(self._model.run(ids, batch, want=want, context=self._ctx), items)
+        if len(kinds) > 1:
+            x = self._model.run(ids, batch, want=StatesOf(wanted_rows(items)), context=self._ctx)
+            return self._answers(items, x)
+        wanted = None if all(item.num_logits == 1 for item in items) else wanted_rows(items)
+        best = kinds.pop()
+        if best is not None:
+            return dealt(self._model.run_best(ids, batch, best, wanted, self._ctx), items)
+        logits = self._model.run(ids, batch, want="last" if wanted is None else wanted, context=self._ctx)
+        return dealt(logits, items)
 
     def _answers(self, items: Sequence[RunItem], x: Floats) -> Sequence[Rows | None]:
         """What items ask for, by the states x [n, H] after the last layer of their last tokens."""
@@ -168,7 +175,7 @@ class ModelExecutor:
     def _answer(self, x: Floats, best: BestOf | None) -> Rows:
         if best is None:
             return self._model.head(x)
-        return self._model.best(x, best.limit, np.array(best.without, np.int32))
+        return self._model.best(x, best)
 
     def _pass_layers(self, items: Sequence[RunItem], begin: int, end: int, hidden: dict[int, Floats]) -> None:
         """Layers begin..end - 1 for the items' tokens, together."""
@@ -221,6 +228,8 @@ def observe(items: Sequence[RunItem], hidden: Mapping[int, Floats]) -> None:
 
 def dealt(rows: R, items: Sequence[RunItem]) -> list[R | None]:
     """Each item's rows, of those of all."""
+    if len(items) == 1 and items[0].num_logits:
+        return [rows]
     own: list[R | None] = []
     first = 0
     for item in items:

@@ -9,11 +9,10 @@ import numpy as np
 
 from apportion.core.errors import ContextOverflow, UsageError
 from apportion.engine.completion import Delta, FinishReason, TokenLogprobs
-from apportion.engine.executor import BestOf
 from apportion.engine.params import SamplingParams
 from apportion.engine.sampler import Sampler, confirm, logprobs
 from apportion.formats.block import Floats
-from apportion.kernels.ops import Ints
+from apportion.kernels.ops import BestOf, Ints
 from apportion.text.detokenizer import Detokenizer
 from apportion.text.stop import StopStrings
 

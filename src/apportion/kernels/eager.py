@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from apportion.formats.block import Floats
 from apportion.kernels.kv import Segment
 from apportion.kernels.kv_codec import BLOCK_TOKENS
-from apportion.kernels.ops import ExpertWeights, Gate, Ints, Ops, Routing
+from apportion.kernels.ops import Best, BestOf, ExpertWeights, Gate, Ints, Ops, Routing
 from apportion.kernels.steps import Attention, Forward, Product, Rotary, StatesOf, Want
 from apportion.kernels.weight import Weight
 
@@ -54,15 +54,31 @@ class EagerProgram:
             return x
         return forward.head(steps, x[rows_of(batch, want)])
 
+    def best(
+        self,
+        source: Ints | Floats,
+        batch: Sequence[Segment] | None,
+        of: BestOf,
+        rows: Ints | None = None,
+        first: int = 0,
+    ) -> Best:
+        logits = self.run(source, batch, first, want="last" if rows is None else rows)
+        return self._ops.best_logits(logits, of)
+
 
 def rows_of(batch: Sequence[Segment] | None, want: Literal["last", "all"] | Ints) -> Ints | slice:
     """Whose logits are wanted."""
     if not isinstance(want, str):
         return want
     if want == "last":
-        ends = [-1] if batch is None else np.cumsum([segment.num_tokens for segment in batch]) - 1
-        return np.array(ends, np.int32)
+        return last_rows(batch)
     return slice(None)
+
+
+def last_rows(batch: Sequence[Segment] | None) -> Ints:
+    """The numbers of the segments' last tokens."""
+    ends = [-1] if batch is None else np.cumsum([segment.num_tokens for segment in batch]) - 1
+    return np.array(ends, np.int32)
 
 
 class EagerSteps:

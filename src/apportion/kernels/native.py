@@ -17,7 +17,7 @@ from apportion.core.errors import Unsupported, UsageError
 from apportion.core.settings import ISA, get
 from apportion.formats.block import Floats
 from apportion.kernels.kv import Segment
-from apportion.kernels.ops import Best, ExpertWeights, Gate, Ints, RopeStyle, Routing
+from apportion.kernels.ops import Best, BestOf, ExpertWeights, Gate, Ints, RopeStyle, Routing
 from apportion.kernels.record import GATES, SCORES, NativeProgram
 from apportion.kernels.residency import Residency
 from apportion.kernels.steps import Forward
@@ -62,18 +62,11 @@ class NativeOps:
         prepared = self.prepare(weight)
         return prepared if self.exact else prepared.parted(self.threads)
 
-    def best(self, x: Floats, head: Weight, limit: int, without: Ints) -> Best:
-        if not head.split or self.exact:
-            return self.best_logits(self.linear(x, head), limit, without)
-        ids, logits = np.empty(len(x), np.int32), np.empty(len(x), np.float32)
-        share = self._core.best_rows(x, head.data, head.storage, limit, without, logits, ids)
-        return Best(ids, logits, share)
-
-    def best_logits(self, logits: Floats, limit: int, without: Ints) -> Best:
-        if len(without):
-            logits[:, without[without < limit]] = -np.inf
-        ids = np.array([_native.best_logit(self.isa, row[:limit]) for row in logits], np.int32)
-        return Best(ids, np.array([row[best] for row, best in zip(logits, ids, strict=True)], np.float32))
+    def best_logits(self, logits: Floats, of: BestOf) -> Best:
+        if of.without:
+            logits[:, [place for place in of.without if place < logits.shape[1]]] = -np.inf
+        ids = [_native.best_logit(self.isa, row[: of.limit]) for row in logits]
+        return Best(ids, [float(row[best]) for row, best in zip(logits, ids, strict=True)])
 
     def embed(self, ids: Ints, table: Weight) -> Floats:
         out = np.empty((len(ids), table.shape[1]), np.float32)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,16 +68,26 @@ class ExpertWeights:
     table: ExpertTable | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+class BestOf(NamedTuple):
+    """Which logits count where the largest alone is asked for: of ids below `limit` that are not in
+    `without`, ascending.
+    """
+
+    limit: int
+    without: tuple[int, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
 class Best:
-    """The largest logit of each of n tokens and its id, of equal ones the first; or the first NaN.
+    """The largest logit of each of n tokens and its id, of equal ones the first; or the first NaN. Where no
+    logits count, minus infinity and 0.
 
     Attributes:
         share: of the head, what was multiplied whole to find it, at most.
     """
 
-    ids: Ints
-    logits: Floats
+    ids: list[int]
+    logits: list[float]
     share: float = 1.0
 
     def __getitem__(self, rows: slice) -> Best:
@@ -104,18 +114,12 @@ class Ops(Protocol):
         """
 
     def prepare_head(self, weight: Weight) -> Weight:
-        """The same for the head, of which greedy decoding wants the largest product alone."""
-
-    def best(self, x: Floats, head: Weight, limit: int, without: Ints) -> Best:
-        """x [T, K], head [N, K] -> the largest product of each token, to the bit as of all of them.
-
-        Args:
-            limit: rows from this one on do not count.
-            without: nor do these, ascending.
+        """The same for the head, of which greedy decoding wants the largest product alone
+        (`kernels.steps.Program.best`).
         """
 
-    def best_logits(self, logits: Floats, limit: int, without: Ints) -> Best:
-        """The same of products [T, N] that are there already, and are overwritten."""
+    def best_logits(self, logits: Floats, of: BestOf) -> Best:
+        """The largest of each row of logits [T, N], which are overwritten."""
 
     def embed(self, ids: Ints, table: Weight) -> Floats:
         """Rows of `table` [V, H] -> [T, H]."""

@@ -11,7 +11,7 @@ import numpy as np
 from apportion import _native
 from apportion.formats.block import Bytes, Floats
 from apportion.kernels.kv import Segment
-from apportion.kernels.ops import ExpertWeights, Gate, Ints, Routing
+from apportion.kernels.ops import Best, BestOf, ExpertWeights, Gate, Ints, Routing
 from apportion.kernels.steps import Attention, Forward, Product, Rotary, StatesOf, Want
 from apportion.kernels.weight import Weight
 
@@ -104,6 +104,17 @@ class NativeProgram:
         last = self._num_layers if last is None else last
         self._native.run(natives(batch), source, first, last, wanted, rows, out)
         return out
+
+    def best(
+        self,
+        source: Ints | Floats,
+        batch: Sequence[Segment] | None,
+        of: BestOf,
+        rows: Ints | None = None,
+        first: int = 0,
+    ) -> Best:
+        want = WANTS["last"] if rows is None else SOME_ROWS
+        return Best(*self._native.best(natives(batch), source, first, want, rows, *of))
 
 
 def natives(batch: Sequence[Segment] | None) -> list[NativeSegment] | None:

@@ -12,7 +12,7 @@ from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from apportion.formats.block import Floats
 from apportion.kernels.kv import Segment
-from apportion.kernels.ops import ExpertWeights, Gate, Ints, RopeStyle, Routing
+from apportion.kernels.ops import Best, BestOf, ExpertWeights, Gate, Ints, RopeStyle, Routing
 from apportion.kernels.weight import Weight
 
 V = TypeVar("V")
@@ -171,4 +171,20 @@ class Program(Protocol):
 
         Raises:
             ValueError: an array or a number does not fit; nothing was written.
+        """
+
+    def best(
+        self,
+        source: Ints | Floats,
+        batch: Sequence[Segment] | None,
+        of: BestOf,
+        rows: Ints | None = None,
+        first: int = 0,
+    ) -> Best:
+        """As `run` through all layers from `first` on, but of each row of logits the largest alone, to the
+        bit as of all of them. For a head that is split, which costs less than its logits.
+
+        Args:
+            rows: the numbers of the tokens, ascending; None: each segment's last, or where there are no
+                segments the last of all.
         """

@@ -10,12 +10,12 @@ from typing import cast
 import numpy as np
 
 from apportion.formats.block import Floats
-from apportion.kernels.eager import RouteObserver
+from apportion.kernels.eager import RouteObserver, last_rows
 from apportion.kernels.kv import Segment
-from apportion.kernels.ops import Ints
+from apportion.kernels.ops import Best, BestOf, Ints
 from apportion.kernels.record import NativeProgram, Recorder, Value, natives
 from apportion.kernels.residency import Residency, RouterView
-from apportion.kernels.steps import Forward, Want
+from apportion.kernels.steps import Forward, StatesOf, Want
 
 
 class StreamedProgram(NativeProgram):
@@ -57,6 +57,18 @@ class StreamedProgram(NativeProgram):
             self._native.end()
             self._residency.end_run()
         return out
+
+    def best(
+        self,
+        source: Ints | Floats,
+        batch: Sequence[Segment] | None,
+        of: BestOf,
+        rows: Ints | None = None,
+        first: int = 0,
+    ) -> Best:
+        states = self.run(source, batch, first, want=StatesOf(last_rows(batch) if rows is None else rows))
+        with self._running:
+            return super().best(states, None, of, np.arange(len(states), dtype=np.int32), self._num_layers)
 
     @contextmanager
     def observed_by(self, observe: RouteObserver) -> Iterator[None]:

@@ -17,9 +17,9 @@ from apportion.kernels.eager import EagerProgram, RouteObserver
 from apportion.kernels.kv import Segment
 from apportion.kernels.kv_codec import BLOCK_TOKENS
 from apportion.kernels.kv_codecs import DEFAULT
-from apportion.kernels.ops import Best, ExpertWeights, Ints, Ops
+from apportion.kernels.ops import Best, BestOf, ExpertWeights, Ints, Ops
 from apportion.kernels.residency import Residency
-from apportion.kernels.steps import Program, StatesOf, Want
+from apportion.kernels.steps import Program, Want
 from apportion.kernels.streamed import StreamedProgram
 from apportion.models.bounding import Bounding
 from apportion.models.cache import KvCache, kv_layouts
@@ -29,7 +29,6 @@ from apportion.models.smoothing import Smoothing, smoothing_of
 from apportion.models.weights import ModelWeights, MoeWeights
 
 INT32 = np.dtype(np.int32)
-NO_IDS: Ints = np.empty(0, np.int32)
 
 
 class Model:
@@ -38,6 +37,7 @@ class Model:
     Attributes:
         notes: what loading found worth saying (tensors that were left out, formats that were decoded).
         residency: brings the weights that do not stay in memory; None where all of them do.
+        finds_best: whether the largest logit costs less than all of them do.
         calibration: gives the tokens of a text, by which keys are smoothed and that benchmarks decode; set by
             who has a tokenizer.
     """
@@ -68,6 +68,7 @@ class Model:
         self._programs: dict[bool, Program] = {}
         self._making = Lock()
         self._bounding = Bounding()
+        self.finds_best = weights.head.split and config.logit_scale == 1 and not config.logit_softcap
 
     def computed_by(self, ops: Ops) -> Model:
         """The same weights, computed by other operations."""
@@ -122,18 +123,17 @@ class Model:
         return out
 
     def forward_best(self, ids: ArrayLike, cache: KvCache, limit: int | None = None) -> Best:
-        """Append tokens [T] as `forward` does -> the largest logit of the last of them; `limit` as in `best`.
+        """Append tokens [T] as `forward` does -> the largest logit of the last of them; those from `limit` on
+        do not count: what a tokenizer does not have.
 
         Raises what `forward` raises.
         """
-        if not self.finds_best:
-            return self.ops.best_logits(self.forward(ids, cache), self._limit(limit), NO_IDS)
         tokens = self._checked(ids)
         cache.require_room(len(tokens))
-        want = StatesOf(np.array([len(tokens) - 1], np.int32))
-        x = self._program(cache.capacity).run(tokens, [cache.segment(len(tokens))], want=want)
+        of = BestOf(self.config.vocab_size if limit is None else limit)
+        best = self._best(tokens, [cache.segment(len(tokens))], of, context=cache.capacity)
         cache.advance(len(tokens))
-        return self.best(x, limit)
+        return best
 
     def run(
         self,
@@ -157,6 +157,27 @@ class Model:
             UsageError: there are no tokens, or one lies outside of the vocabulary.
             ValueError: batch and source contradict each other, or the tables are not of this model.
         """
+        return self._program(context).run(self._entering(source, batch), batch, first, last, want)
+
+    def run_best(
+        self,
+        source: Ints,
+        batch: Sequence[Segment],
+        of: BestOf,
+        rows: Ints | None = None,
+        context: int = 0,
+    ) -> Best:
+        """Tokens [T] of several sequences through all layers, as `run` -> the largest logit of some.
+
+        Args:
+            rows: their numbers, ascending; None: each segment's last.
+
+        Raises what `run` raises.
+        """
+        return self._best(self._entering(source, batch), batch, of, rows, context=context)
+
+    def _entering(self, source: Ints | Floats, batch: Sequence[Segment]) -> Ints | Floats:
+        """Tokens or hidden states for which there is room, checked."""
         for segment in batch:
             if segment.start + segment.num_tokens > BLOCK_TOKENS * len(segment.table):
                 raise ContextOverflow(
@@ -167,8 +188,26 @@ class Model:
                     wanted=segment.num_tokens,
                     capacity=BLOCK_TOKENS * len(segment.table),
                 )
-        checked = self._checked(source) if source.ndim == 1 else source
-        return self._program(context).run(checked, batch, first, last, want)
+        return self._checked(source) if source.ndim == 1 else source
+
+    def _best(
+        self,
+        source: Ints | Floats,
+        batch: Sequence[Segment] | None,
+        of: BestOf,
+        rows: Ints | None = None,
+        first: int = 0,
+        context: int = 0,
+    ) -> Best:
+        """By bounds, where they spare something, or among all logits."""
+        program = self._program(context)
+        if self.finds_best and self._bounding.pays():
+            best = program.best(source, batch, of, rows, first)
+            self._bounding.took(best.share)
+            return best
+        return self.ops.best_logits(
+            program.run(source, batch, first, want="last" if rows is None else rows), of
+        )
 
     def forward_observed(self, ids: ArrayLike, cache: KvCache, observe: RouteObserver) -> None:
         """Append tokens [T] as `forward` does, and tell the routes of each layer. Where all weights stay in
@@ -206,32 +245,14 @@ class Model:
         return self._program().run(x, None, self.config.num_layers, None, "all")
 
     @property
-    def finds_best(self) -> bool:
-        """Whether `best` costs less than `head` does."""
-        config = self.config
-        return self.weights.head.split and config.logit_scale == 1 and not config.logit_softcap
-
-    @property
     def bytes_spared(self) -> int:
         """Of the head, what `best` reads of a few rows only: the lower parts of its codes."""
         head = self.weights.head
         return head.nbytes * _native.LOWER_NBYTES // head.format.block_nbytes if self.finds_best else 0
 
-    def best(self, x: Floats, limit: int | None = None, without: Ints = NO_IDS) -> Best:
-        """Hidden states [T, H] -> the largest logit of each, as `head` has it.
-
-        Args:
-            limit: logits from this one on do not count: what a tokenizer does not have.
-            without: nor do those of these ids, ascending.
-        """
-        if not self.finds_best or not self._bounding.pays():
-            return self.ops.best_logits(self.head(x), self._limit(limit), without)
-        best = self.ops.best(self.norm(x), self.weights.head, self._limit(limit), without)
-        self._bounding.took(best.share)
-        return best
-
-    def _limit(self, limit: int | None) -> int:
-        return self.config.vocab_size if limit is None else min(limit, self.config.vocab_size)
+    def best(self, x: Floats, of: BestOf) -> Best:
+        """Hidden states [T, H] after the last layer -> the largest logit of each, as `head` has it."""
+        return self._best(x, None, of, np.arange(len(x), dtype=np.int32), self.config.num_layers)
 
     def norm(self, x: Floats) -> Floats:
         """Hidden states [T, H] after the last layer -> what the last norm makes of them, [T, H]."""

@@ -36,5 +36,5 @@ def verify(sequence: Sequence, drafts: Ints, rows: Rows) -> tuple[list[Delta], i
 def extended(sequence: Sequence, rows: Rows, row: int) -> Delta:
     """Take up the token that a row says."""
     if isinstance(rows, Best):
-        return sequence.extend_by_best(int(rows.ids[row]), float(rows.logits[row]))
+        return sequence.extend_by_best(rows.ids[row], rows.logits[row])
     return sequence.extend(rows[row])

@@ -5,16 +5,14 @@ enters and who yields. One file each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 from apportion.policies.family import Policy, PolicyFamily
 
 Yield: TypeAlias = Literal["recompute", "swap"]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestView:
+class RequestView(NamedTuple):
     """What a scheduler sees of a request.
 
     Attributes:
@@ -57,8 +55,7 @@ class RequestView:
         return self.num_output > 0 and self.num_missing == 1 and not self.first_layer
 
 
-@dataclass(frozen=True, slots=True)
-class EngineView:
+class EngineView(NamedTuple):
     """What a scheduler sees of the engine.
 
     Attributes:
@@ -78,8 +75,7 @@ class EngineView:
     streams: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StepItem:
+class StepItem(NamedTuple):
     """A request's next `num_tokens` tokens through layers first_layer..end_layer - 1.
 
     Tokens that are through all layers count as computed. Until then the request's next items are for the same
@@ -92,8 +88,7 @@ class StepItem:
     end_layer: int
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What happens next, in this order: `preempt` gives up the rooms of running requests, `admit` grants
     rooms to waiting ones, `items` run in one pass. Admitted requests may be among the items.
     """

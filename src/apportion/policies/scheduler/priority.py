@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from typing import cast
 
@@ -45,7 +45,7 @@ class PriorityState(SchedulerState):
     def plan(self, view: EngineView) -> Step:
         victims = _victims(view)
         step = by_urgency(_without(view, victims), _urgency, self._tokens, tile=32)
-        return replace(step, preempt=tuple((victim.id, self._give_up) for victim in victims))
+        return step._replace(preempt=tuple((victim.id, self._give_up) for victim in victims))
 
 
 def _urgency(request: RequestView) -> tuple[float, float, float, int]:
@@ -78,7 +78,7 @@ def _fits(view: EngineView, needy: RequestView, victims: list[RequestView]) -> b
 def _without(view: EngineView, victims: list[RequestView]) -> EngineView:
     running = [request for request in view.running if request not in victims]
     free = view.free_blocks + sum(victim.num_blocks for victim in victims)
-    return replace(view, running=running, free_blocks=free)
+    return view._replace(running=running, free_blocks=free)
 
 
 POLICY = Priority()

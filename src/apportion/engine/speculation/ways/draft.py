@@ -180,7 +180,7 @@ class ModelDrafter:
                 np.array([token], np.int32), cache, self._drafts.vocab_size
             )
             self._known.append(token)
-            token = guesses[place] = int(best.ids[0])
+            token = guesses[place] = best.ids[0]
         return guesses
 
 

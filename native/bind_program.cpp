@@ -216,8 +216,9 @@ class Recorder {
   }
 
   // Of some tokens the largest logit alone: its ids, the logits, and the share of the head that was multiplied whole.
+  // By bounds, or where there is room `out` for logits among all of them.
   nb::tuple best(nb::handle segments, nb::handle source, size_t first, int want, nb::handle rows_, size_t limit,
-                 const nb::sequence& without) {
+                 const nb::sequence& without, nb::handle out_) {
     require(!program_.has_stops() || first == program_.num_layers(), "this program has to be run in pieces");
     const LentDesk desk = lend_desk(segments);
     const View in(source, "source", "fi");
@@ -229,14 +230,16 @@ class Recorder {
     desk->ids.resize(count);
     desk->without.clear();
     for (const nb::handle id : without) desk->without.push_back(nb::cast<int32_t>(id));
-    BestOf best = best_of(limit, *desk);
+    std::optional<View> out;
+    if (!out_.is_none()) write_to(out.emplace(out_, "out", kFloat, Access::write), request);
+    BestOf best = best_of(limit, *desk, !out);
     request.best = &best;
     if (!run_patiently(request)) throw nb::python_error();
     nb::list ids, values;
     for (const int32_t id : best.ids) ids.append(id);
     for (const float value : best.values) values.append(value);
-    const size_t num_panels = count * program_.split_head()->num_panels();
-    return nb::make_tuple(ids, values, double(best.num_whole) / double(num_panels));
+    const double share = out ? 1 : double(best.num_whole) / double(count * program_.split_head()->num_panels());
+    return nb::make_tuple(ids, values, share);
   }
 
   // --- in pieces ---
@@ -454,12 +457,12 @@ class Recorder {
     request.out = out.data<float>();
   }
 
-  BestOf best_of(size_t limit, Desk& desk) const {
-    const Matrix* const head = program_.split_head();
-    require(head, "the best is found of a split head only, and where activations are rounded");
+  BestOf best_of(size_t limit, Desk& desk, bool by_bounds) const {
+    require(!by_bounds || program_.split_head(), "bounds are of a split head, and of rounded activations");
     require(limit > 0, "no logits are left");
+    require(desk.without.empty() || desk.without.front() >= 0, "ids to leave out must not be negative");
     require(std::ranges::is_sorted(desk.without), "ids to leave out must be in order");
-    return {std::min(limit, head->rows), desk.without, desk.values, desk.ids};
+    return {std::min(limit, program_.logits_width()), desk.without, desk.values, desk.ids};
   }
 
   static size_t num_wanted(const Request& request) {
@@ -600,7 +603,7 @@ void bind_program(nb::module_& m) {
       .def("run", &Recorder::run, nb::arg("segments").none(), nb::arg("source"), nb::arg("first"), nb::arg("last"),
            nb::arg("want"), nb::arg("rows").none(), nb::arg("out"))
       .def("best", &Recorder::best, nb::arg("segments").none(), nb::arg("source"), nb::arg("first"), nb::arg("want"),
-           nb::arg("rows").none(), nb::arg("limit"), nb::arg("without"))
+           nb::arg("rows").none(), nb::arg("limit"), nb::arg("without"), nb::arg("out").none())
       .def_prop_ro("nbytes_carried", &Recorder::nbytes_carried)
       .def("begin", &Recorder::begin, nb::arg("segments").none(), nb::arg("source"), nb::arg("first"), nb::arg("last"),
            nb::arg("want"), nb::arg("rows").none(), nb::arg("out"), nb::arg("chunk"))

@@ -6,6 +6,7 @@
 
 #include "best.h"
 #include "rope.h"
+#include "sample.h"
 
 namespace apportion {
 
@@ -259,21 +260,33 @@ size_t Program::gather_rows() {
 
 void Program::run_head() {
   const size_t num_rows = gather_rows(), step = chunk_tokens();
-  const size_t last = steps_.size() - (request_->best ? 1 : 0);
+  const bool by_bounds = !request_->out;
   for (size_t row = 0; row < num_rows; row += step) {
     const Scene some = scene(row, std::min(step, num_rows - row));
-    if (!request_->best) addresses_[logits_] = request_->out + row * logits_width();
-    for (size_t i = marks_.back().step; i < last; ++i) run_step(some, steps_[i]);
-    if (request_->best) find_best(some, row);
+    if (!by_bounds) addresses_[logits_] = request_->out + row * logits_width();
+    for (size_t i = marks_.back().step; i < steps_.size() - by_bounds; ++i) run_step(some, steps_[i]);
+    if (by_bounds) find_best(some, row);
   }
+  if (request_->best && !by_bounds) compare_logits(num_rows);
 }
 
 // In place of the last step, the head's product.
 void Program::find_best(const Scene& some, size_t first_row) {
   BestOf& best = *request_->best;
   const float* const x = some.at(std::get<ProjectStep>(steps_.back()).x);
-  best.num_whole += find_best_rows(context_, x, some.num_tokens, *split_head(), best.num_rows, best.without,
+  best.num_whole += find_best_rows(context_, x, some.num_tokens, *split_head(), best.num_logits, best.without,
                                    &best.values[first_row], &best.ids[first_row]);
+}
+
+void Program::compare_logits(size_t num_rows) {
+  BestOf& best = *request_->best;
+  for (size_t row = 0; row < num_rows; ++row) {
+    const std::span<float> logits(request_->out + row * logits_width(), best.num_logits);
+    for (const int32_t id : best.without)
+      if (size_t(id) < logits.size()) logits[size_t(id)] = -std::numeric_limits<float>::infinity();
+    best.ids[row] = int32_t(apportion::find_best(*context_.kernels, logits));
+    best.values[row] = logits[size_t(best.ids[row])];
+  }
 }
 
 bool Program::run(const Request& request) {

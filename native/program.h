@@ -30,7 +30,7 @@ enum class Want { hidden, last, all, some, some_hidden };
 
 // Of each row of logits the largest alone is asked for, as find_best_rows (best.h) gives it.
 struct BestOf {
-  size_t num_rows;                   // of the head
+  size_t num_logits;                 // that count, of a row
   std::span<const int32_t> without;  // ascending
   std::span<float> values;           // [rows]
   std::span<int32_t> ids;            // [rows]
@@ -48,7 +48,7 @@ struct Request {
   Want want;
   std::span<const int32_t> rows;  // ascending: the tokens of which something is wanted, if some
   float* out;                     // [T, H], or [rows, V] or [rows, H]
-  BestOf* best = nullptr;         // in place of logits
+  BestOf* best = nullptr;         // by bounds where there is no room for logits
   size_t chunk = 0;               // tokens that pass at a time; 0: all
   // Asked before each layer; the run ends early if it says so. May be null.
   bool (*should_stop)(void* context) = nullptr;
@@ -130,6 +130,7 @@ class Program {
   size_t gather_rows();
   void run_head();
   void find_best(const Scene& some, size_t first_row);
+  void compare_logits(size_t num_rows);
 
   Context context_;
   std::vector<Step> steps_;

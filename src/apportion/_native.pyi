@@ -202,6 +202,7 @@ class Program:
         rows: Array | None,
         limit: int,
         without: Sequence[int],
+        out: Array | None,
     ) -> tuple[list[int], list[float], float]: ...
     @property
     def nbytes_carried(self) -> int: ...

@@ -9,7 +9,7 @@ import pytest
 
 from apportion import _native
 from apportion.formats.blocks import FORMATS
-from apportion.kernels import NativeOps, ReferenceOps, Weight, weight_from_floats
+from apportion.kernels import NativeOps, ReferenceOps, Weight, eager, weight_from_floats
 from apportion.kernels.ops import Best, BestOf
 from apportion.kernels.record import SOME_ROWS, parts
 
@@ -51,11 +51,11 @@ def head_of(ops: NativeOps, weight: Weight) -> _native.Program:
 
 
 def best(ops: NativeOps, x: np.ndarray, weight: Weight, of: BestOf) -> Best:
-    return Best(*head_of(ops, weight).best(None, x, 0, ALL, None, *of))
+    return Best(*head_of(ops, weight).best(None, x, 0, ALL, None, *of, None))
 
 
 def best_of(logits: np.ndarray, of: BestOf) -> Best:
-    return ReferenceOps().best_logits(logits.copy(), of)
+    return eager.best_of(logits.copy(), of)
 
 
 def assert_same(found: Best, expected: Best) -> None:
@@ -122,14 +122,17 @@ def test_what_the_lower_parts_can_add_at_most_counts(
 
 
 @pytest.mark.parametrize("limit", [1, 37, 64, 70])
-def test_the_best_of_logits_that_are_there_is_the_references(make_ops: MakeOps, limit: int) -> None:
-    logits = activations(6, 64)
-    logits[1] = 3.0
-    logits[2, [20, 9]] = np.nan
-    logits[3] = -np.inf
-    logits[4, 5] = np.inf
+def test_among_all_logits_it_is_the_references(make_ops: MakeOps, limit: int) -> None:
+    ops, x = make_ops(), activations(6, 64)
+    x[1] = 0
+    x[2] = np.nan
+    x[4, 3] = np.inf
+    weight = weight_from_floats(FORMATS["f32"], activations(64, 64, seed=2))
+    logits, room = ops.linear(x, weight), np.empty((6, 64), np.float32)
     for of in (BestOf(limit), BestOf(limit, (0, 5, 36, 63, 66))):
-        assert_same(make_ops().best_logits(logits.copy(), of), best_of(logits, of))
+        found = Best(*head_of(ops, weight).best(None, x, 0, ALL, None, *of, room))
+        assert_same(found, best_of(logits, of))
+        assert found.share == 1
 
 
 def test_of_equal_rows_the_first_is_the_best(make_ops: MakeOps) -> None:
@@ -210,7 +213,7 @@ def test_the_best_of_some_tokens(make_ops: MakeOps) -> None:
     head, expected = head_of(ops, split_of(weight)), best_of(ops.linear(x, weight), BestOf(1040))
     rows = np.array([1, 2, 7], np.int32)
     for want, chosen, places in ((LAST, None, [8]), (ALL, None, range(9)), (SOME_ROWS, rows, rows)):
-        ids, logits, _ = head.best(None, x, 0, want, chosen, 1040, ())
+        ids, logits, _ = head.best(None, x, 0, want, chosen, 1040, (), None)
         assert ids == [expected.ids[place] for place in places]
         assert logits == [expected.logits[place] for place in places]
 
@@ -222,15 +225,18 @@ def test_more_logits_than_there_are_are_all_of_them(make_ops: MakeOps) -> None:
 
 def test_what_does_not_fit_is_refused(make_ops: MakeOps) -> None:
     ops, weight, x = make_ops(), panels_of((1040, 64)), activations(2, 64)
-    head = head_of(ops, split_of(weight))
-    with pytest.raises(ValueError, match="no logits"):
-        head.best(None, x, 0, ALL, None, 0, ())
-    with pytest.raises(ValueError, match="in order"):
-        head.best(None, x, 0, ALL, None, 1040, (3, 1))
+    head, room = head_of(ops, split_of(weight)), np.empty((2, 1040), np.float32)
+    for limit, without, why in ((0, (), "no logits"), (1040, (3, 1), "in order"), (1040, (-1,), "negative")):
+        for out in (None, room):
+            with pytest.raises(ValueError, match=why):
+                head.best(None, x, 0, ALL, None, limit, without, out)
     with pytest.raises(ValueError, match="another width"):
-        head.best(None, x[:, :32].copy(), 0, ALL, None, 1040, ())
+        head.best(None, x[:, :32].copy(), 0, ALL, None, 1040, (), None)
     with pytest.raises(ValueError, match="one of logits"):
-        head.best(None, x, 0, 0, None, 1040, ())
+        head.best(None, x, 0, 0, None, 1040, (), None)
+    for wrong in (room[:1], room[:, :1024].copy()):
+        with pytest.raises(ValueError, match="out has the wrong shape"):
+            head.best(None, x, 0, ALL, None, 1040, (), wrong)
     for whole in (head_of(ops, weight), head_of(make_ops(exact=True), split_of(weight))):
         with pytest.raises(ValueError, match="split head"):
-            whole.best(None, x, 0, ALL, None, 1040, ())
+            whole.best(None, x, 0, ALL, None, 1040, (), None)

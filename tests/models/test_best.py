@@ -56,8 +56,9 @@ def test_a_backend_without_bounds_gives_it_too(tmp_path: Path) -> None:
     assert model.forward_best(IDS, model.new_cache(64)).ids == [logits.argmax()]
 
 
-def test_a_step_gives_each_item_what_it_asks_for(tmp_path: Path) -> None:
-    model = model_of(tmp_path)
+@pytest.mark.parametrize("block_format", ["q8_0", "q4_0"])
+def test_a_step_gives_each_item_what_it_asks_for(tmp_path: Path, block_format: str) -> None:
+    model = model_of(tmp_path, block_format=block_format)
     pool = KvPool.of(kv_layouts(model.config, "f16").cold, 8)
     asked = [None, BestOf(VOCAB), BestOf(VOCAB - 3, (7, 9)), BestOf(VOCAB)]
     counts, rows = (1, 20, 9, 4), (1, 3, 2, 0)
@@ -83,12 +84,38 @@ def test_a_step_gives_each_item_what_it_asks_for(tmp_path: Path) -> None:
     for layers in ([(0, 3)], [(0, 1), (1, 3)]):
         found = run(asked, layers)
         np.testing.assert_array_equal(found[0], logits[0])
+        if not model.finds_best:  # all logits are computed for the first item in any case
+            for own, expected in zip(found[1:3], logits[1:3], strict=True):
+                np.testing.assert_array_equal(own, expected)
+            continue
         np.testing.assert_array_equal(found[1].ids, logits[1].argmax(axis=1))
         allowed = logits[2][:, : VOCAB - 3].copy()
         allowed[:, [7, 9]] = -np.inf
         np.testing.assert_array_equal(found[2].ids, allowed.argmax(axis=1))
         np.testing.assert_array_equal(found[2].logits, allowed.max(axis=1))
         assert found[3] is None
+
+
+@pytest.mark.parametrize("block_format", ["q8_0", "q4_0"])
+def test_items_that_want_the_best_alone_get_no_logits(tmp_path: Path, block_format: str) -> None:
+    model = model_of(tmp_path, block_format=block_format)
+    executor = ModelExecutor(model, KvPool.of(kv_layouts(model.config, "f16").cold, 8))
+
+    def run(best: BestOf | None) -> list:
+        tables = [executor.new_table() for _ in range(3)]
+        for number, table in enumerate(tables):
+            table.append(number)
+        lengths = (9, 1, 4)
+        return list(
+            executor.run(
+                [RunItem(i, IDS[i : i + lengths[i]], tables[i], 0, 0, 3, 1, best=best) for i in range(3)]
+            )
+        )
+
+    for found, logits in zip(run(BestOf(VOCAB - 3, (7, 9))), run(None), strict=True):
+        logits[0, [7, 9]] = -np.inf
+        assert found.ids == [logits[0, : VOCAB - 3].argmax()]
+        assert found.logits == [logits[0, : VOCAB - 3].max()]
 
 
 def test_bounds_that_spare_little_are_left_for_a_while() -> None:

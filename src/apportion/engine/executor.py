@@ -60,7 +60,7 @@ class Executor(Protocol):
 
     @property
     def finds_best(self) -> bool:
-        """The best of a row costs less than all of its logits. Else items must not ask for it alone."""
+        """Whether items may ask for the best of a row alone."""
 
     @property
     def layer(self) -> int:

@@ -85,7 +85,7 @@ class ModelExecutor:
 
     @property
     def finds_best(self) -> bool:
-        return self._model.finds_best
+        return True
 
     @property
     def layer(self) -> int:
@@ -145,7 +145,7 @@ class ModelExecutor:
             rows = self._answers(items, last_states(items, hidden))
             observe(items, hidden)
             return rows
-        kinds = {item.best for item in items if item.num_logits}
+        kinds = self._kinds(items)
         if not kinds:
             self._model.run(ids, batch, want="hidden", context=self._ctx)
             return [None] * len(items)
@@ -153,15 +153,21 @@ class ModelExecutor:
             x = self._model.run(ids, batch, want=StatesOf(wanted_rows(items)), context=self._ctx)
             return self._answers(items, x)
         wanted = None if all(item.num_logits == 1 for item in items) else wanted_rows(items)
-        best = kinds.pop()
-        if best is not None:
-            return dealt(self._model.run_best(ids, batch, best, wanted, self._ctx), items)
+        if kinds[0] is not None:
+            return dealt(self._model.run_best(ids, batch, kinds[0], wanted, self._ctx), items)
         logits = self._model.run(ids, batch, want="last" if wanted is None else wanted, context=self._ctx)
         return dealt(logits, items)
 
+    def _kinds(self, items: Sequence[RunItem]) -> list[BestOf | None]:
+        """What items ask for, each kind once. Where all logits are computed in any case, who wants the best
+        of them alone is given the same as who wants them all.
+        """
+        kinds = list(dict.fromkeys([item.best for item in items if item.num_logits]))
+        return [None] if len(kinds) > 1 and not self._model.finds_best else kinds
+
     def _answers(self, items: Sequence[RunItem], x: Floats) -> Sequence[Rows | None]:
         """What items ask for, by the states x [n, H] after the last layer of their last tokens."""
-        kinds = list(dict.fromkeys(item.best for item in items if item.num_logits))
+        kinds = self._kinds(items)
         if len(kinds) == 1:
             return dealt(self._answer(x, kinds[0]), items)
         states = dict(zip((item.request for item in items), dealt(x, items), strict=True))

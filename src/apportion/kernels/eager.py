@@ -61,9 +61,17 @@ class EagerProgram:
         of: BestOf,
         rows: Ints | None = None,
         first: int = 0,
+        by_bounds: bool = False,
     ) -> Best:
-        logits = self.run(source, batch, first, want="last" if rows is None else rows)
-        return self._ops.best_logits(logits, of)
+        return best_of(self.run(source, batch, first, want="last" if rows is None else rows), of)
+
+
+def best_of(logits: Floats, of: BestOf) -> Best:
+    """The largest of each row of logits [T, N], which are overwritten."""
+    logits[:, [place for place in of.without if place < logits.shape[1]]] = -np.inf
+    counted = logits[:, : of.limit]
+    ids = counted.argmax(axis=1)
+    return Best(ids.tolist(), counted[np.arange(len(ids)), ids].tolist())
 
 
 def rows_of(batch: Sequence[Segment] | None, want: Literal["last", "all"] | Ints) -> Ints | slice:

@@ -17,7 +17,7 @@ from apportion.core.errors import Unsupported, UsageError
 from apportion.core.settings import ISA, get
 from apportion.formats.block import Floats
 from apportion.kernels.kv import Segment
-from apportion.kernels.ops import Best, BestOf, ExpertWeights, Gate, Ints, RopeStyle, Routing
+from apportion.kernels.ops import ExpertWeights, Gate, Ints, RopeStyle, Routing
 from apportion.kernels.record import GATES, SCORES, NativeProgram
 from apportion.kernels.residency import Residency
 from apportion.kernels.steps import Forward
@@ -61,12 +61,6 @@ class NativeOps:
     def prepare_head(self, weight: Weight) -> Weight:
         prepared = self.prepare(weight)
         return prepared if self.exact else prepared.parted(self.threads)
-
-    def best_logits(self, logits: Floats, of: BestOf) -> Best:
-        if of.without:
-            logits[:, [place for place in of.without if place < logits.shape[1]]] = -np.inf
-        ids = [_native.best_logit(self.isa, row[: of.limit]) for row in logits]
-        return Best(ids, [float(row[best]) for row, best in zip(logits, ids, strict=True)])
 
     def embed(self, ids: Ints, table: Weight) -> Floats:
         out = np.empty((len(ids), table.shape[1]), np.float32)

@@ -118,9 +118,6 @@ class Ops(Protocol):
         (`kernels.steps.Program.best`).
         """
 
-    def best_logits(self, logits: Floats, of: BestOf) -> Best:
-        """The largest of each row of logits [T, N], which are overwritten."""
-
     def embed(self, ids: Ints, table: Weight) -> Floats:
         """Rows of `table` [V, H] -> [T, H]."""
 

@@ -37,6 +37,7 @@ class NativeProgram:
         self._vocab_size = forward.vocab_size
         self._rows = tuple(np.empty((1, forward.vocab_size), np.float32) for _ in range(2))
         self._unheld = self._references()
+        self._row = np.empty((1, forward.vocab_size), np.float32)
         steps = Recorder(self._native)
         x = self._enter(forward, steps)
         for layer in range(forward.num_layers):
@@ -112,9 +113,17 @@ class NativeProgram:
         of: BestOf,
         rows: Ints | None = None,
         first: int = 0,
+        by_bounds: bool = False,
     ) -> Best:
         want = WANTS["last"] if rows is None else SOME_ROWS
-        return Best(*self._native.best(natives(batch), source, first, want, rows, *of))
+        room = None if by_bounds else self._compared(batch, rows)
+        return Best(*self._native.best(natives(batch), source, first, want, rows, *of, room))
+
+    def _compared(self, batch: Sequence[Segment] | None, rows: Ints | None) -> Floats:
+        """Room for logits that nobody will see: a single row is always the same one."""
+        asked = batch if rows is None else rows
+        num_rows = 1 if asked is None else len(asked)
+        return self._row if num_rows == 1 else np.empty((num_rows, self._vocab_size), np.float32)
 
 
 def natives(batch: Sequence[Segment] | None) -> list[NativeSegment] | None:

@@ -15,7 +15,7 @@ from apportion.formats.block import Floats
 from apportion.kernels.eager import EagerProgram
 from apportion.kernels.kv import Segment
 from apportion.kernels.kv_rows import read_rows, write_rows
-from apportion.kernels.ops import Best, BestOf, ExpertWeights, Gate, Ints, RopeStyle, Routing
+from apportion.kernels.ops import ExpertWeights, Gate, Ints, RopeStyle, Routing
 from apportion.kernels.residency import Residency
 from apportion.kernels.steps import Forward
 from apportion.kernels.weight import Weight
@@ -39,12 +39,6 @@ class ReferenceOps:
 
     def prepare_head(self, weight: Weight) -> Weight:
         return self.prepare(weight)
-
-    def best_logits(self, logits: Floats, of: BestOf) -> Best:
-        logits[:, [place for place in of.without if place < logits.shape[1]]] = -np.inf
-        counted = logits[:, : of.limit]
-        ids = counted.argmax(axis=1)
-        return Best(ids.tolist(), counted[np.arange(len(ids)), ids].tolist())
 
     def embed(self, ids: Ints, table: Weight) -> Floats:
         return table.format.dequantize(table.data[ids])

@@ -180,11 +180,13 @@ class Program(Protocol):
         of: BestOf,
         rows: Ints | None = None,
         first: int = 0,
+        by_bounds: bool = False,
     ) -> Best:
-        """As `run` through all layers from `first` on, but of each row of logits the largest alone, to the
-        bit as of all of them. For a head that is split, which costs less than its logits.
+        """As `run` through all layers from `first` on, but of each row of logits the largest alone.
 
         Args:
             rows: the numbers of the tokens, ascending; None: each segment's last, or where there are no
                 segments the last of all.
+            by_bounds: of a head that is split, compute no more than is needed to know it. It is the same, to
+                the bit.
         """

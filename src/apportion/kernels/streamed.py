@@ -65,10 +65,12 @@ class StreamedProgram(NativeProgram):
         of: BestOf,
         rows: Ints | None = None,
         first: int = 0,
+        by_bounds: bool = False,
     ) -> Best:
-        states = self.run(source, batch, first, want=StatesOf(last_rows(batch) if rows is None else rows))
+        x = self.run(source, batch, first, want=StatesOf(last_rows(batch) if rows is None else rows))
+        all_rows = np.arange(len(x), dtype=np.int32)
         with self._running:
-            return super().best(states, None, of, np.arange(len(states), dtype=np.int32), self._num_layers)
+            return super().best(x, None, of, all_rows, self._num_layers, by_bounds)
 
     @contextmanager
     def observed_by(self, observe: RouteObserver) -> Iterator[None]:

@@ -68,6 +68,7 @@ class Model:
         self._programs: dict[bool, Program] = {}
         self._making = Lock()
         self._bounding = Bounding()
+        self._all = BestOf(config.vocab_size)
         self.finds_best = weights.head.split and config.logit_scale == 1 and not config.logit_softcap
 
     def computed_by(self, ops: Ops) -> Model:
@@ -130,7 +131,7 @@ class Model:
         """
         tokens = self._checked(ids)
         cache.require_room(len(tokens))
-        of = BestOf(self.config.vocab_size if limit is None else limit)
+        of = self._all if limit is None else BestOf(limit)
         best = self._best(tokens, [cache.segment(len(tokens))], of, context=cache.capacity)
         cache.advance(len(tokens))
         return best
@@ -200,14 +201,11 @@ class Model:
         context: int = 0,
     ) -> Best:
         """By bounds, where they spare something, or among all logits."""
-        program = self._program(context)
-        if self.finds_best and self._bounding.pays():
-            best = program.best(source, batch, of, rows, first)
+        by_bounds = self.finds_best and self._bounding.pays()
+        best = self._program(context).best(source, batch, of, rows, first, by_bounds)
+        if by_bounds:
             self._bounding.took(best.share)
-            return best
-        return self.ops.best_logits(
-            program.run(source, batch, first, want="last" if rows is None else rows), of
-        )
+        return best
 
     def forward_observed(self, ids: ArrayLike, cache: KvCache, observe: RouteObserver) -> None:
         """Append tokens [T] as `forward` does, and tell the routes of each layer. Where all weights stay in
@@ -270,9 +268,8 @@ class Model:
 
     def _program(self, capacity: int = 0) -> Program:
         """The forward pass for a cache of this capacity, made when first asked for."""
-        is_long = self.is_long(capacity)
-        program = self._programs.get(is_long)
-        return self._make_program(is_long) if program is None else program
+        program = self._programs.get(capacity > self._short_context)
+        return self._make_program(self.is_long(capacity)) if program is None else program
 
     def _make_program(self, is_long: bool) -> Program:
         with self._making:

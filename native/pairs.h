@@ -19,7 +19,7 @@ void for_pairs(const Context& context, Workspace& work, size_t num_pairs, size_t
   const std::span<float> sums = work.take<float>(context.threads * room);
   const size_t count = num_pairs * ((num_tokens + kTokensAtATime - 1) / kTokensAtATime);
   const size_t worthwhile = kFewNumbers / std::max<size_t>(1, num_cols * per_token * most);
-  const size_t grain = std::max(worthwhile, even_grain(count, context.threads, 8));
+  const size_t grain = std::max(worthwhile, even_grain(count, context.threads, 32));
   Pool::shared().run(count, grain, context.threads, [&](size_t begin, size_t end, unsigned worker) {
     for (size_t i = begin; i < end; ++i) {
       const size_t token = i / num_pairs * kTokensAtATime;

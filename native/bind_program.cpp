@@ -204,56 +204,30 @@ class Recorder {
   size_t nbytes_per_token() const { return program_.nbytes_per_token(); }
   size_t nbytes_carried() const { return program_.nbytes_carried(); }
 
-  void run(nb::handle segments, nb::handle source, size_t first, size_t last, int want, nb::handle rows_,
-           nb::handle out_) {
-    require(!program_.has_stops(), "this program has to be run in pieces");
-    const LentDesk desk = lend_desk(segments);
-    const View in(source, "source", "fi"), out(out_, "out", kFloat, Access::write);
-    const OptionalView rows(rows_, "rows", kInt);
-    Request request = checked_request(desk->batch, in, first, last, want, rows);
-    write_to(out, request);
-    if (!run_patiently(request)) throw nb::python_error();
-  }
-
-  // Of some tokens the largest logit alone: its ids, the logits, and the share of the head that was multiplied whole.
-  // By bounds, or where there is room `out` for logits among all of them.
-  nb::tuple best(nb::handle segments, nb::handle source, size_t first, int want, nb::handle rows_, size_t limit,
-                 const nb::sequence& without, nb::handle out_) {
-    require(!program_.has_stops() || first == program_.num_layers(), "this program has to be run in pieces");
-    const LentDesk desk = lend_desk(segments);
-    const View in(source, "source", "fi");
-    const OptionalView rows(rows_, "rows", kInt);
-    Request request = checked_request(desk->batch, in, first, program_.num_layers(), want, rows);
-    require(request.want != Want::hidden && request.want != Want::some_hidden, "the best is one of logits");
-    const size_t count = num_wanted(request);
-    desk->values.resize(count);
-    desk->ids.resize(count);
-    desk->without.clear();
-    for (const nb::handle id : without) desk->without.push_back(nb::cast<int32_t>(id));
-    std::optional<View> out;
-    if (!out_.is_none()) write_to(out.emplace(out_, "out", kFloat, Access::write), request);
-    BestOf best = best_of(limit, *desk, !out);
-    request.best = &best;
-    if (!run_patiently(request)) throw nb::python_error();
-    nb::list ids, values;
-    for (const int32_t id : best.ids) ids.append(id);
-    for (const float value : best.values) values.append(value);
-    const double share = out ? 1 : double(best.num_whole) / double(count * program_.split_head()->num_panels());
-    return nb::make_tuple(ids, values, share);
+  // What is wanted is written to `out`. Of logits the largest alone may be asked for, `of` a limit and ids to leave
+  // out: then its ids are the result, the logits, and the share of the head that was multiplied whole. Without room for
+  // logits they are found by bounds.
+  nb::object run(nb::handle segments, nb::handle source, size_t first, size_t last, int want, nb::handle rows,
+                 nb::handle out, nb::handle of) {
+    require(!program_.has_stops() || first == last, "this program has to be run in pieces");
+    Going going(*this, segments, source, first, last, want, rows, out, of);
+    bool complete = false;
+    {
+      Unlocked unlocked;
+      complete = program_.run(going.request);
+    }
+    if (!complete) throw nb::python_error();
+    return answer(going);
   }
 
   // --- in pieces ---
 
   void begin(nb::handle segments, nb::handle source, size_t first, size_t last, int want, nb::handle rows,
-             nb::handle out, size_t chunk) {
+             nb::handle out, nb::handle of, size_t chunk) {
     going_.reset();
     started_ = false;
-    auto going = std::make_unique<Going>(lend_desk(segments), source, rows, out);
-    going->request = checked_request(going->desk->batch, going->in, first, last, want, going->rows);
-    write_to(going->out, going->request);
+    auto going = std::make_unique<Going>(*this, segments, source, first, last, want, rows, out, of);
     going->request.chunk = chunk;
-    going->request.should_stop = &Patience::is_over;
-    going->request.stop_context = &going->patience;
     bool complete = false;
     {
       Unlocked unlocked;
@@ -263,17 +237,33 @@ class Recorder {
     going_ = std::move(going);
   }
 
-  // Whether the program waits for experts; otherwise it has come to `layer`.
-  bool advance(size_t layer) {
+  // Whether the program waits for experts; otherwise it has come to `layer`. A single token may pass layers whose
+  // chosen experts are all in memory: `passed` tells them.
+  bool advance(size_t layer, bool may_pass) {
     require(going_ && !program_.is_waiting(), "no run is under way, or it waits for experts");
     require(layer <= going_->request.last, "the run ends before this layer");
+    require(!may_pass || going_->request.num_tokens == 1, "experts of many tokens come in parts");
     Program::Pause pause;
     {
       Unlocked unlocked;
-      pause = program_.advance(layer);
+      do pause = program_.advance(layer);
+      while (pause == Program::Pause::experts && may_pass && pass_experts());
     }
     if (pause == Program::Pause::stopped) throw nb::python_error();
     return pause == Program::Pause::experts;
+  }
+
+  // The experts of the layers that the token passed since this was asked last.
+  nb::list passed() {
+    require(bool(going_), "no run is under way");
+    nb::list layers;
+    for (const std::vector<uint32_t>& chosen : going_->passed) {
+      nb::list experts;
+      for (const uint32_t expert : chosen) experts.append(expert);
+      layers.append(experts);
+    }
+    going_->passed.clear();
+    return layers;
   }
 
   // The chosen experts of the tokens, [T, R].
@@ -347,16 +337,30 @@ class Recorder {
     program_.pass_on();
   }
 
-  void end() {
+  nb::object end() {
     require(going_ && !program_.is_waiting(), "no run is under way, or it waits for experts");
     {
       Unlocked unlocked;
       program_.end();
     }
-    going_.reset();
+    const std::unique_ptr<Going> ended = std::move(going_);
+    return answer(*ended);
   }
 
  private:
+  // Applies the experts that the only token chose, if all of them are in memory.
+  bool pass_experts() {
+    const Experts& known = program_.waiting_for().experts;
+    const ExpertInput input = program_.expert_input();
+    const std::span<const int32_t> ids(input.ids, input.per_token);
+    if (!std::ranges::all_of(ids, [&](int32_t id) { return known.places[id].gate; })) return false;
+    const std::vector<uint32_t>& chosen = going_->passed.emplace_back(ids.begin(), ids.end());
+    program_.start_experts();
+    program_.apply(chosen);
+    program_.pass_on();
+    return true;
+  }
+
   // Lets Python see signals now and then, so that Ctrl-C does not wait for a long prompt.
   struct Patience {
     using Clock = std::chrono::steady_clock;
@@ -371,14 +375,6 @@ class Recorder {
       return PyErr_CheckSignals() != 0;
     }
   };
-
-  bool run_patiently(Request& request) {
-    Patience patience;
-    request.should_stop = &Patience::is_over;
-    request.stop_context = &patience;
-    Unlocked unlocked;
-    return program_.run(request);
-  }
 
   // What a run needs room for. Used again and again, so that steady work allocates nothing.
   struct Desk {
@@ -405,18 +401,30 @@ class Recorder {
     return desk;
   }
 
-  // A run in pieces, and what it reads and writes.
+  // A run, and what it reads and writes.
   struct Going {
-    Going(LentDesk desk, nb::handle source, nb::handle rows, nb::handle out)
-        : desk(std::move(desk)),
-          in(source, "source", "fi"),
-          out(out, "out", kFloat, Access::write),
-          rows(rows, "rows", kInt) {}
+    Going(Recorder& self, nb::handle segments, nb::handle source, size_t first, size_t last, int want, nb::handle rows_,
+          nb::handle out_, nb::handle of)
+        : desk(self.lend_desk(segments)), in(source, "source", "fi"), rows(rows_, "rows", kInt) {
+      request = self.checked_request(desk->batch, in, first, last, want, rows);
+      if (!out_.is_none()) self.write_to(out.emplace(out_, "out", kFloat, Access::write), request);
+      if (!of.is_none())
+        self.ask_for_best(nb::cast<nb::tuple>(of), *this);
+      else
+        require(bool(out), "out is missing");
+      request.should_stop = &Patience::is_over;
+      request.stop_context = &patience;
+    }
+    Going(const Going&) = delete;
+    Going& operator=(const Going&) = delete;
 
     LentDesk desk;
-    View in, out;
+    View in;
     OptionalView rows;
+    std::optional<View> out;
     Request request{};
+    BestOf best{};
+    std::vector<std::vector<uint32_t>> passed;
     Patience patience;
   };
 
@@ -457,12 +465,32 @@ class Recorder {
     request.out = out.data<float>();
   }
 
-  BestOf best_of(size_t limit, Desk& desk, bool by_bounds) const {
-    require(!by_bounds || program_.split_head(), "bounds are of a split head, and of rounded activations");
+  void ask_for_best(const nb::tuple& of, Going& going) const {
+    Request& request = going.request;
+    require(of.size() == 2, "the best is of logits below a limit, without some");
+    require(request.want != Want::hidden && request.want != Want::some_hidden, "the best is one of logits");
+    require(going.out || program_.split_head(), "bounds are of a split head, and of rounded activations");
+    const size_t limit = nb::cast<size_t>(of[0]);
     require(limit > 0, "no logits are left");
+    Desk& desk = *going.desk;
+    desk.without.clear();
+    for (const nb::handle id : nb::cast<nb::sequence>(of[1])) desk.without.push_back(nb::cast<int32_t>(id));
     require(desk.without.empty() || desk.without.front() >= 0, "ids to leave out must not be negative");
     require(std::ranges::is_sorted(desk.without), "ids to leave out must be in order");
-    return {std::min(limit, program_.logits_width()), desk.without, desk.values, desk.ids};
+    desk.values.resize(num_wanted(request));
+    desk.ids.resize(desk.values.size());
+    going.best = {std::min(limit, program_.logits_width()), desk.without, desk.values, desk.ids};
+    request.best = &going.best;
+  }
+
+  nb::object answer(const Going& going) const {
+    if (!going.request.best) return nb::none();
+    nb::list ids, values;
+    for (const int32_t id : going.best.ids) ids.append(id);
+    for (const float value : going.best.values) values.append(value);
+    if (going.out) return nb::make_tuple(ids, values, 1.0);
+    const size_t num_panels = going.best.ids.size() * program_.split_head()->num_panels();
+    return nb::make_tuple(ids, values, double(going.best.num_whole) / double(num_panels));
   }
 
   static size_t num_wanted(const Request& request) {
@@ -601,13 +629,12 @@ void bind_program(nb::module_& m) {
       .def("finish", &Recorder::finish)
       .def_prop_ro("nbytes_per_token", &Recorder::nbytes_per_token)
       .def("run", &Recorder::run, nb::arg("segments").none(), nb::arg("source"), nb::arg("first"), nb::arg("last"),
-           nb::arg("want"), nb::arg("rows").none(), nb::arg("out"))
-      .def("best", &Recorder::best, nb::arg("segments").none(), nb::arg("source"), nb::arg("first"), nb::arg("want"),
-           nb::arg("rows").none(), nb::arg("limit"), nb::arg("without"), nb::arg("out").none())
+           nb::arg("want"), nb::arg("rows").none(), nb::arg("out").none(), nb::arg("of").none())
       .def_prop_ro("nbytes_carried", &Recorder::nbytes_carried)
       .def("begin", &Recorder::begin, nb::arg("segments").none(), nb::arg("source"), nb::arg("first"), nb::arg("last"),
-           nb::arg("want"), nb::arg("rows").none(), nb::arg("out"), nb::arg("chunk"))
+           nb::arg("want"), nb::arg("rows").none(), nb::arg("out").none(), nb::arg("of").none(), nb::arg("chunk"))
       .def("advance", &Recorder::advance)
+      .def("passed", &Recorder::passed)
       .def("chosen", &Recorder::chosen)
       .def("choose", &Recorder::choose)
       .def("start_experts", &Recorder::start_experts)

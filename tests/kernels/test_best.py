@@ -50,8 +50,25 @@ def head_of(ops: NativeOps, weight: Weight) -> _native.Program:
     return program
 
 
+def find(ops: NativeOps, x: np.ndarray, weight: Weight, of: BestOf, out: np.ndarray | None) -> Best:
+    return found_by(head_of(ops, weight), x, of, out=out)
+
+
+def found_by(
+    head: _native.Program,
+    x: np.ndarray,
+    of: BestOf,
+    want: int = ALL,
+    rows: np.ndarray | None = None,
+    out: np.ndarray | None = None,
+) -> Best:
+    found = head.run(None, x, 0, 0, want, rows, out, of)
+    assert found is not None
+    return Best(*found)
+
+
 def best(ops: NativeOps, x: np.ndarray, weight: Weight, of: BestOf) -> Best:
-    return Best(*head_of(ops, weight).best(None, x, 0, ALL, None, *of, None))
+    return find(ops, x, weight, of, None)
 
 
 def best_of(logits: np.ndarray, of: BestOf) -> Best:
@@ -130,7 +147,7 @@ def test_among_all_logits_it_is_the_references(make_ops: MakeOps, limit: int) ->
     weight = weight_from_floats(FORMATS["f32"], activations(64, 64, seed=2))
     logits, room = ops.linear(x, weight), np.empty((6, 64), np.float32)
     for of in (BestOf(limit), BestOf(limit, (0, 5, 36, 63, 66))):
-        found = Best(*head_of(ops, weight).best(None, x, 0, ALL, None, *of, room))
+        found = find(ops, x, weight, of, room)
         assert_same(found, best_of(logits, of))
         assert found.share == 1
 
@@ -213,9 +230,9 @@ def test_the_best_of_some_tokens(make_ops: MakeOps) -> None:
     head, expected = head_of(ops, split_of(weight)), best_of(ops.linear(x, weight), BestOf(1040))
     rows = np.array([1, 2, 7], np.int32)
     for want, chosen, places in ((LAST, None, [8]), (ALL, None, range(9)), (SOME_ROWS, rows, rows)):
-        ids, logits, _ = head.best(None, x, 0, want, chosen, 1040, (), None)
-        assert ids == [expected.ids[place] for place in places]
-        assert logits == [expected.logits[place] for place in places]
+        found = found_by(head, x, BestOf(1040), want, chosen)
+        assert found.ids == [expected.ids[place] for place in places]
+        assert found.logits == [expected.logits[place] for place in places]
 
 
 def test_more_logits_than_there_are_are_all_of_them(make_ops: MakeOps) -> None:
@@ -229,14 +246,19 @@ def test_what_does_not_fit_is_refused(make_ops: MakeOps) -> None:
     for limit, without, why in ((0, (), "no logits"), (1040, (3, 1), "in order"), (1040, (-1,), "negative")):
         for out in (None, room):
             with pytest.raises(ValueError, match=why):
-                head.best(None, x, 0, ALL, None, limit, without, out)
+                found_by(head, x, BestOf(limit, without), out=out)
+    of = BestOf(1040)
     with pytest.raises(ValueError, match="another width"):
-        head.best(None, x[:, :32].copy(), 0, ALL, None, 1040, (), None)
+        found_by(head, x[:, :32].copy(), of)
     with pytest.raises(ValueError, match="one of logits"):
-        head.best(None, x, 0, 0, None, 1040, (), None)
+        found_by(head, x, of, want=0)
+    with pytest.raises(ValueError, match="out is missing"):
+        head.run(None, x, 0, 0, ALL, None, None, None)
+    with pytest.raises(ValueError, match="below a limit"):
+        head.run(None, x, 0, 0, ALL, None, room, (1040,))  # type: ignore[arg-type]
     for wrong in (room[:1], room[:, :1024].copy()):
         with pytest.raises(ValueError, match="out has the wrong shape"):
-            head.best(None, x, 0, ALL, None, 1040, (), wrong)
+            found_by(head, x, of, out=wrong)
     for whole in (head_of(ops, weight), head_of(make_ops(exact=True), split_of(weight))):
         with pytest.raises(ValueError, match="split head"):
-            whole.best(None, x, 0, ALL, None, 1040, (), None)
+            found_by(whole, x, of)

@@ -76,21 +76,29 @@ class Shelf:
     required: list[int] = field(default_factory=list)
     watches_routers: bool = False
     views: list[RouterView | None] = field(default_factory=list)
+    routes: bool = True  # so that single tokens do not pass
+    used: list[tuple[int, Sequence[int]]] = field(default_factory=list)
+    brings: bool = False  # an expert that is away
+    asked: list[tuple[int, list[int]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self._bytes: list[np.ndarray] = []
         self._tables = [self._table(experts) for experts in self.experts]
 
     def _table(self, experts: ExpertWeights) -> ExpertTable:
         matrices = (experts.gate, experts.up, experts.down)
         told = [(one.format.ggml_type, one.shape[1], one.shape[2]) for one in matrices]
         table = ExpertTable(EXPERTS, *told, threads=1)  # type: ignore[arg-type]
-        self._bytes = getattr(self, "_bytes", [])
         for expert in range(EXPERTS):
-            pieces = [np.ascontiguousarray(one.data[expert]).reshape(-1) for one in matrices]
-            starts = np.cumsum([0, *(piece.size for piece in pieces)])[:3].tolist()
-            self._bytes.append(np.concatenate(pieces))
-            table.put(expert, self._bytes[-1], *starts)
+            self._put(table, experts, expert)
         return table
+
+    def _put(self, table: ExpertTable, experts: ExpertWeights, expert: int) -> None:
+        matrices = (experts.gate, experts.up, experts.down)
+        pieces = [np.ascontiguousarray(one.data[expert]).reshape(-1) for one in matrices]
+        starts = np.cumsum([0, *(piece.size for piece in pieces)])[:3].tolist()
+        self._bytes.append(np.concatenate(pieces))
+        table.put(expert, self._bytes[-1], *starts)
 
     def expert_table(self, layer: int) -> ExpertTable:
         return self._tables[layer]
@@ -110,7 +118,13 @@ class Shelf:
 
     def acquire(self, layer: int, ids: Ints, view: RouterView | None) -> Iterator[Sequence[int]]:
         self.views.append(view)
+        self.asked.append((layer, sorted(set(ids.reshape(-1).tolist()))))
+        for expert in self.asked[-1][1] if self.brings else ():
+            self._put(self._tables[layer], self.experts[layer], expert)
         yield from self.in_parts(sorted(set(ids.reshape(-1).tolist())))
+
+    def found(self, layer: int, experts: Sequence[int]) -> None:
+        self.used.append((layer, experts))
 
     def embed(self, ids: Ints) -> Floats:
         raise NotImplementedError
@@ -184,6 +198,55 @@ def test_experts_that_no_token_chose_change_nothing(make_ops: MakeOps) -> None:
     np.testing.assert_array_equal(everything, exact)
 
 
+@pytest.mark.parametrize("streamed_layers", [(), (0, 1)])
+def test_a_token_passes_layers_whose_experts_are_in_memory(
+    make_ops: MakeOps, streamed_layers: tuple[int, ...]
+) -> None:
+    experts = [stacks(layer, True) for layer in range(LAYERS)]
+    asked = Shelf(experts)
+    routes: list[list[int]] = []
+    expected, passing = streamed(make_ops(), asked), Shelf(experts, routes=False)
+    program = streamed(make_ops(), passing)
+    for token in range(9):
+        ids = np.array([token], np.int32)
+        with expected.observed_by(lambda layer, ids, *_: routes.append(ids[0].tolist())):
+            logits = expected.run(ids, None)
+        passing.streamed_layers = streamed_layers
+        np.testing.assert_array_equal(program.run(ids, None), logits)
+    assert passing.used == [(n % LAYERS, route) for n, route in enumerate(routes)]
+    assert not passing.views
+    assert not asked.used
+
+
+def test_a_layer_that_lacks_an_expert_asks_for_what_was_chosen(make_ops: MakeOps) -> None:
+    whole = Shelf([stacks(layer, False) for layer in range(LAYERS)], routes=False)
+    program, ids = streamed(make_ops(), whole), np.array([5], np.int32)
+    expected = program.run(ids, None)
+    (routes, whole.used) = whole.used, []
+    for layer, chosen in routes:
+        whole.expert_table(layer).clear(chosen[-1])
+        whole.brings = True
+        np.testing.assert_array_equal(program.run(ids, None), expected)
+        assert whole.used == [route for route in routes if route[0] != layer]
+        assert whole.asked == [(layer, sorted(chosen))]
+        whole.used, whole.asked = [], []
+
+
+@pytest.mark.parametrize("watch", ["routes", "watches_routers", "observed", "tokens"])
+def test_nobody_passes_where_routes_are_watched_or_tokens_are_many(watch: str) -> None:
+    shelf = Shelf([stacks(layer, False) for layer in range(LAYERS)], routes=watch == "routes")
+    shelf.watches_routers = watch == "watches_routers"
+    program = streamed(NativeOps(1), shelf)
+    ids = np.arange(2 if watch == "tokens" else 1, dtype=np.int32)
+    if watch == "observed":
+        with program.observed_by(lambda *_: None):
+            program.run(ids, None)
+    else:
+        program.run(ids, None)
+    assert len(shelf.views) == LAYERS
+    assert not shelf.used
+
+
 def test_layers_that_stream_are_required_in_order(make_ops: MakeOps) -> None:
     shelf = Shelf([stacks(layer, False) for layer in range(LAYERS)], streamed_layers=(0, 1))
     program = streamed(make_ops(), shelf)
@@ -216,13 +279,23 @@ def test_experts_of_many_tokens_must_come_in_order(make_ops: MakeOps) -> None:
 def test_pieces_out_of_turn_are_refused() -> None:
     program = streamed(NativeOps(1), Shelf([stacks(layer, False) for layer in range(LAYERS)]))
     native = program._native
-    for act in (native.pass_on, native.start_experts, native.end, lambda: native.advance(1)):
+    for act in (
+        native.pass_on,
+        native.start_experts,
+        native.end,
+        lambda: native.advance(1, False),
+        native.passed,
+    ):
         with pytest.raises(ValueError, match=r"wait|under way"):
             act()
     with pytest.raises(ValueError, match="in pieces"):
-        native.run(None, np.array([1], np.int32), 0, LAYERS, 1, None, np.empty((1, VOCAB), np.float32))
-    native.begin(None, np.array([1], np.int32), 0, LAYERS, 1, None, np.empty((1, VOCAB), np.float32), 0)
-    assert native.advance(LAYERS)
+        native.run(None, np.array([1], np.int32), 0, LAYERS, 1, None, np.empty((1, VOCAB), np.float32), None)
+    out = np.empty((1, VOCAB), np.float32)
+    native.begin(None, np.array([1, 2], np.int32), 0, LAYERS, 1, None, out, None, 0)
+    with pytest.raises(ValueError, match="in parts"):
+        native.advance(LAYERS, True)
+    native.begin(None, np.array([1], np.int32), 0, LAYERS, 1, None, out, None, 0)
+    assert native.advance(LAYERS, False)
     for act in (native.pass_on, lambda: native.apply([0])):
         with pytest.raises(ValueError, match="started"):
             act()

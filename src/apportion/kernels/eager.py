@@ -79,14 +79,9 @@ def rows_of(batch: Sequence[Segment] | None, want: Literal["last", "all"] | Ints
     if not isinstance(want, str):
         return want
     if want == "last":
-        return last_rows(batch)
+        ends = [-1] if batch is None else np.cumsum([segment.num_tokens for segment in batch]) - 1
+        return np.array(ends, np.int32)
     return slice(None)
-
-
-def last_rows(batch: Sequence[Segment] | None) -> Ints:
-    """The numbers of the segments' last tokens."""
-    ends = [-1] if batch is None else np.cumsum([segment.num_tokens for segment in batch]) - 1
-    return np.array(ends, np.int32)
 
 
 class EagerSteps:

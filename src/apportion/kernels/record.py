@@ -25,6 +25,8 @@ SOME_ROWS, SOME_STATES = 3, 4
 WeightParts: TypeAlias = tuple[Bytes, int, tuple[int, ...], Floats | None]
 # And for a segment: table, start, number of tokens, position.
 NativeSegment: TypeAlias = tuple[_native.KvTable, int, int, int]
+# It gives, of the largest logits, ids, values, and the share of the head that was multiplied whole.
+NativeBest: TypeAlias = tuple[list[int], list[float], float]
 
 
 class NativeProgram:
@@ -103,7 +105,7 @@ class NativeProgram:
     ) -> Floats:
         wanted, rows, out = self._wanted(len(source), batch, want)
         last = self._num_layers if last is None else last
-        self._native.run(natives(batch), source, first, last, wanted, rows, out)
+        self._native.run(natives(batch), source, first, last, wanted, rows, out, None)
         return out
 
     def best(
@@ -117,7 +119,9 @@ class NativeProgram:
     ) -> Best:
         want = WANTS["last"] if rows is None else SOME_ROWS
         room = None if by_bounds else self._compared(batch, rows)
-        return Best(*self._native.best(natives(batch), source, first, want, rows, *of, room))
+        found = self._native.run(natives(batch), source, first, self._num_layers, want, rows, room, of)
+        assert found is not None
+        return Best(*found)
 
     def _compared(self, batch: Sequence[Segment] | None, rows: Ints | None) -> Floats:
         """Room for logits that nobody will see: a single row is always the same one."""

@@ -35,6 +35,7 @@ class Residency(Protocol):
         chunk: tokens that pass a layer at a time.
         num_experts, experts_per_token: of a layer, and those of a token; 0 where there are none.
         reads_embedding: the embedding is read row by row, with `embed`.
+        routes: `route` is to be told all routes.
         watches_routers: `acquire` is to be told what the routers saw.
         layer: whose weights the run under way asked for last; 0 before the first, and where none runs.
         is_wanted: asked between layers whether the run under way still is; where it is not, what is asked for
@@ -57,6 +58,9 @@ class Residency(Protocol):
 
     @property
     def reads_embedding(self) -> bool: ...
+
+    @property
+    def routes(self) -> bool: ...
 
     @property
     def watches_routers(self) -> bool: ...
@@ -89,8 +93,8 @@ class Residency(Protocol):
         """
 
     def route(self, layer: int, ids: Ints) -> Ints | None:
-        """Told the experts of a layer that tokens chose, `ids` [T, R]; others to be used in their place, or
-        None.
+        """Told the experts of a layer that tokens chose, `ids` [T, R], where `routes` says so; others to be
+        used in their place, or None.
         """
 
     def acquire(self, layer: int, ids: Ints, view: RouterView | None) -> Iterator[Sequence[int]]:
@@ -100,6 +104,11 @@ class Residency(Protocol):
 
         Raises:
             ApportionError: reading failed.
+        """
+
+    def found(self, layer: int, experts: Sequence[int]) -> None:
+        """The only token of a run passed a layer without `acquire`: all experts that it chose were in
+        memory.
         """
 
     def embed(self, ids: Ints) -> Floats:

@@ -10,12 +10,12 @@ from typing import cast
 import numpy as np
 
 from apportion.formats.block import Floats
-from apportion.kernels.eager import RouteObserver, last_rows
+from apportion.kernels.eager import RouteObserver
 from apportion.kernels.kv import Segment
 from apportion.kernels.ops import Best, BestOf, Ints
-from apportion.kernels.record import NativeProgram, Recorder, Value, natives
+from apportion.kernels.record import SOME_ROWS, WANTS, NativeBest, NativeProgram, Recorder, Value, natives
 from apportion.kernels.residency import Residency, RouterView
-from apportion.kernels.steps import Forward, StatesOf, Want
+from apportion.kernels.steps import Forward, Want
 
 
 class StreamedProgram(NativeProgram):
@@ -49,13 +49,7 @@ class StreamedProgram(NativeProgram):
     ) -> Floats:
         last = self._num_layers if last is None else last
         wanted, rows, out = self._wanted(len(source), batch, want)
-        with self._running:
-            self._residency.begin_run()
-            x = self._entering(source)
-            self._native.begin(natives(batch), x, first, last, wanted, rows, out, self._residency.chunk)
-            self._pass_layers(len(source), first, last)
-            self._native.end()
-            self._residency.end_run()
+        self._run(source, batch, first, last, wanted, rows, out)
         return out
 
     def best(
@@ -67,10 +61,31 @@ class StreamedProgram(NativeProgram):
         first: int = 0,
         by_bounds: bool = False,
     ) -> Best:
-        x = self.run(source, batch, first, want=StatesOf(last_rows(batch) if rows is None else rows))
-        all_rows = np.arange(len(x), dtype=np.int32)
+        want = WANTS["last"] if rows is None else SOME_ROWS
+        room = None if by_bounds else self._compared(batch, rows)
+        found = self._run(source, batch, first, self._num_layers, want, rows, room, of)
+        assert found is not None
+        return Best(*found)
+
+    def _run(
+        self,
+        source: Ints | Floats,
+        batch: Sequence[Segment] | None,
+        first: int,
+        last: int,
+        want: int,
+        rows: Ints | None,
+        out: Floats | None,
+        of: BestOf | None = None,
+    ) -> NativeBest | None:
         with self._running:
-            return super().best(x, None, of, all_rows, self._num_layers, by_bounds)
+            self._residency.begin_run()
+            x = self._entering(source)
+            self._native.begin(natives(batch), x, first, last, want, rows, out, of, self._residency.chunk)
+            self._pass_layers(len(source), first, last)
+            found = self._native.end()
+            self._residency.end_run()
+        return found
 
     @contextmanager
     def observed_by(self, observe: RouteObserver) -> Iterator[None]:
@@ -90,13 +105,29 @@ class StreamedProgram(NativeProgram):
     def _pass_layers(self, num_tokens: int, first: int, last: int) -> None:
         routed = iter([layer for layer in self._routed if first <= layer < last])
         chosen = np.empty((num_tokens, self._per_token), np.int32)
+        may_pass = num_tokens == 1 and not self._is_watched
         for layer in (*self._residency.streamed_layers, last):
             if not first <= layer <= last:
                 continue
-            while self._native.advance(layer):
+            while self._advance(layer, may_pass, routed):
                 self._mix_experts(next(routed), chosen)
             if layer < last:
                 self._residency.require(layer)
+
+    @property
+    def _is_watched(self) -> bool:
+        """Whether somebody is to be told every route."""
+        residency = self._residency
+        return self._observe is not None or residency.watches_routers or residency.routes
+
+    def _advance(self, layer: int, may_pass: bool, routed: Iterator[int]) -> bool:
+        """To `layer`, or to experts that have to be brought. Where a single token's are all there, nothing is
+        to be decided: it passes them, and what it used is told afterwards.
+        """
+        waits = self._native.advance(layer, may_pass)
+        for experts in self._native.passed() if may_pass else ():
+            self._residency.found(next(routed), experts)
+        return waits
 
     def _mix_experts(self, layer: int, chosen: Ints) -> None:
         self._native.chosen(chosen)

@@ -73,17 +73,19 @@ class ExpertSlots:
         if len(ids) == 1:
             chosen: list[int] = ids[0].tolist()
             self._state.touch(chosen)
-            if not self._arriving and self._slots.keys() >= set(chosen):
-                self._counters.hits += len(chosen)
-                hits = self.uses.hits
-                for expert in chosen:
-                    hits[expert] += 1
-                return iter((chosen,))
             return self._as_they_come(chosen)
         uses = np.bincount(ids.reshape(-1))
         by_use = np.argsort(-uses, kind="stable")[: np.count_nonzero(uses)]
         self._state.touch(by_use.tolist())
         return self._by_number(len(ids), sorted(by_use.tolist()), following)
+
+    def found(self, chosen: Sequence[int]) -> None:
+        """A token used these, all of which were there."""
+        self._state.touch(chosen)
+        self._counters.hits += len(chosen)
+        hits = self.uses.hits
+        for expert in chosen:
+            hits[expert] += 1
 
     def expect_all(self) -> None:
         """Begin to read the first experts that are missing: soon a crowd comes that needs almost all."""

@@ -200,6 +200,13 @@ class Residency:
     def route(self, layer: int, ids: Ints) -> Ints | None:
         return None if self.on_route is None else self.on_route(layer, ids)
 
+    @property
+    def routes(self) -> bool:
+        return self.on_route is not None
+
+    def found(self, layer: int, experts: Sequence[int]) -> None:
+        self._experts[layer].found(experts)
+
     def acquire(self, layer: int, ids: Ints, view: RouterView | None = None) -> Iterator[Sequence[int]]:
         self._reach(layer)
         parts = self._experts[layer].acquire(ids, self._following.get(layer))

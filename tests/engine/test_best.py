@@ -76,7 +76,8 @@ def test_greedy_and_sampled_requests_run_side_by_side(llm: LLM, asked: list[int]
         llm.request(np.array(PROMPTS[1], np.int32), hot),
     ]
     assert [one.token_ids for one in llm.run(requests)] == expected
-    assert asked == [1] * 12
+    # Where all logits of the other are computed in any case, there is nothing to ask for.
+    assert asked == ([1] * 12 if llm.model.finds_best else [])
 
 
 def test_samples_of_a_greedy_request_are_its_answer(llm: LLM) -> None:

@@ -222,7 +222,9 @@ def test_a_head_is_prepared_for_it(make_ops: MakeOps) -> None:
         ReferenceOps().prepare_head(weight_from_floats(FORMATS["q8_0"], rows)),
     ):
         assert not prepared.split
-    assert make_ops().prepare_head(weight_from_floats(FORMATS["q8_0"], rows)).split
+    ops = make_ops()
+    is_split = ops.prepare_head(weight_from_floats(FORMATS["q8_0"], rows)).split
+    assert is_split == (ops.isa != "portable")  # whose products would cost more than they spare
 
 
 def test_the_best_of_some_tokens(make_ops: MakeOps) -> None:

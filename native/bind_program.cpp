@@ -256,13 +256,16 @@ class Recorder {
   // The experts of the layers that the token passed since this was asked last.
   nb::list passed() {
     require(bool(going_), "no run is under way");
+    Desk& desk = *going_->desk;
     nb::list layers;
-    for (const std::vector<uint32_t>& chosen : going_->passed) {
+    size_t i = 0;
+    for (const size_t end : desk.passed_ends) {
       nb::list experts;
-      for (const uint32_t expert : chosen) experts.append(expert);
+      for (; i < end; ++i) experts.append(desk.passed[i]);
       layers.append(experts);
     }
-    going_->passed.clear();
+    desk.passed.clear();
+    desk.passed_ends.clear();
     return layers;
   }
 
@@ -354,9 +357,11 @@ class Recorder {
     const ExpertInput input = program_.expert_input();
     const std::span<const int32_t> ids(input.ids, input.per_token);
     if (!std::ranges::all_of(ids, [&](int32_t id) { return known.places[id].gate; })) return false;
-    const std::vector<uint32_t>& chosen = going_->passed.emplace_back(ids.begin(), ids.end());
+    Desk& desk = *going_->desk;
+    desk.passed.insert(desk.passed.end(), ids.begin(), ids.end());
+    desk.passed_ends.push_back(desk.passed.size());
     program_.start_experts();
-    program_.apply(chosen);
+    program_.apply(std::span(desk.passed).last(ids.size()));
     program_.pass_on();
     return true;
   }
@@ -381,6 +386,8 @@ class Recorder {
     Batch batch;
     std::vector<float> values;
     std::vector<int32_t> ids, without;
+    std::vector<uint32_t> passed;     // experts, of one layer after the other
+    std::vector<size_t> passed_ends;  // of each layer's
   };
 
   struct GiveBack {
@@ -388,6 +395,8 @@ class Recorder {
 
     void operator()(Desk* desk) const {
       desk->batch.end();
+      desk->passed.clear();
+      desk->passed_ends.clear();
       idle->emplace_back(desk);
     }
   };
@@ -424,7 +433,6 @@ class Recorder {
     std::optional<View> out;
     Request request{};
     BestOf best{};
-    std::vector<std::vector<uint32_t>> passed;
     Patience patience;
   };
 

@@ -106,8 +106,9 @@ bool Program::finish(Buffer logits) {
 }
 
 const Matrix* Program::split_head() const {
+  if (context_.exact || steps_.size() == marks_.back().step) return nullptr;
   const auto* const last = std::get_if<ProjectStep>(&steps_.back());
-  if (context_.exact || !last || last->parts.size() != 1) return nullptr;
+  if (!last || last->parts.size() != 1) return nullptr;
   const ProjectStep::Part& head = last->parts[0];
   return head.matrix.split && !head.bias && head.out == logits_ ? &head.matrix : nullptr;
 }

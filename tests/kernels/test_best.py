@@ -258,6 +258,12 @@ def test_what_does_not_fit_is_refused(make_ops: MakeOps) -> None:
         head.run(None, x, 0, 0, ALL, None, None, None)
     with pytest.raises(ValueError, match="below a limit"):
         head.run(None, x, 0, 0, ALL, None, room, (1040,))  # type: ignore[arg-type]
+    bare = _native.Program(ops.isa, 1, False)
+    x_alone = bare.input(1040)
+    bare.mark(x_alone)
+    bare.finish(x_alone)  # nothing follows the layers
+    with pytest.raises(ValueError, match="split head"):
+        found_by(bare, room, of)
     for wrong in (room[:1], room[:, :1024].copy()):
         with pytest.raises(ValueError, match="out has the wrong shape"):
             found_by(head, x, of, out=wrong)

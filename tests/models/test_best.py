@@ -133,6 +133,17 @@ def test_bounds_that_spare_little_are_left_for_a_while() -> None:
     assert all(bounding.pays() for _ in range(PAUSE))
 
 
+def test_how_much_bounds_spared_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, told = model_of(tmp_path), list[float]()
+    monkeypatch.setattr(model._bounding, "took", told.append)
+    best = model.forward_best(IDS, model.new_cache(64))
+    assert told == [best.share]
+    assert 0 < best.share <= 1
+    monkeypatch.setattr(model._bounding, "pays", lambda: False)
+    assert model.forward_best(IDS, model.new_cache(64)).share == 1
+    assert len(told) == 1
+
+
 def test_without_bounds_the_best_is_the_same(tmp_path: Path) -> None:
     model = model_of(tmp_path)
     x = model.run(IDS, [model.new_cache(64).segment(len(IDS))], want="hidden")

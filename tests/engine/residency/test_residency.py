@@ -171,6 +171,36 @@ def test_what_was_used_last_is_found_in_its_slot(load: Load, moe: Path) -> None:
     assert counters.hit_rate == pytest.approx(0.75)
 
 
+@pytest.mark.parametrize("cache", LIVE_CACHES)
+def test_experts_of_layers_that_are_passed_count_as_used(load: Load, moe: Path, cache: str) -> None:
+    def decoded(passes: bool) -> tuple[object, ...]:
+        streamed = load(moe, 5, policies=PolicyNames(expert_cache=cache))
+        residency, found = streamed.residency, 0
+        if not passes:
+            residency.on_route = lambda layer, ids: None
+        acquire = residency.acquire
+
+        def counted(*args: Any) -> Any:
+            nonlocal found
+            found += 1
+            return acquire(*args)
+
+        residency.acquire = counted  # type: ignore[method-assign]
+        model = streamed.model
+        kv = model.new_cache(120)
+        logits = [model.forward(np.array([token % 40], np.int32), kv) for token in range(120)]
+        assert (found < 3 * 120) == passes
+        counters, uses = residency.counters, residency.expert_uses()
+        return (
+            np.concatenate(logits).tolist(),
+            residency.resident_experts(),
+            (counters.hits, counters.misses),
+            {layer: (one.hits, one.misses) for layer, one in uses.items()},
+        )
+
+    assert decoded(True) == decoded(False)
+
+
 def test_the_ledger_has_the_slots_to_the_byte(load: Load, moe: Path) -> None:
     streamed = load(moe, 3, (0, 1, 2), embedding="rows")
     by_kind = streamed.ledger.account().tiers[Tier.RAM].by_kind

@@ -39,7 +39,6 @@ class NativeProgram:
         self._vocab_size = forward.vocab_size
         self._rows = tuple(np.empty((1, forward.vocab_size), np.float32) for _ in range(2))
         self._unheld = self._references()
-        self._row = np.empty((1, forward.vocab_size), np.float32)
         steps = Recorder(self._native)
         x = self._enter(forward, steps)
         for layer in range(forward.num_layers):
@@ -104,8 +103,7 @@ class NativeProgram:
         want: Want = "last",
     ) -> Floats:
         wanted, rows, out = self._wanted(len(source), batch, want)
-        last = self._num_layers if last is None else last
-        self._native.run(natives(batch), source, first, last, wanted, rows, out, None)
+        self._run(source, batch, first, self._num_layers if last is None else last, wanted, rows, out)
         return out
 
     def best(
@@ -117,17 +115,26 @@ class NativeProgram:
         first: int = 0,
         by_bounds: bool = False,
     ) -> Best:
-        want = WANTS["last"] if rows is None else SOME_ROWS
-        room = None if by_bounds else self._compared(batch, rows)
-        found = self._native.run(natives(batch), source, first, self._num_layers, want, rows, room, of)
+        want, room = WANTS["last"] if rows is None else SOME_ROWS, None
+        if not by_bounds:
+            _, _, room = self._wanted(len(source), batch, "last" if rows is None else rows)
+        found = self._run(source, batch, first, self._num_layers, want, rows, room, of)
         assert found is not None
         return Best(*found)
 
-    def _compared(self, batch: Sequence[Segment] | None, rows: Ints | None) -> Floats:
-        """Room for logits that nobody will see: a single row is always the same one."""
-        asked = batch if rows is None else rows
-        num_rows = 1 if asked is None else len(asked)
-        return self._row if num_rows == 1 else np.empty((num_rows, self._vocab_size), np.float32)
+    def _run(
+        self,
+        source: Ints | Floats,
+        batch: Sequence[Segment] | None,
+        first: int,
+        last: int,
+        want: int,
+        rows: Ints | None,
+        out: Floats | None,
+        of: BestOf | None = None,
+    ) -> NativeBest | None:
+        """What is wanted goes to `out`; where `of` asks for the best of each row, that is the result."""
+        return self._native.run(natives(batch), source, first, last, want, rows, out, of)
 
 
 def natives(batch: Sequence[Segment] | None) -> list[NativeSegment] | None:

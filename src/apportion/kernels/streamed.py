@@ -12,10 +12,10 @@ import numpy as np
 from apportion.formats.block import Floats
 from apportion.kernels.eager import RouteObserver
 from apportion.kernels.kv import Segment
-from apportion.kernels.ops import Best, BestOf, Ints
-from apportion.kernels.record import SOME_ROWS, WANTS, NativeBest, NativeProgram, Recorder, Value, natives
+from apportion.kernels.ops import BestOf, Ints
+from apportion.kernels.record import NativeBest, NativeProgram, Recorder, Value, natives
 from apportion.kernels.residency import Residency, RouterView
-from apportion.kernels.steps import Forward, Want
+from apportion.kernels.steps import Forward
 
 
 class StreamedProgram(NativeProgram):
@@ -38,34 +38,6 @@ class StreamedProgram(NativeProgram):
         if self._residency.reads_embedding:
             return steps.input(forward.hidden_size)
         return forward.embed(steps)
-
-    def run(
-        self,
-        source: Ints | Floats,
-        batch: Sequence[Segment] | None,
-        first: int = 0,
-        last: int | None = None,
-        want: Want = "last",
-    ) -> Floats:
-        last = self._num_layers if last is None else last
-        wanted, rows, out = self._wanted(len(source), batch, want)
-        self._run(source, batch, first, last, wanted, rows, out)
-        return out
-
-    def best(
-        self,
-        source: Ints | Floats,
-        batch: Sequence[Segment] | None,
-        of: BestOf,
-        rows: Ints | None = None,
-        first: int = 0,
-        by_bounds: bool = False,
-    ) -> Best:
-        want = WANTS["last"] if rows is None else SOME_ROWS
-        room = None if by_bounds else self._compared(batch, rows)
-        found = self._run(source, batch, first, self._num_layers, want, rows, room, of)
-        assert found is not None
-        return Best(*found)
 
     def _run(
         self,

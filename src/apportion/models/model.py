@@ -268,8 +268,9 @@ class Model:
 
     def _program(self, capacity: int = 0) -> Program:
         """The forward pass for a cache of this capacity, made when first asked for."""
-        program = self._programs.get(capacity > self._short_context)
-        return self._make_program(self.is_long(capacity)) if program is None else program
+        is_long = self.is_long(capacity)
+        program = self._programs.get(is_long)
+        return self._make_program(is_long) if program is None else program
 
     def _make_program(self, is_long: bool) -> Program:
         with self._making:

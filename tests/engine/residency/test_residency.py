@@ -172,7 +172,9 @@ def test_what_was_used_last_is_found_in_its_slot(load: Load, moe: Path) -> None:
 
 
 @pytest.mark.parametrize("cache", LIVE_CACHES)
-def test_experts_of_layers_that_are_passed_count_as_used(load: Load, moe: Path, cache: str) -> None:
+def test_experts_of_layers_that_are_passed_count_as_used(
+    load: Load, moe: Path, cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def decoded(passes: bool) -> tuple[object, ...]:
         streamed = load(moe, 5, policies=PolicyNames(expert_cache=cache))
         residency, found = streamed.residency, 0
@@ -185,7 +187,7 @@ def test_experts_of_layers_that_are_passed_count_as_used(load: Load, moe: Path, 
             found += 1
             return acquire(*args)
 
-        residency.acquire = counted  # type: ignore[method-assign]
+        monkeypatch.setattr(residency, "acquire", counted)
         model = streamed.model
         kv = model.new_cache(120)
         logits = [model.forward(np.array([token % 40], np.int32), kv) for token in range(120)]

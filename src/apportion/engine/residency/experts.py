@@ -82,10 +82,7 @@ class ExpertSlots:
     def found(self, chosen: Sequence[int]) -> None:
         """A token used these, all of which were there."""
         self._state.touch(chosen)
-        self._counters.hits += len(chosen)
-        hits = self.uses.hits
-        for expert in chosen:
-            hits[expert] += 1
+        self._count(1, chosen, chosen)
 
     def expect_all(self) -> None:
         """Begin to read the first experts that are missing: soon a crowd comes that needs almost all."""

@@ -2,12 +2,14 @@
 
 #include <nanobind/nanobind.h>
 
+#include <memory>
+
 #include "expert_table.h"
 
 namespace apportion {
 
 // The table behind the Python object; raises where it is none.
-const ExpertTable& table_from(nanobind::handle table);
+std::shared_ptr<ExpertTable> table_from(nanobind::handle table);
 
 void bind_expert_table(nanobind::module_& m);
 

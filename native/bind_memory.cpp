@@ -30,13 +30,14 @@ class PyArena {
       memory = Memory::obtain(stride * count);
     }
     if (!memory) throw std::bad_alloc();
-    arena_ = std::make_unique<SlotArena>(std::move(memory), stride);
+    arena_ = std::make_shared<SlotArena>(std::move(memory), stride);
   }
 
-  SlotArena& arena() const {
+  const std::shared_ptr<SlotArena>& shared() const {
     require(arena_ != nullptr, "the arena is closed");
-    return *arena_;
+    return arena_;
   }
+  SlotArena& arena() const { return *shared(); }
 
   nb::object take() const {
     const std::optional<Slot> slot = arena().take();
@@ -45,8 +46,6 @@ class PyArena {
   }
 
   bool release(uint32_t index, uint32_t generation) const { return arena().release({index, generation}); }
-
-  size_t release_others(const std::vector<uint32_t>& kept) const { return arena().release_others(kept); }
 
   // The array keeps the memory, not the slot.
   Bytes view(uint32_t index, uint32_t generation) const {
@@ -69,11 +68,11 @@ class PyArena {
     return arena.grow(count);
   }
 
-  size_t num_users() const { return arena_ ? size_t(arena_->memory().use_count()) - 1 : 0; }
+  size_t num_users() const { return arena_ ? size_t(arena_->memory().use_count() + arena_.use_count()) - 2 : 0; }
   void close() { arena_.reset(); }
 
  private:
-  std::unique_ptr<SlotArena> arena_;
+  std::shared_ptr<SlotArena> arena_;
 };
 
 // --- the reader ---
@@ -102,6 +101,8 @@ class PyReader {
     reader_ = Reader::start(std::move(options));
     if (!reader_) refuse("the system gives no thread to read with");
   }
+
+  const std::shared_ptr<Reader>& shared() const { return reader_; }
 
   bool uses_ring() const { return reader_->uses_ring(); }
   int ring_refusal() const { return reader_->ring_refusal(); }
@@ -201,25 +202,34 @@ class PyReader {
     const uint32_t file = nb::cast<uint32_t>(part[0]);
     const uint64_t offset = nb::cast<uint64_t>(part[1]), nbytes = nb::cast<uint64_t>(part[2]),
                    at = nb::cast<uint64_t>(part[3]);
-    const uint64_t file_nbytes = source(file).facts().nbytes;
-    require(offset <= file_nbytes && nbytes <= file_nbytes - offset, "the part lies outside its file");
-    require(at % kBlock == 0, "a part must begin at a block of its slot");
-    const uint64_t room = block_end(offset + nbytes) - block_begin(offset);
-    require(at <= slot.size() && room <= slot.size() - at, "the part does not fit its slot");
+    check_stretch(*reader_, file, offset, nbytes, at, slot.size());
     return {file, offset, size_t(nbytes), slot.data() + at};
   }
 
-  static nb::tuple told(const Outcome& outcome) {
-    static constexpr const char* kCauses[] = {"", "system", "truncated", "changed", "stuck", "closed"};
-    const Failure& failure = outcome.failure;
-    return nb::make_tuple(outcome.ticket, kCauses[size_t(failure.cause)], failure.error, outcome.file, outcome.offset,
-                          outcome.nbytes, failure.have, outcome.num_calls);
-  }
-
-  std::unique_ptr<Reader> reader_;
+  std::shared_ptr<Reader> reader_;
 };
 
 }  // namespace
+
+std::shared_ptr<SlotArena> arena_from(nb::handle arena) { return nb::cast<const PyArena&>(arena).shared(); }
+std::shared_ptr<Reader> reader_from(nb::handle reader) { return nb::cast<const PyReader&>(reader).shared(); }
+
+nb::tuple told(const Outcome& outcome) {
+  static constexpr const char* kCauses[] = {"", "system", "truncated", "changed", "stuck", "closed"};
+  const Failure& failure = outcome.failure;
+  return nb::make_tuple(outcome.ticket, kCauses[size_t(failure.cause)], failure.error, outcome.file, outcome.offset,
+                        outcome.nbytes, failure.have, outcome.num_calls);
+}
+
+void check_stretch(Reader& reader, uint32_t file, uint64_t offset, uint64_t nbytes, uint64_t at, size_t slot_nbytes) {
+  const Source* source = reader.board().source(file);
+  require(source, "no file was opened under this number");
+  const uint64_t file_nbytes = source->facts().nbytes;
+  require(offset <= file_nbytes && nbytes <= file_nbytes - offset, "the part lies outside its file");
+  require(at % kBlock == 0, "a part must begin at a block of its slot");
+  const uint64_t room = block_end(offset + nbytes) - block_begin(offset);
+  require(at <= slot_nbytes && room <= slot_nbytes - at, "the part does not fit its slot");
+}
 
 void bind_memory(nb::module_& m) {
   m.attr("BLOCK_NBYTES") = kBlock;
@@ -229,7 +239,6 @@ void bind_memory(nb::module_& m) {
       .def(nb::init<size_t, size_t>(), nb::arg("stride"), nb::arg("count"))
       .def("take", &PyArena::take, "(index, generation) of a free slot, or None.")
       .def("release", &PyArena::release)
-      .def("release_others", &PyArena::release_others)
       .def("view", &PyArena::view)
       .def("shrink", &PyArena::shrink)
       .def("grow", &PyArena::grow)

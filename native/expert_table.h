@@ -9,6 +9,8 @@
 
 namespace apportion {
 
+class ExpertShelf;
+
 // The gate, up or down matrix of every expert of a layer. `arrange`: rows have to be interleaved when they come.
 struct ExpertMatrix {
   Matrix matrix;  // without data
@@ -26,6 +28,10 @@ class ExpertTable {
   const ExpertPlace* places() const { return places_.data(); }
   const Matrix& matrix(size_t which) const { return matrices_[which].matrix; }
 
+  // Who brings the experts; null where they are just put here.
+  ExpertShelf* shelf() const { return shelf_; }
+  void set_shelf(ExpertShelf* shelf) { shelf_ = shelf; }
+
   // The expert's matrices have been read to these places.
   void put(size_t expert, const std::array<uint8_t*, 3>& data);
   void clear(size_t expert) { places_[expert] = {}; }
@@ -34,6 +40,7 @@ class ExpertTable {
   Matrices matrices_;
   std::vector<ExpertPlace> places_;  // never moves: programs hold its address
   unsigned threads_;
+  ExpertShelf* shelf_ = nullptr;
 };
 
 }  // namespace apportion

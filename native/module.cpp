@@ -8,6 +8,7 @@
 
 #include "arguments.h"
 #include "attend.h"
+#include "bind_expert_shelf.h"
 #include "bind_expert_table.h"
 #include "bind_kv.h"
 #include "bind_limits.h"
@@ -245,6 +246,7 @@ NB_MODULE(_native, m) {
   bind_memory(m);
   bind_limits(m);
   bind_expert_table(m);
+  bind_expert_shelf(m);
   bind_kv(m);
   bind_program(m);
   bind_sampling(m);

@@ -123,19 +123,6 @@ bool SlotArena::release(Slot slot) {
   return true;
 }
 
-size_t SlotArena::release_others(std::span<const uint32_t> kept) {
-  const std::lock_guard lock(mutex_);
-  size_t done = 0;
-  for (uint32_t index = 0; index < states_.size(); ++index) {
-    if (states_[index] != State::taken || std::ranges::find(kept, index) != kept.end()) continue;
-    states_[index] = State::free;
-    ++generations_[index];
-    ++done;
-  }
-  num_free_ += done;
-  return done;
-}
-
 std::span<uint8_t> SlotArena::bytes(Slot slot) const {
   const std::lock_guard lock(mutex_);
   if (!holds(slot)) return {};

@@ -71,8 +71,6 @@ class SlotArena {
   std::optional<Slot> take();
   // False where the slot was released before.
   bool release(Slot slot);
-  // Releases all slots that are taken, but those with these indices; how many.
-  size_t release_others(std::span<const uint32_t> kept);
   // Its bytes; empty where it was released.
   std::span<uint8_t> bytes(Slot slot) const;
 

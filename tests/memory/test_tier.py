@@ -32,9 +32,7 @@ def test_a_unit_comes_from_the_disk_into_a_slot(path: Path) -> None:
         parts = parts_in_a_row([(reader.open(path), 5000, 3000)])
         slot = tier.take()
         assert slot is not None
-        ticket = tier.fetch(slot, parts, "prefetch")
-        tier.promote(ticket)
-        assert tier.wait_any((ticket,)) == ticket
+        tier.wait(tier.fetch(slot, parts))
         assert bytes(tier.view(slot)[parts[0].first :][:3000]) == path.read_bytes()[5000:8000]
         tier.release(slot)
         assert tier.shrink(1) == 1
@@ -51,7 +49,6 @@ def test_what_keeps_a_unit_away_is_told_and_the_slot_is_settled(path: Path) -> N
         assert slot is not None
         assert tier.take() is None
         ticket = tier.fetch(slot, parts_in_a_row([(file, 41_000, 4000)]))
-        assert not tier.ready(ticket)
         path.write_bytes(b"short")
         with pytest.raises(Truncated):
             tier.wait(ticket)

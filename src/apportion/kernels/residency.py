@@ -98,9 +98,9 @@ class Residency(Protocol):
         """
 
     def acquire(self, layer: int, ids: Ints, view: RouterView | None) -> Iterator[Sequence[int]]:
-        """Experts of a layer that tokens chose, `ids` [T, R], as they come to memory: each once, and of
-        several tokens in the order of their numbers. Those of a part are needed until the next is asked for.
-        `view` is there where routers are watched.
+        """Experts of a layer that tokens chose, `ids` [T, R]: each once, and of several tokens in the order
+        of their numbers. They are in memory or on their way there, and needed until the next part is asked
+        for: by then they are there, or did not come. `view` is there where routers are watched.
 
         Raises:
             ApportionError: reading failed.

@@ -18,6 +18,7 @@ from apportion.memory.reader import (
     room_for,
     room_in_a_row,
 )
+from apportion.memory.shelf import ExpertPlaces, RamShelf, Shelf
 from apportion.memory.tier import MakeSlots, RamSlots, Slots
 
 __all__ = [
@@ -25,16 +26,19 @@ __all__ = [
     "Account",
     "Arena",
     "Demand",
+    "ExpertPlaces",
     "Lease",
     "Ledger",
     "MakeSlots",
     "OpenedFile",
     "Part",
     "Priority",
+    "RamShelf",
     "RamSlots",
     "ReadFault",
     "ReadStats",
     "Reader",
+    "Shelf",
     "Slot",
     "Slots",
     "Ticket",

@@ -8,7 +8,6 @@ number of pages, so that direct reads land in it as they are.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -93,10 +92,6 @@ class Arena:
         """
         if not self._native.release(slot.index, slot.generation):
             raise ValueError("the slot was released")
-
-    def keep_only(self, slots: Iterable[Slot]) -> None:
-        """Let go of all slots but these: of a user that lost count of what it took."""
-        self._native.release_others([slot.index for slot in slots])
 
     def view(self, slot: Slot) -> Bytes:
         """The slot's bytes, [slot_nbytes] uint8, without a copy. While the array lives the arena cannot be

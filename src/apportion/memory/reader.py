@@ -193,6 +193,11 @@ class Reader:
                 )
         return tuple(lines)
 
+    @property
+    def native(self) -> _native.Reader:
+        """What a shelf is filled by."""
+        return self._native
+
     def open(self, path: str | Path) -> int:
         """Open a file for reading until the reader is closed; the number to name it by.
 
@@ -253,7 +258,7 @@ class Reader:
         if outcome is None:
             return None
         if outcome[1]:
-            raise self._error(outcome)
+            raise self.error(outcome)
         return Ticket(outcome[0])
 
     def ready(self, ticket: Ticket) -> bool:
@@ -309,7 +314,8 @@ class Reader:
     ) -> None:
         self.close()
 
-    def _error(self, outcome: _native.Outcome) -> ApportionError:
+    def error(self, outcome: _native.Outcome) -> ApportionError:
+        """What a read that failed is to its user."""
         ticket, cause, number, file, offset, nbytes, have, num_calls = outcome
         path = self._paths[file]
         where: dict[str, object] = {"ticket": ticket, "offset": offset, "need": nbytes, "have": have}

@@ -6,15 +6,17 @@ memory is another class with these methods; who caches experts or streams layers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeAlias
 
+from apportion._native import ExpertTable, LoadTimes
 from apportion.core.claim import Kind
 from apportion.formats.block import Bytes
 from apportion.memory.arena import Arena, Slot
 from apportion.memory.ledger import Ledger
-from apportion.memory.reader import Part, Priority, Reader, Ticket
+from apportion.memory.reader import Part, Reader, Ticket
+from apportion.memory.shelf import ExpertPlaces, RamShelf, Shelf
 
 
 class Slots(Protocol):
@@ -39,26 +41,17 @@ class Slots(Protocol):
     def view(self, slot: Slot) -> Bytes:
         """Where computing finds the slot's bytes."""
 
-    def fetch(self, slot: Slot, parts: Sequence[Part], priority: Priority = "demand") -> Ticket:
+    def fetch(self, slot: Slot, parts: Sequence[Part]) -> Ticket:
         """Begin to bring `parts` of the tier below into a slot; returns at once."""
 
     def wait(self, ticket: Ticket) -> None:
         """Return when they are in the slot; raises what keeps them from getting there."""
 
-    def wait_any(self, tickets: Sequence[Ticket]) -> Ticket | None:
-        """The first of `tickets` that is complete; raises for the first that failed."""
-
-    def ready(self, ticket: Ticket) -> bool:
-        """Whether waiting for it would return or raise at once."""
-
-    def promote(self, ticket: Ticket) -> bool:
-        """Make a prefetch a demand."""
-
     def settled(self, ticket: Ticket) -> bool:
         """Whether nothing writes to its slot any more; a fetch that failed may not be over yet."""
 
-    def keep_only(self, slots: Collection[Slot]) -> None:
-        """Take back all slots but these, after work that was broken off; while nothing is fetched."""
+    def shelf(self, table: ExpertTable, times: LoadTimes, experts: Sequence[ExpertPlaces]) -> Shelf:
+        """A layer's experts, which come into slots of the tier and go."""
 
     def shrink(self, num_slots: int) -> int:
         """Give up to so many free slots back to the tier; how many it were."""
@@ -85,12 +78,10 @@ class RamSlots:
     def __init__(self, ledger: Ledger, reader: Reader, kind: Kind, slot_nbytes: int, num_slots: int) -> None:
         self._arena = arena = Arena(ledger, kind, slot_nbytes, num_slots)
         self.slot_nbytes = arena.slot_nbytes
-        # Bound once, not passed on: every call is made for each expert that a token misses.
         self.take, self.release, self.view = arena.take, arena.release, arena.view
-        self.keep_only, self.shrink, self.close = arena.keep_only, arena.shrink, arena.close
-        self.fetch = partial(reader.submit, arena)
-        self.wait, self.wait_any, self.ready = reader.wait, reader.wait_any, reader.ready
-        self.promote, self.settled = reader.promote, reader.settled
+        self.fetch, self.wait, self.settled = partial(reader.submit, arena), reader.wait, reader.settled
+        self.shelf = partial(RamShelf, arena, reader)
+        self.shrink, self.close = arena.shrink, arena.close
 
     @property
     def nbytes(self) -> int:

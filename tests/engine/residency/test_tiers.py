@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,11 @@ import pytest
 from tests.engine.residency.conftest import Load, logits_of, whole
 from tests.models.tiny import tiny_gguf
 
+from apportion._native import ExpertTable, LoadTimes
 from apportion.core.claim import Claim, Kind
 from apportion.engine.residency import residency
 from apportion.formats.block import Bytes
-from apportion.memory import Ledger, Part, Priority, Reader, Slot, Ticket
+from apportion.memory import ExpertPlaces, Ledger, Part, Reader, Shelf, Slot, Ticket
 
 
 class Copies:
@@ -41,7 +42,7 @@ class Copies:
     def view(self, slot: Slot) -> Bytes:
         return self._memory[slot.index]
 
-    def fetch(self, slot: Slot, parts: Sequence[Part], priority: Priority = "demand") -> Ticket:
+    def fetch(self, slot: Slot, parts: Sequence[Part]) -> Ticket:
         for part in parts:
             there = self._below[part.offset : part.offset + part.nbytes]
             self._memory[slot.index, part.first : part.first + part.nbytes] = there
@@ -51,26 +52,76 @@ class Copies:
     def wait(self, ticket: Ticket) -> None:
         pass
 
-    def wait_any(self, tickets: Sequence[Ticket]) -> Ticket | None:
-        return tickets[0]
-
-    def ready(self, ticket: Ticket) -> bool:
-        return True
-
-    def promote(self, ticket: Ticket) -> bool:
-        return False
-
     def settled(self, ticket: Ticket) -> bool:
         return True
 
-    def keep_only(self, slots: Collection[Slot]) -> None:
-        self._free = sorted(set(range(len(self._memory))) - {slot.index for slot in slots})
+    def shelf(self, table: ExpertTable, times: LoadTimes, experts: Sequence[ExpertPlaces]) -> Shelf:
+        return CopiedExperts(self, table, experts)
 
     def shrink(self, num_slots: int) -> int:
         return 0
 
     def close(self) -> None:
         self._lease.release()
+
+
+class CopiedExperts:
+    """`memory.Shelf` of copies: an expert is there as soon as it is started."""
+
+    num_coming = 0
+    has_failed = False
+
+    def __init__(self, tier: Copies, table: ExpertTable, experts: Sequence[ExpertPlaces]) -> None:
+        self._tier, self._table, self._experts = tier, table, experts
+        self._slots: dict[int, Slot] = {}
+
+    @property
+    def num_held(self) -> int:
+        return len(self._slots)
+
+    def holds(self, expert: int, /) -> bool:
+        return expert in self._slots
+
+    is_ready = holds
+
+    def here(self, without: Sequence[int], /) -> list[int]:
+        return [expert for expert in self._slots if expert not in without]
+
+    def ask(self, experts: Sequence[int], /) -> tuple[int, list[int]]:
+        missing = [expert for expert in experts if expert not in self._slots]
+        return len(experts) - len(missing), missing
+
+    def start(self, expert: int, prefetch: bool = False) -> bool:
+        slot = self._tier.take()
+        if slot is None:
+            return False
+        self._slots[expert] = slot
+        self._tier.fetch(slot, self._experts[expert].parts)
+        self._table.put(expert, self._tier.view(slot), *self._experts[expert].starts)
+        return True
+
+    def give_up(self, expert: int, /) -> None:
+        self._table.clear(expert)
+        self._tier.release(self._slots.pop(expert))
+
+    def take_in(self) -> None: ...
+
+    def wait(self) -> None: ...
+
+    def failure(self) -> None:
+        return None
+
+    def settle(self) -> bool:
+        return False
+
+    def recover(self) -> list[int]:
+        return []
+
+    def uses(self) -> tuple[list[int], list[int]]:
+        return [], []
+
+    def close(self) -> None:
+        self._slots.clear()
 
 
 @pytest.mark.parametrize("name", ["olmoe", "llama"])

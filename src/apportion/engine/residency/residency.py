@@ -177,11 +177,8 @@ class Residency:
     def _recover(self) -> None:
         """Make good what a run left that was broken off, by an error or by Ctrl-C, at any point."""
         self.reader.forget_all()
-        for tier in self._tiers.values():
-            held = [
-                slot for slots in self._experts.values() if slots.tier is tier for slot in slots.recover()
-            ]
-            tier.keep_only(held)
+        for slots in self._experts.values():
+            slots.recover()
         if self._ring is not None:
             self._ring.recover()
         self._running = False
@@ -221,7 +218,7 @@ class Residency:
         first = next(parts)
         chosen = sorted(set(ids.reshape(-1).tolist()))
         for to, expert in self._prediction.predict(layer, view.inputs, view.scores, chosen):
-            if to in self._experts and 0 <= expert < self.num_experts:
+            if to != layer and to in self._experts and 0 <= expert < self.num_experts:
                 self._experts[to].prefetch(expert)
         yield first
         yield from parts

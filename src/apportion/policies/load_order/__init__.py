@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar, TypeAlias
 
 from apportion.policies.family import Policy, PolicyFamily
+
+Place: TypeAlias = Callable[[int], tuple[int, int]]
 
 
 class LoadOrder(Policy):
@@ -13,12 +15,12 @@ class LoadOrder(Policy):
 
     budget: ClassVar[str] = "disk bandwidth"
 
-    def order(self, misses: Sequence[int], places: Sequence[tuple[int, int]]) -> Sequence[int]:
+    def order(self, misses: Sequence[int], place: Place) -> Sequence[int]:
         """`misses` in the order in which they are to be read.
 
         Args:
             misses: experts of a layer, each once, in the order in which the step asks for them.
-            places: the file's number and the offset at which each of them begins.
+            place: of an expert: the file's number, and the offset at which it begins there.
         """
         raise NotImplementedError
 

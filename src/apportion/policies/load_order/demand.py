@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from apportion.policies.load_order import LoadOrder
+from apportion.policies.load_order import LoadOrder, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Demand(LoadOrder):
     Source: first come, first served, the control of every comparison.
     """
 
-    def order(self, misses: Sequence[int], places: Sequence[tuple[int, int]]) -> Sequence[int]:
+    def order(self, misses: Sequence[int], place: Place) -> Sequence[int]:
         return misses
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from apportion.policies.load_order import LoadOrder
+from apportion.policies.load_order import LoadOrder, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,8 @@ class FileOrder(LoadOrder):
     AFIPS Spring Joint Computer Conference 1967.
     """
 
-    def order(self, misses: Sequence[int], places: Sequence[tuple[int, int]]) -> Sequence[int]:
-        return [miss for _, miss in sorted(zip(places, misses, strict=True))]
+    def order(self, misses: Sequence[int], place: Place) -> Sequence[int]:
+        return sorted(misses, key=place)
 
 
 POLICY = FileOrder()

@@ -13,7 +13,8 @@ void multiply_floats_side_by_side(const Format&, size_t num_cols, const Pass*, s
 void multiply_exactly(const Run&, const Token*, size_t num_tokens, float* sums);
 void expand(const Run&, float* out);  // numbers [columns][16] of a run of codes
 void multiply_upper(const Run&, const Token*, size_t num_tokens, float* sums);
-void multiply_split(const SplitPanel&, size_t num_cols, const Token*, size_t num_tokens, float* sums);
+void multiply_split(const SplitPanel&, size_t num_panels, size_t num_cols, const Token*, size_t num_tokens,
+                    float* sums);
 void split_panel(const uint8_t* panel, size_t num_blocks, uint8_t* upper, uint8_t* lower);
 void join_panel(const uint8_t* upper, const uint8_t* lower, size_t num_blocks, uint8_t* panel);
 Outlier quantize(const float* x, size_t num_cols, Activations, bool apart, void* groups);

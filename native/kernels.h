@@ -130,8 +130,9 @@ struct Kernels {
   // sums[panel][t][row] += what is not below token t . row, for the upper parts (split.h) of panels, `stride` bytes
   // from one to the next, and raised tokens. Where scales are not negative, rounding included.
   void (*multiply_upper)(const Run& run, const Token* tokens, size_t num_tokens, float* sums);
-  // sums[t][row] += token t . row, for a panel in two parts and tokens in pairs.
-  void (*multiply_split)(const SplitPanel& panel, size_t num_cols, const Token* tokens, size_t num_tokens, float* sums);
+  // The same as multiply, for panels in two parts and tokens in pairs.
+  void (*multiply_split)(const SplitPanel& first, size_t num_panels, size_t num_cols, const Token* tokens,
+                         size_t num_tokens, float* sums);
   void (*split_panel)(const uint8_t* panel, size_t num_blocks, uint8_t* upper, uint8_t* lower);
   void (*join_panel)(const uint8_t* upper, const uint8_t* lower, size_t num_blocks, uint8_t* panel);
   // Returns the token's outlier where it is to stay apart; pairs need none.

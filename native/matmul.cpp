@@ -9,7 +9,6 @@ namespace apportion {
 namespace {
 
 constexpr size_t kScratchNbytes = 16 << 10;
-constexpr size_t kFewSplit = 8;  // tokens: for more it is worth joining a panel's parts
 
 void multiply_run(const Context& context, const Run& run, std::span<const Token> tokens, float* sums) {
   const bool exact = context.exact && run.format->arithmetic != Arithmetic::floats;
@@ -34,20 +33,26 @@ void multiply_rows(const Context& context, const Matrix& matrix, size_t panel, s
   }
 }
 
-// Those in two parts are joined piece by piece, for many tokens.
-void multiply_split(const Context& context, const Matrix& matrix, size_t panel, std::span<const Token> tokens,
-                    float* sums) {
-  const size_t num_blocks = matrix.cols / kGroup;
-  const SplitPanel parts = find_split(matrix.data, matrix.num_panels(), num_blocks, panel);
-  if (!context.exact && tokens.size() <= kFewSplit)
-    return context.kernels->multiply_split(parts, matrix.cols, tokens.data(), tokens.size(), sums);
+// Those in two parts are joined piece by piece for float activations.
+void multiply_split_exactly(const Context& context, const Matrix& matrix, const SplitPanel& parts,
+                            std::span<const Token> tokens, float* sums) {
   alignas(64) uint8_t scratch[kScratchNbytes];
-  const size_t step = kScratchNbytes / (kUpperNbytes + kLowerNbytes);
+  const size_t num_blocks = matrix.cols / kGroup, step = kScratchNbytes / (kUpperNbytes + kLowerNbytes);
   for (size_t block = 0; block < num_blocks; block += step) {
     const size_t count = std::min(step, num_blocks - block);
     context.kernels->join_panel(parts.upper + block * kUpperNbytes, parts.lower + block * kLowerNbytes, count, scratch);
     multiply_run(context, {matrix.format, scratch, block * kGroup, count * kGroup}, tokens, sums);
   }
+}
+
+void multiply_split(const Context& context, const Matrix& matrix, Panels panels, std::span<const Token> tokens,
+                    float* sums) {
+  const size_t num_blocks = matrix.cols / kGroup, size = tokens.size() * kPanelRows;
+  const SplitPanel first = find_split(matrix.data, matrix.num_panels(), num_blocks, panels.first);
+  if (!context.exact)
+    return context.kernels->multiply_split(first, panels.count, matrix.cols, tokens.data(), tokens.size(), sums);
+  for (size_t p = 0; p < panels.count; ++p)
+    multiply_split_exactly(context, matrix, first.after(p, num_blocks), tokens, sums + p * size);
 }
 
 }  // namespace
@@ -87,9 +92,9 @@ void multiply_panels(const Context& context, const Matrix& matrix, Panels panels
                      float* sums, const uint8_t* next) {
   const size_t size = tokens.size() * kPanelRows;
   std::fill(sums, sums + panels.count * size, 0.0f);
+  if (matrix.split) return multiply_split(context, matrix, panels, tokens, sums);
   if (!matrix.interleaved) {
-    const auto multiply = matrix.split ? multiply_split : multiply_rows;
-    for (size_t p = 0; p < panels.count; ++p) multiply(context, matrix, panels.first + p, tokens, sums + p * size);
+    for (size_t p = 0; p < panels.count; ++p) multiply_rows(context, matrix, panels.first + p, tokens, sums + p * size);
     return;
   }
   const Run run{matrix.format, matrix.panel(panels.first), 0, matrix.cols, panels.count, matrix.panel_nbytes(), next};

@@ -236,6 +236,7 @@ template <class R>
 constexpr size_t kAhead = std::max<size_t>(6144, R::kBlockNbytes);
 
 constexpr size_t kPartsAhead = 3072;
+constexpr size_t kFewSplit = 8;  // tokens: for more it is worth unpacking a panel in two parts
 
 // Passes take turns group by group: the processor foresees what is read in order, a little at a time in each of several
 // places, and what stands out of order in a large block is asked for before.
@@ -367,35 +368,37 @@ struct InCache {
 
 // Memory that is asked for while something else is computed, a line at a time: asked for more at once, it keeps what
 // is computed waiting.
-template <int P>
+template <int N>
 class Ahead {
  public:
-  // `nbytes` at `p` and at each of P - 1 strides after it, in about equal pieces.
-  Ahead(const uint8_t* p, size_t nbytes, size_t stride, size_t num_pieces)
-      : p_(p), piece_end_(p), end_(p + nbytes), stride_(stride), piece_(round_up(nbytes / num_pieces + 1, 64)) {}
+  using Places = std::array<const uint8_t*, size_t(N)>;
 
-  void begin_piece() { piece_end_ = std::min(p_ + piece_, end_); }
+  // `nbytes` at each place, in about equal pieces.
+  Ahead(const Places& places, size_t nbytes, size_t num_pieces)
+      : places_(places), nbytes_(nbytes), piece_(round_up(nbytes / num_pieces + 1, 64)) {}
+
+  void begin_piece() { piece_end_ = std::min(at_ + piece_, nbytes_); }
   // The next line of the piece.
   APPORTION_INLINE void ask() {
-    if (p_ >= piece_end_) return;
-#pragma GCC unroll 2
-    for (int i = 0; i < P; ++i) __builtin_prefetch(p_ + size_t(i) * stride_);
-    p_ += 64;
+    if (at_ >= piece_end_) return;
+#pragma GCC unroll 4
+    for (int i = 0; i < N; ++i) __builtin_prefetch(places_[size_t(i)] + at_);
+    at_ += 64;
   }
   void end_piece() {
-    while (p_ < piece_end_) ask();
+    while (at_ < piece_end_) ask();
   }
 
  private:
-  const uint8_t *p_, *piece_end_, *end_;
-  size_t stride_, piece_;
+  Places places_;
+  size_t nbytes_, piece_, at_ = 0, piece_end_ = 0;
 };
 
 // Never inlined: among what else its callers keep, GCC would spill the sums.
-template <class C, int P, int T>
+template <class C, int P, int T, int N>
 [[gnu::noinline]] void multiply_unpacked(const UnpackedPanels<C, P>& panels, size_t first_group, size_t num_groups,
-                                         const Token* tokens, float* out, size_t stride, Ahead<P>& from) {
-  Ahead<P> ahead = from;  // in registers
+                                         const Token* tokens, float* out, size_t stride, Ahead<N>& from) {
+  Ahead<N> ahead = from;  // in registers
   ahead.begin_piece();
   if constexpr (C::kByBlock) {
     for (size_t first = 0; first < num_groups; first += kBlockGroups) {
@@ -420,9 +423,9 @@ template <class C, int P, int T>
 }
 
 // Tiles of T tokens while there are so many, smaller ones for the rest.
-template <class C, int P, int T>
+template <class C, int P, int T, int N>
 void multiply_tiles(const UnpackedPanels<C, P>& panels, size_t first_group, size_t num_groups, const Token* tokens,
-                    size_t num_tokens, float* out, size_t stride, Ahead<P>& ahead) {
+                    size_t num_tokens, float* out, size_t stride, Ahead<N>& ahead) {
   for (; num_tokens >= T; num_tokens -= T, tokens += T, out += T * kPanelRows)
     multiply_unpacked<C, P, T>(panels, first_group, num_groups, tokens, out, stride, ahead);
   if constexpr (T > 1)
@@ -445,8 +448,42 @@ void multiply_many(const Run& run, const Token* tokens, size_t num_tokens, float
     const size_t count = std::min(step, num_groups - g);
     for (int i = 0; i < P; ++i) unpack<R>(place(size_t(i), g), count / R::kGroups, panels[size_t(i)]);
     const uint8_t* next = g + step < num_groups ? place(0, g + step) : run.next ? run.next : place(P, 0);
-    Ahead<P> ahead(next, step / R::kGroups * R::kBlockNbytes, run.stride, num_tokens / T + 1);
+    typename Ahead<P>::Places places;
+    for (size_t i = 0; i < size_t(P); ++i) places[i] = next + i * run.stride;
+    Ahead<P> ahead(places, step / R::kGroups * R::kBlockNbytes, num_tokens / T + 1);
     multiply_tiles<C, P, T>(panels, run.first / kGroup + g, count, tokens, num_tokens, out, size, ahead);
+  }
+}
+
+// Groups of a panel in two parts.
+template <size_t Nbytes>
+void unpack_parts(const SplitPanel& panel, size_t first, size_t count, Unpacked<InParts::C, Nbytes>& out) {
+  for (size_t g = 0; g < count; ++g) {
+    const InParts group(panel.upper + (first + g) * kUpperNbytes, panel.lower + (first + g) * kLowerNbytes);
+    out.scales[g] = group.own;
+    unrolled<8>([&]<int J>() APPORTION_LAMBDA_INLINE { out.codes[g][J] = group.codes<J>(0); });
+  }
+}
+
+// P panels in two parts, in tiles of T tokens.
+template <int P, int T>
+void multiply_many_parts(const SplitPanel& first, size_t num_groups, const Token* tokens, size_t num_tokens,
+                         float* out) {
+  UnpackedPanels<InParts::C, P> panels;
+  const size_t most = panels[0].kGroups, parts = (num_groups + most - 1) / most;
+  const size_t step = (num_groups + parts - 1) / parts, size = num_tokens * kPanelRows;
+  for (size_t g = 0; g < num_groups; g += step) {
+    const size_t count = std::min(step, num_groups - g);
+    for (size_t i = 0; i < size_t(P); ++i) unpack_parts(first.after(i, num_groups), g, count, panels[i]);
+    const bool is_last = g + step >= num_groups;
+    typename Ahead<2 * P>::Places next;
+    for (size_t i = 0; i < size_t(P); ++i) {
+      const SplitPanel panel = first.after(is_last ? i + size_t(P) : i, num_groups);
+      next[2 * i] = panel.upper + (is_last ? 0 : g + step) * kUpperNbytes;
+      next[2 * i + 1] = panel.lower + (is_last ? 0 : g + step) * kLowerNbytes;
+    }
+    Ahead<2 * P> ahead(next, step * kUpperNbytes, num_tokens / T + 1);
+    multiply_tiles<InParts::C, P, T>(panels, g, count, tokens, num_tokens, out, size, ahead);
   }
 }
 
@@ -540,8 +577,19 @@ void multiply_upper(const Run& run, const Token* tokens, size_t num_tokens, floa
   multiply_codes<UpperPart>(run, tokens, num_tokens, sums);
 }
 
-void multiply_split(const SplitPanel& panel, size_t num_cols, const Token* tokens, size_t num_tokens, float* sums) {
-  multiply_parts<kCodesTile>(panel, 0, num_cols / kGroup, tokens, num_tokens, sums);
+void multiply_split(const SplitPanel& first, size_t num_panels, size_t num_cols, const Token* tokens, size_t num_tokens,
+                    float* sums) {
+  const size_t num_groups = num_cols / kGroup, size = num_tokens * kPanelRows;
+  if constexpr (kPairTile > 0)
+    if (num_panels == 2 && num_tokens > kFewSplit)
+      return multiply_many_parts<2, kPairTile>(first, num_groups, tokens, num_tokens, sums);
+  for (size_t p = 0; p < num_panels; ++p, sums += size) {
+    const SplitPanel panel = first.after(p, num_groups);
+    if (num_tokens > kFewSplit)
+      multiply_many_parts<1, kCodesTile>(panel, num_groups, tokens, num_tokens, sums);
+    else
+      multiply_parts<kCodesTile>(panel, 0, num_groups, tokens, num_tokens, sums);
+  }
 }
 
 void expand(const Run& run, float* out) {

@@ -21,6 +21,11 @@ inline constexpr size_t kSplitTogether = 64;                                    
 
 struct SplitPanel {
   const uint8_t *upper, *lower;
+
+  // One of those that follow, of the same 64.
+  SplitPanel after(size_t panels, size_t num_blocks) const {
+    return {upper + panels * num_blocks * kUpperNbytes, lower + panels * num_blocks * kLowerNbytes};
+  }
 };
 
 // Where a panel's parts are, of a split matrix of `num_panels`.

@@ -14,7 +14,7 @@ from apportion.formats.gguf import open_gguf
 from apportion.kernels import KvPool, NativeOps, ReferenceOps
 from apportion.kernels.ops import BestOf
 from apportion.models import Model, load_model
-from apportion.models.bounding import MOST, PAUSE, Bounding
+from apportion.models.bounding import MOST, MOST_ROWS, PAUSE, Bounding
 from apportion.models.cache import kv_layouts
 
 IDS = np.random.default_rng(3).integers(0, 300, 60).astype(np.int32)
@@ -121,16 +121,17 @@ def test_items_that_want_the_best_alone_get_no_logits(tmp_path: Path, block_form
 def test_bounds_that_spare_little_are_left_for_a_while() -> None:
     bounding = Bounding()
     for _ in range(100):
-        assert bounding.pays()
+        assert bounding.pays(1)
         bounding.took(MOST / 2)
-    while bounding.pays():
+    while bounding.pays(1):
         bounding.took(1.0)
-    assert [bounding.pays() for _ in range(PAUSE)] == [False] * (PAUSE - 1) + [True]
+    assert [bounding.pays(1) for _ in range(PAUSE)] == [False] * (PAUSE - 1) + [True]
     bounding.took(0.0)
     bounding.took(0.0)
     bounding.took(0.0)
     bounding.took(0.0)
-    assert all(bounding.pays() for _ in range(PAUSE))
+    assert all(bounding.pays(MOST_ROWS) for _ in range(PAUSE))
+    assert not bounding.pays(MOST_ROWS + 1)
 
 
 def test_how_much_bounds_spared_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,18 +140,23 @@ def test_how_much_bounds_spared_is_remembered(tmp_path: Path, monkeypatch: pytes
     best = model.forward_best(IDS, model.new_cache(64))
     assert told == [best.share]
     assert 0 < best.share <= 1
-    monkeypatch.setattr(model._bounding, "pays", lambda: False)
+    x = model.run(IDS, [model.new_cache(64).segment(len(IDS))], want="hidden")
+    few = model.best(x[:MOST_ROWS], BestOf(VOCAB))
+    assert told[1:] == [few.share * MOST_ROWS]
+    assert model.best(x[: MOST_ROWS + 1], BestOf(VOCAB)).share == 1
+    monkeypatch.setattr(model._bounding, "pays", lambda num_rows: False)
     assert model.forward_best(IDS, model.new_cache(64)).share == 1
-    assert len(told) == 1
+    assert len(told) == 2
 
 
 def test_without_bounds_the_best_is_the_same(tmp_path: Path) -> None:
     model = model_of(tmp_path)
     x = model.run(IDS, [model.new_cache(64).segment(len(IDS))], want="hidden")
-    by_bounds = model.best(x, BestOf(VOCAB))
-    while model._bounding.pays():
+    by_bounds = model.best(x[:MOST_ROWS], BestOf(VOCAB))
+    assert by_bounds.share < 1.0
+    while model._bounding.pays(1):
         model._bounding.took(1.0)
-    without = model.best(x, BestOf(VOCAB))
+    without = model.best(x[:MOST_ROWS], BestOf(VOCAB))
     assert without.share == 1.0
     np.testing.assert_array_equal(without.ids, by_bounds.ids)
     np.testing.assert_array_equal(without.logits, by_bounds.logits)

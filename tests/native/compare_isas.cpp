@@ -145,13 +145,19 @@ void compare_quantization(const Kernels& kernels) {
   }
 }
 
-// A panel in two parts: the same numbers, and sums that products do not exceed.
-void compare_split(const Kernels& kernels) {
+// A panel of q8_0 whose scales are above zero.
+std::vector<uint8_t> panel_to_split() {
   const Format& format = *find_format("q8_0");
   std::vector<uint8_t> rows = random_rows(format, kCols);
-  for (size_t at = 0; at < rows.size(); at += format.block_nbytes) rows[at + 1] &= 0x7f;  // scales above zero
-  const std::vector<uint8_t> panel = interleaved(format, rows, kCols);
-  constexpr size_t kBlocks = kCols / kGroup;
+  for (size_t at = 0; at < rows.size(); at += format.block_nbytes) rows[at + 1] &= 0x7f;
+  return interleaved(format, rows, kCols);
+}
+
+// Panels in two parts: the same numbers, and sums that products do not exceed.
+void compare_split(const Kernels& kernels) {
+  const Format& format = *find_format("q8_0");
+  const std::vector<uint8_t> panel = panel_to_split(), other = panel_to_split();
+  constexpr size_t kBlocks = kCols / kGroup, kUppers = kBlocks * kUpperNbytes, kLowers = kBlocks * kLowerNbytes;
   const auto split = [&](const Kernels& by) {
     std::vector<uint8_t> parts(panel.size());
     by.split_panel(panel.data(), kBlocks, parts.data(), parts.data() + kBlocks * kUpperNbytes);
@@ -163,6 +169,10 @@ void compare_split(const Kernels& kernels) {
   std::vector<uint8_t> joined(panel.size());
   kernels.join_panel(own.upper, own.lower, kBlocks, joined.data());
   expect(joined == panel, kernels, "two parts joined");
+  std::vector<uint8_t> both(2 * panel.size());  // upper parts, then lower parts
+  const SplitPanel two{both.data(), both.data() + 2 * kUppers};
+  kernels.split_panel(panel.data(), kBlocks, both.data(), both.data() + 2 * kUppers);
+  kernels.split_panel(other.data(), kBlocks, both.data() + kUppers, both.data() + 2 * kUppers + kLowers);
 
   for (size_t num_tokens : {1, 2, 5, 8, 9, 26}) {
     const std::string what = "a panel in two parts times " + std::to_string(num_tokens) + " tokens";
@@ -179,8 +189,14 @@ void compare_split(const Kernels& kernels) {
     }
     const Floats products = multiply(kernels.multiply, {&format, panel.data(), 0, kCols}, tokens);
     Floats sums(products.size());
-    kernels.multiply_split(own, kCols, tokens.data(), num_tokens, sums.data());
+    kernels.multiply_split(own, 1, kCols, tokens.data(), num_tokens, sums.data());
     expect(sums == products, kernels, what);
+    Floats of_both = products;
+    const Floats others = multiply(kernels.multiply, {&format, other.data(), 0, kCols}, tokens);
+    of_both.insert(of_both.end(), others.begin(), others.end());
+    sums.assign(of_both.size(), 0.0f);
+    kernels.multiply_split(two, 2, kCols, tokens.data(), num_tokens, sums.data());
+    expect(sums == of_both, kernels, what + ", two of them");
     const Run upper{&format, own.upper, 0, kCols, 1, kBlocks * kUpperNbytes};
     const Floats bounds = multiply(kernels.multiply_upper, upper, bounded);
     float slack = 0;

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-MOST = 0.3  # of the head multiplied whole: more, and its bounds cost more than they spare
+MOST_ROWS = 4  # more share what is read of the head, and wait for products, which bounds do not spare
+MOST = 0.3  # heads multiplied whole, of all rows: more, and bounds cost more than they spare
 PAUSE = 16  # turns without bounds before they are tried again
 LATELY = 0.25  # what the last turn weighs
 
@@ -13,18 +14,20 @@ class Bounding:
     """
 
     def __init__(self) -> None:
-        self._share = 0.0
+        self._heads = 0.0
         self._pause = 0
 
-    def pays(self) -> bool:
+    def pays(self, num_rows: int) -> bool:
         """Whether to try it; asked once a turn."""
+        if num_rows > MOST_ROWS:
+            return False
         if not self._pause:
             return True
         self._pause -= 1
         return False
 
-    def took(self, share: float) -> None:
-        """A turn multiplied this share of the head whole."""
-        self._share += (share - self._share) * LATELY
-        if self._share > MOST:
+    def took(self, heads: float) -> None:
+        """A turn multiplied the head so many times: a share of it for each row."""
+        self._heads += (heads - self._heads) * LATELY
+        if self._heads > MOST:
             self._pause = PAUSE

@@ -23,8 +23,8 @@ class PyProgram : public Recording {
   using Recording::Recording;
 
   // What is wanted is written to `out`. Of logits the largest alone may be asked for, `of` a limit and ids to leave
-  // out: then its ids are the result, the logits, and the share of the head that was multiplied whole. Without room for
-  // logits they are found by bounds.
+  // out: then its ids are the result, the logits, and the share of the head that was multiplied whole. They are
+  // compared in `out`, as many rows at a time as it has; without it they are found by bounds.
   nb::object run(nb::handle segments, nb::handle source, size_t first, size_t last, int want, nb::handle rows,
                  nb::handle out, nb::handle of) {
     require(!program_.has_stops() || first == last, "this program has to be run in pieces");
@@ -282,7 +282,7 @@ class PyProgram : public Recording {
           nb::handle rows_, nb::handle out_, nb::handle of)
         : desk(self.lend_desk(segments)), in(source, "source", "fi"), rows(rows_, "rows", kInt) {
       request = self.checked_request(desk->batch, in, first, last, want, rows);
-      if (!out_.is_none()) self.write_to(out.emplace(out_, "out", kFloat, Access::write), request);
+      if (!out_.is_none()) self.write_to(out.emplace(out_, "out", kFloat, Access::write), request, !of.is_none());
       if (!of.is_none())
         self.ask_for_best(nb::cast<nb::tuple>(of), *this);
       else
@@ -330,10 +330,12 @@ class PyProgram : public Recording {
     return request;
   }
 
-  void write_to(const View& out, Request& request) const {
+  // All that is wanted, or logits that are compared, some rows at a time.
+  void write_to(const View& out, Request& request, bool compares) const {
     const bool is_hidden = request.want == Want::hidden || request.want == Want::some_hidden;
     out.of_ndim(2).contiguous();
-    require(out.dim(0) == num_wanted(request) &&
+    request.room = out.dim(0);
+    require((compares ? request.room > 0 : request.room == num_wanted(request)) &&
                 out.dim(1) == (is_hidden ? program_.hidden_width() : program_.logits_width()),
             "out has the wrong shape");
     request.out = out.data<float>();

@@ -260,15 +260,16 @@ size_t Program::gather_rows() {
 }
 
 void Program::run_head() {
-  const size_t num_rows = gather_rows(), step = chunk_tokens();
-  const bool by_bounds = !request_->out;
+  const size_t num_rows = gather_rows();
+  const bool by_bounds = !request_->out, compares = request_->best && !by_bounds;
+  const size_t step = compares ? std::min(chunk_tokens(), request_->room) : chunk_tokens();
   for (size_t row = 0; row < num_rows; row += step) {
     const Scene some = scene(row, std::min(step, num_rows - row));
-    if (!by_bounds) addresses_[logits_] = request_->out + row * logits_width();
+    if (!by_bounds) addresses_[logits_] = request_->out + (compares ? 0 : row * logits_width());
     for (size_t i = marks_.back().step; i < steps_.size() - by_bounds; ++i) run_step(some, steps_[i]);
     if (by_bounds) find_best(some, row);
+    if (compares) compare_logits(row, some.num_tokens);
   }
-  if (request_->best && !by_bounds) compare_logits(num_rows);
 }
 
 // In place of the last step, the head's product.
@@ -279,10 +280,11 @@ void Program::find_best(const Scene& some, size_t first_row) {
                                    &best.values[first_row], &best.ids[first_row]);
 }
 
-void Program::compare_logits(size_t num_rows) {
+void Program::compare_logits(size_t first_row, size_t num_rows) {
   BestOf& best = *request_->best;
-  for (size_t row = 0; row < num_rows; ++row) {
-    const std::span<float> logits(request_->out + row * logits_width(), best.num_logits);
+  for (size_t i = 0; i < num_rows; ++i) {
+    const size_t row = first_row + i;
+    const std::span<float> logits(request_->out + i * logits_width(), best.num_logits);
     for (const int32_t id : best.without)
       if (size_t(id) < logits.size()) logits[size_t(id)] = -std::numeric_limits<float>::infinity();
     best.ids[row] = int32_t(apportion::find_best(*context_.kernels, logits));

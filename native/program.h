@@ -49,6 +49,7 @@ struct Request {
   std::span<const int32_t> rows;  // ascending: the tokens of which something is wanted, if some
   float* out;                     // [T, H], or [rows, V] or [rows, H]
   BestOf* best = nullptr;         // by bounds where there is no room for logits
+  size_t room = 0;                // rows of logits that `out` holds at a time, if the best is asked for
   size_t chunk = 0;               // tokens that pass at a time; 0: all
   // Asked before each layer; the run ends early if it says so. May be null.
   bool (*should_stop)(void* context) = nullptr;
@@ -130,7 +131,7 @@ class Program {
   size_t gather_rows();
   void run_head();
   void find_best(const Scene& some, size_t first_row);
-  void compare_logits(size_t num_rows);
+  void compare_logits(size_t first_row, size_t num_rows);
 
   Context context_;
   std::vector<Step> steps_;

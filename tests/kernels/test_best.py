@@ -264,9 +264,24 @@ def test_what_does_not_fit_is_refused(make_ops: MakeOps) -> None:
     bare.finish(x_alone)  # nothing follows the layers
     with pytest.raises(ValueError, match="split head"):
         found_by(bare, room, of)
-    for wrong in (room[:1], room[:, :1024].copy()):
+    for wrong in (room[:0], room[:, :1024].copy()):
         with pytest.raises(ValueError, match="out has the wrong shape"):
             found_by(head, x, of, out=wrong)
     for whole in (head_of(ops, weight), head_of(make_ops(exact=True), split_of(weight))):
         with pytest.raises(ValueError, match="split head"):
             found_by(whole, x, of)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 9, 33])
+def test_logits_are_compared_in_as_many_rows_at_a_time_as_there_is_room_for(
+    make_ops: MakeOps, count: int
+) -> None:
+    ops, weight, x = make_ops(), panels_of((1040, 64)), activations(count, 64)
+    head, of = head_of(ops, split_of(weight)), BestOf(1037, (5, 700))
+    logits = np.empty((count, 1040), np.float32)
+    head.run(None, x, 0, 0, ALL, None, logits, None)
+    logits[:, [5, 700]] = -np.inf
+    for room in (1, 2, 4, count):
+        found = found_by(head, x, of, out=np.empty((room, 1040), np.float32))
+        assert found.ids == logits[:, :1037].argmax(axis=1).tolist()
+        assert found.logits == logits[:, :1037].max(axis=1).tolist()

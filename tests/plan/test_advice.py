@@ -12,6 +12,7 @@ from apportion.core.units import GiB, KiB, MiB, format_bytes, parse_bytes
 from apportion.hardware.memory import MemoryLimits
 from apportion.hardware.profile import DiskProfile, DiskRate, Profile, Range
 from apportion.hardware.storage import FileSystem
+from apportion.plan.estimate import logits_nbytes
 from apportion.plan.planner import Planner
 
 RUNTIME = 40 * MiB
@@ -62,7 +63,7 @@ def test_a_shorter_context_and_smaller_kv_are_advised_where_they_help(moe: Any) 
 def test_fewer_sequences_are_advised_where_they_leave_room_for_the_weights(dense: Any) -> None:
     """As many as just do: one more, and weights would stream again."""
     wishes = planner(dense, ctx=1024, concurrency=16)
-    each = wishes.plan(wishes.resident_budget).nbytes[Kind.KV] // 16
+    each = wishes.plan(wishes.resident_budget).nbytes[Kind.KV] // 16 + logits_nbytes(dense.config)
     ram = wishes.resident_budget - 4 * each - 1
     words, (before, after) = next(iter(told(wishes.plan(ram).advice).items()))
     fewer = int(words.removeprefix("--concurrency "))

@@ -28,3 +28,8 @@ def test_a_longer_prompt_needs_room_for_what_its_tokens_carry_from_layer_to_laye
         assert workspace(1) < workspace(512)
         longer = workspace(4096) - workspace(2048)
         assert 2048 * 4 * hidden * vectors < longer < 2048 * 4 * hidden * 2 * vectors
+
+
+def test_sequences_at_once_have_logits_each(dense: Any) -> None:
+    alone, eight = (workspace_of(dense.config, concurrency=count)(64) for count in (1, 8))
+    assert eight - alone == 7 * 4 * dense.config.vocab_size

@@ -29,6 +29,9 @@ NativeSegment: TypeAlias = tuple[_native.KvTable, int, int, int]
 NativeBest: TypeAlias = tuple[list[int], list[float], float]
 
 
+COMPARED_AT_A_TIME = 16  # rows of logits, of which only the largest are wanted
+
+
 class NativeProgram:
     """`kernels.steps.Program` on the core. Its buffers grow to the most tokens that a run had, and stay."""
 
@@ -39,6 +42,7 @@ class NativeProgram:
         self._vocab_size = forward.vocab_size
         self._rows = tuple(np.empty((1, forward.vocab_size), np.float32) for _ in range(2))
         self._unheld = self._references()
+        self._room = self._rows[0][:0]
         steps = Recorder(self._native)
         x = self._enter(forward, steps)
         for layer in range(forward.num_layers):
@@ -94,6 +98,14 @@ class NativeProgram:
         row, _ = self._rows
         return getrefcount(row)
 
+    def _compared(self, num_rows: int) -> Floats:
+        """Room for logits that are compared and forgotten before another run begins."""
+        num_rows = min(num_rows, COMPARED_AT_A_TIME)
+        room = self._room
+        if len(room) < num_rows:
+            self._room = room = np.empty((num_rows, self._vocab_size), np.float32)
+        return room
+
     def run(
         self,
         source: Ints | Floats,
@@ -117,7 +129,7 @@ class NativeProgram:
     ) -> Best:
         want, room = WANTS["last"] if rows is None else SOME_ROWS, None
         if not by_bounds:
-            _, _, room = self._wanted(len(source), batch, "last" if rows is None else rows)
+            room = self._compared(len(batch or (0,)) if rows is None else len(rows))
         found = self._run(source, batch, first, self._num_layers, want, rows, room, of)
         assert found is not None
         return Best(*found)

@@ -10,6 +10,7 @@ from apportion.core.claim import Kind
 from apportion.core.units import MiB, format_bytes, three_digits
 from apportion.models.units import LayerUnits, ModelUnits, Stretch, Unit
 from apportion.plan.arrangement import Arrangement
+from apportion.plan.estimate import logits_nbytes
 
 if TYPE_CHECKING:
     from apportion.plan.planner import Planner
@@ -47,7 +48,8 @@ def _free_changes(planner: Planner, found: Arrangement, ram: int) -> Iterator[tu
 
 def _fewer_sequences(planner: Planner, found: Arrangement, ram: int) -> int:
     """As many as leave room for all weights; half as many where not even one would; 0 where they are few."""
-    missing, each = planner.resident_budget - ram, found.nbytes[Kind.KV] // planner.concurrency
+    missing = planner.resident_budget - ram
+    each = found.nbytes[Kind.KV] // planner.concurrency + logits_nbytes(planner.config)
     if planner.concurrency == 1 or missing <= 0:
         return 0
     return max(planner.concurrency - -(-missing // each), 0) or planner.concurrency // 2

@@ -39,18 +39,25 @@ def runtime_nbytes(config: ModelConfig, metadata: Mapping[str, Any]) -> int:
     return BASE_NBYTES + TOKEN_NBYTES * tokens + MERGE_NBYTES * merges + EXPERT_NBYTES * experts
 
 
-def workspace_of(config: ModelConfig, tokens_per_pass: int = TOKENS_PER_PASS) -> Workspace:
+def workspace_of(
+    config: ModelConfig, tokens_per_pass: int = TOKENS_PER_PASS, concurrency: int = 1
+) -> Workspace:
     """Bytes that passes need beside weights and KV, by how many tokens are under way at once.
 
     At most `tokens_per_pass` of them pass a layer's dense part at a time; what all of them have is carried
-    from one piece of a program to the next.
+    from one piece of a program to the next. As many sequences as `concurrency` have logits at once.
     """
-    each, carried, once = _passing_nbytes(config), _carried_nbytes(config), _once_nbytes(config)
+    each, carried, once = _passing_nbytes(config), _carried_nbytes(config), _once_nbytes(config, concurrency)
 
     def nbytes(tokens: int) -> int:
         return min(tokens, tokens_per_pass) * each + tokens * carried + once
 
     return nbytes
+
+
+def logits_nbytes(config: ModelConfig) -> int:
+    """Of one token."""
+    return 4 * config.vocab_size
 
 
 def _passing_nbytes(config: ModelConfig) -> int:
@@ -74,10 +81,11 @@ def _carried_nbytes(config: ModelConfig) -> int:
     return _rows_nbytes(widths) + _codes_nbytes(config.hidden_size) + LISTS_NBYTES * top_k
 
 
-def _once_nbytes(config: ModelConfig) -> int:
-    """Logits and what sampling makes of them; what passes the experts at a time."""
+def _once_nbytes(config: ModelConfig, concurrency: int) -> int:
+    """Logits, and what sampling makes of a row; what passes the experts at a time."""
     experts = 0 if config.experts is None else config.experts.feed_forward_size
-    return 8 * config.vocab_size + ROUTED_AT_A_TIME * (4 * experts + _codes_nbytes(experts))
+    routed = ROUTED_AT_A_TIME * (4 * experts + _codes_nbytes(experts))
+    return logits_nbytes(config) * (concurrency + 1) + routed
 
 
 def _rows_nbytes(widths: Sequence[int]) -> int:

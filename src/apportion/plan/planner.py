@@ -190,7 +190,7 @@ class Planner:
             self.runtime_nbytes,
             self.kv,
             self.concurrency,
-            self.workspace or workspace_of(self.config, self.tokens_per_pass),
+            self.workspace or workspace_of(self.config, self.tokens_per_pass, self.concurrency),
             PLACEMENTS.choose(self.policies.placement),
             self.reserve_nbytes,
             self.tokens_per_pass,

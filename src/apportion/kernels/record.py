@@ -42,7 +42,8 @@ class NativeProgram:
         self._vocab_size = forward.vocab_size
         self._rows = tuple(np.empty((1, forward.vocab_size), np.float32) for _ in range(2))
         self._unheld = self._references()
-        self._room = self._rows[0][:0]
+        # Of logits that are forgotten before another run begins; only rows that are used take memory.
+        self._compared = np.empty((COMPARED_AT_A_TIME, forward.vocab_size), np.float32)
         steps = Recorder(self._native)
         x = self._enter(forward, steps)
         for layer in range(forward.num_layers):
@@ -98,14 +99,6 @@ class NativeProgram:
         row, _ = self._rows
         return getrefcount(row)
 
-    def _compared(self, num_rows: int) -> Floats:
-        """Room for logits that are compared and forgotten before another run begins."""
-        num_rows = min(num_rows, COMPARED_AT_A_TIME)
-        room = self._room
-        if len(room) < num_rows:
-            self._room = room = np.empty((num_rows, self._vocab_size), np.float32)
-        return room
-
     def run(
         self,
         source: Ints | Floats,
@@ -127,9 +120,8 @@ class NativeProgram:
         first: int = 0,
         by_bounds: bool = False,
     ) -> Best:
-        want, room = WANTS["last"] if rows is None else SOME_ROWS, None
-        if not by_bounds:
-            room = self._compared(len(batch or (0,)) if rows is None else len(rows))
+        want = WANTS["last"] if rows is None else SOME_ROWS
+        room = None if by_bounds else self._compared
         found = self._run(source, batch, first, self._num_layers, want, rows, room, of)
         assert found is not None
         return Best(*found)

@@ -306,6 +306,20 @@ def test_what_is_predicted_is_read_ahead_and_changes_no_number(load: Load, moe: 
     assert streamed.residency.reader.stats().num_prefetches > 0
 
 
+def test_what_is_predicted_for_the_layer_itself_is_passed_over(load: Load, moe: Path) -> None:
+    streamed = load(moe, 4)
+
+    class Everyone(Prediction):
+        def predict(
+            self, layer: int, router_input: Any, scores: Any, experts: Sequence[int]
+        ) -> Sequence[tuple[int, int]]:
+            return [(layer, expert) for expert in range(8)]
+
+    streamed.residency._prediction = Everyone()
+    streamed.residency.watches_routers = True
+    np.testing.assert_array_equal(logits_of(streamed.model), logits_of(whole(moe)))
+
+
 def test_closing_twice_and_dropping_the_model_gives_all_memory_back(load: Load, dense: Path) -> None:
     streamed = load(dense, None, (0, 1, 2))
     logits_of(streamed.model)

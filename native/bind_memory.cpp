@@ -87,6 +87,12 @@ Fault fault_of(const nb::tuple& rule) {
   return fault;
 }
 
+const Source& source_of(Reader& reader, uint32_t file) {
+  const Source* source = reader.board().source(file);
+  require(source, "no file was opened under this number");
+  return *source;
+}
+
 class PyReader {
  public:
   PyReader(bool try_ring, unsigned depth, unsigned num_threads, size_t chunk, double stuck_after_s,
@@ -191,11 +197,7 @@ class PyReader {
   }
 
  private:
-  const Source& source(uint32_t file) const {
-    const Source* source = reader_->board().source(file);
-    require(source, "no file was opened under this number");
-    return *source;
-  }
+  const Source& source(uint32_t file) const { return source_of(*reader_, file); }
 
   // (file, offset, bytes, where in the slot)
   Part part_of(const nb::tuple& part, std::span<uint8_t> slot) const {
@@ -222,9 +224,7 @@ nb::tuple told(const Outcome& outcome) {
 }
 
 void check_stretch(Reader& reader, uint32_t file, uint64_t offset, uint64_t nbytes, uint64_t at, size_t slot_nbytes) {
-  const Source* source = reader.board().source(file);
-  require(source, "no file was opened under this number");
-  const uint64_t file_nbytes = source->facts().nbytes;
+  const uint64_t file_nbytes = source_of(reader, file).facts().nbytes;
   require(offset <= file_nbytes && nbytes <= file_nbytes - offset, "the part lies outside its file");
   require(at % kBlock == 0, "a part must begin at a block of its slot");
   const uint64_t room = block_end(offset + nbytes) - block_begin(offset);

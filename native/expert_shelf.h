@@ -55,7 +55,6 @@ class ExpertShelf {
   ExpertShelf(const ExpertShelf&) = delete;
   ExpertShelf& operator=(const ExpertShelf&) = delete;
 
-  const ExpertTable& table() const { return *table_; }
   size_t count() const { return units_.size(); }
   State state(size_t expert) const;
   size_t num_held() const { return num_held_; }  // coming or here

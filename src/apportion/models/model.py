@@ -201,10 +201,11 @@ class Model:
         context: int = 0,
     ) -> Best:
         """By bounds, where they spare something, or among all logits."""
-        by_bounds = self.finds_best and self._bounding.pays(len(batch or (0,)) if rows is None else len(rows))
+        num_rows = len(rows) if rows is not None else len(batch) if batch else 1
+        by_bounds = self.finds_best and self._bounding.pays(num_rows)
         best = self._program(context).best(source, batch, of, rows, first, by_bounds)
         if by_bounds:
-            self._bounding.took(best.share * len(best.ids))
+            self._bounding.took(best.share * num_rows)
         return best
 
     def forward_observed(self, ids: ArrayLike, cache: KvCache, observe: RouteObserver) -> None:

@@ -12,6 +12,7 @@ from tests.models.tiny import tiny_gguf
 
 from apportion._native import ExpertTable, LoadTimes
 from apportion.core.claim import Claim, Kind
+from apportion.core.errors import DiskStuck
 from apportion.engine.residency import residency
 from apportion.formats.block import Bytes
 from apportion.memory import ExpertPlaces, Ledger, Part, Reader, Shelf, Slot, Ticket
@@ -134,3 +135,15 @@ def test_experts_layers_and_rows_come_from_another_tier(
     np.testing.assert_array_equal(logits_of(streamed.model), logits_of(whole(path)))
     assert streamed.residency.reader.stats().num_reads == 0
     assert Copies.fetched > 0
+
+
+@pytest.mark.parametrize("tokens", [1, 20])
+def test_where_failed_reads_hold_all_slots_a_run_ends_with_an_error(
+    load: Load, tokens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(residency, "RamSlots", Copies)
+    monkeypatch.setattr(CopiedExperts, "start", lambda *_: False)
+    monkeypatch.setattr(CopiedExperts, "settle", lambda _: True)
+    model = load(tiny_gguf("olmoe", tmp_path, block_format="q8_0"), 3).model
+    with pytest.raises(DiskStuck, match="no slot is free"):
+        model.forward(np.arange(tokens, dtype=np.int32), model.new_cache(tokens))

@@ -79,6 +79,11 @@ class PyExpertShelf {
     return nb::make_tuple(num_here, missing);
   }
 
+  void let_go(size_t num_slots, Ids order) {
+    for (const uint32_t expert : order) known(expert);
+    shelf_->let_go(num_slots, std::move(order));
+  }
+
   bool start(size_t expert, bool prefetch) {
     require(!holds(expert), "the expert has a slot");
     Unlocked unlocked;
@@ -193,6 +198,7 @@ void bind_expert_shelf(nb::module_& m) {
       .def("is_ready", &PyExpertShelf::is_ready)
       .def("here", &PyExpertShelf::here)
       .def("ask", &PyExpertShelf::ask)
+      .def("let_go", &PyExpertShelf::let_go)
       .def("start", &PyExpertShelf::start, nb::arg("expert"), nb::arg("prefetch") = false)
       .def("give_up", &PyExpertShelf::give_up)
       .def("take_in", &PyExpertShelf::take_in)

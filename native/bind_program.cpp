@@ -28,7 +28,7 @@ class PyProgram : public Recording {
   nb::object run(nb::handle segments, nb::handle source, size_t first, size_t last, int want, nb::handle rows,
                  nb::handle out, nb::handle of) {
     require(!program_.has_stops() || first == last, "this program has to be run in pieces");
-    Going going(*this, segments, source, first, last, want, rows, out, of);
+    Going going(*this, segments, source, first, last, want, rows, out, of, nb::none());
     bool complete = false;
     {
       Unlocked unlocked;
@@ -40,11 +40,12 @@ class PyProgram : public Recording {
 
   // --- in pieces ---
 
+  // `check` is called now and then; what it raises breaks the run off.
   void begin(nb::handle segments, nb::handle source, size_t first, size_t last, int want, nb::handle rows,
-             nb::handle out, nb::handle of, size_t chunk) {
+             nb::handle out, nb::handle of, size_t chunk, nb::object check) {
     going_.reset();
     started_ = false;
-    auto going = std::make_unique<Going>(*this, segments, source, first, last, want, rows, out, of);
+    auto going = std::make_unique<Going>(*this, segments, source, first, last, want, rows, out, of, std::move(check));
     going->request.chunk = chunk;
     bool complete = false;
     {
@@ -56,34 +57,37 @@ class PyProgram : public Recording {
   }
 
   // Whether the program waits for experts; otherwise it has come to `layer`. A single token may pass layers whose
-  // chosen experts are all in memory: `passed` tells them.
+  // shelf brings the chosen experts by itself: `passed` tells them. Ends early where one does not come: its shelf
+  // tells why.
   bool advance(size_t layer, bool may_pass) {
     require(going_ && !program_.is_waiting(), "no run is under way, or it waits for experts");
     require(layer <= going_->request.last, "the run ends before this layer");
     require(!may_pass || going_->request.num_tokens == 1, "experts of many tokens come in parts");
     Program::Pause pause;
+    bool has_failed = false;
     {
       Unlocked unlocked;
       do pause = program_.advance(layer);
-      while (pause == Program::Pause::experts && may_pass && pass_experts());
+      while (pause == Program::Pause::experts && may_pass && brings_experts() && pass_experts());
+      if (started_) has_failed = waiting_shelf()->has_failed();
     }
-    if (pause == Program::Pause::stopped) throw nb::python_error();
+    if (pause == Program::Pause::stopped || (started_ && !has_failed)) throw nb::python_error();
     return pause == Program::Pause::experts;
   }
 
-  // The experts of the layers that the token passed since this was asked last.
+  // Of each layer that the token passed, or broke off at, since this was asked last: its experts, how many of them were
+  // here, and who left for the others.
   nb::list passed() {
     require(bool(going_), "no run is under way");
     Desk& desk = *going_->desk;
     nb::list layers;
-    size_t i = 0;
-    for (const size_t end : desk.passed_ends) {
-      nb::list experts;
-      for (; i < end; ++i) experts.append(desk.passed[i]);
-      layers.append(experts);
+    const uint32_t *used = desk.used.data(), *left = desk.left.data();
+    for (const Desk::Passed& layer : desk.passed) {
+      layers.append(nb::make_tuple(list_of({used, layer.num_used}), layer.num_here, list_of({left, layer.num_left})));
+      used += layer.num_used;
+      left += layer.num_left;
     }
-    desk.passed.clear();
-    desk.passed_ends.clear();
+    desk.forget_passed();
     return layers;
   }
 
@@ -181,21 +185,47 @@ class PyProgram : public Recording {
   }
 
  private:
-  // Applies the experts that the only token chose, if all of them are in memory.
-  bool pass_experts() {
-    const Experts& known = program_.waiting_for().experts;
-    const ExpertInput input = program_.expert_input();
-    const std::span<const int32_t> ids(input.ids, input.per_token);
-    if (!std::ranges::all_of(ids, [&](int32_t id) { return known.places[id].gate; })) return false;
+  // Whether the experts that the only token chose are here or on their way, without anybody's decision.
+  bool brings_experts() {
     Desk& desk = *going_->desk;
-    desk.passed.insert(desk.passed.end(), ids.begin(), ids.end());
-    desk.passed_ends.push_back(desk.passed.size());
-    const auto used = std::span(desk.passed).last(ids.size());
-    if (ExpertShelf* const shelf = waiting_shelf()) shelf->use(used);
-    program_.start_experts();
-    program_.apply(used);
-    program_.pass_on();
+    const ExpertInput input = program_.expert_input();
+    const size_t num_used = desk.used.size(), num_left = desk.left.size();
+    desk.used.insert(desk.used.end(), input.ids, input.ids + input.per_token);
+    const auto used = std::span(desk.used).subspan(num_used);
+    const ExpertPlace* const places = program_.waiting_for().experts.places;
+    std::optional<size_t> num_here;
+    if (ExpertShelf* const shelf = waiting_shelf())
+      num_here = shelf->bring(used, desk.left);
+    else if (std::ranges::all_of(used, [&](uint32_t expert) { return places[expert].gate; }))
+      num_here = used.size();
+    if (!num_here) {
+      desk.used.resize(num_used);
+      return false;
+    }
+    desk.passed.push_back({used.size(), *num_here, desk.left.size() - num_left});
     return true;
+  }
+
+  // False, with the experts still started: one does not come, or the run is broken off.
+  bool pass_experts() {
+    Desk& desk = *going_->desk;
+    const ExpertPlace* const places = program_.waiting_for().experts.places;
+    desk.there.clear();
+    desk.coming.clear();
+    for (const uint32_t expert : std::span(desk.used).last(desk.passed.back().num_used))
+      (places[expert].gate ? desk.there : desk.coming).push_back(expert);
+    started_ = true;
+    program_.start_experts();
+    if (!apply_as_they_come(waiting_shelf())) return false;
+    program_.pass_on();
+    started_ = false;
+    return true;
+  }
+
+  static nb::list list_of(std::span<const uint32_t> numbers) {
+    nb::list list;
+    for (const uint32_t number : numbers) list.append(number);
+    return list;
   }
 
   // False: one does not come, or the run is broken off.
@@ -230,10 +260,12 @@ class PyProgram : public Recording {
     return true;
   }
 
-  // Lets Python see signals now and then, so that Ctrl-C does not wait for a long prompt.
+  // Lets Python see signals now and then, so that Ctrl-C does not wait for a long prompt or a slow disk, and asks it
+  // whether the run is to go on.
   struct Patience {
     using Clock = std::chrono::steady_clock;
     static constexpr std::chrono::milliseconds kSlice{50};
+    nb::object check;  // or None
     Clock::time_point asked = Clock::now();
 
     static bool is_over(void* self_) {
@@ -242,7 +274,14 @@ class PyProgram : public Recording {
       if (now - self.asked < kSlice) return false;
       self.asked = now;
       const nb::gil_scoped_acquire locked;
-      return PyErr_CheckSignals() != 0;
+      if (PyErr_CheckSignals()) return true;
+      try {
+        if (!self.check.is_none()) self.check();
+      } catch (nb::python_error& error) {
+        error.restore();
+        return true;
+      }
+      return false;
     }
   };
 
@@ -251,9 +290,20 @@ class PyProgram : public Recording {
     Batch batch;
     std::vector<float> values;
     std::vector<int32_t> ids, without;
-    std::vector<uint32_t> passed;     // experts, of one layer after the other
-    std::vector<size_t> passed_ends;  // of each layer's
     std::vector<uint32_t> there, coming;
+
+    // Layers that a token passed without a stop; its experts in them, and those that left, one layer after the other.
+    struct Passed {
+      size_t num_used, num_here, num_left;
+    };
+    std::vector<Passed> passed;
+    std::vector<uint32_t> used, left;
+
+    void forget_passed() {
+      passed.clear();
+      used.clear();
+      left.clear();
+    }
   };
 
   struct GiveBack {
@@ -261,8 +311,7 @@ class PyProgram : public Recording {
 
     void operator()(Desk* desk) const {
       desk->batch.end();
-      desk->passed.clear();
-      desk->passed_ends.clear();
+      desk->forget_passed();
       idle->emplace_back(desk);
     }
   };
@@ -279,8 +328,11 @@ class PyProgram : public Recording {
   // A run, and what it reads and writes.
   struct Going {
     Going(PyProgram& self, nb::handle segments, nb::handle source, size_t first, size_t last, int want,
-          nb::handle rows_, nb::handle out_, nb::handle of)
-        : desk(self.lend_desk(segments)), in(source, "source", "fi"), rows(rows_, "rows", kInt) {
+          nb::handle rows_, nb::handle out_, nb::handle of, nb::object check)
+        : desk(self.lend_desk(segments)),
+          in(source, "source", "fi"),
+          rows(rows_, "rows", kInt),
+          patience{std::move(check)} {
       request = self.checked_request(desk->batch, in, first, last, want, rows);
       if (!out_.is_none()) self.write_to(out.emplace(out_, "out", kFloat, Access::write), request, !of.is_none());
       if (!of.is_none())
@@ -450,7 +502,8 @@ void bind_program(nb::module_& m) {
            nb::arg("want"), nb::arg("rows").none(), nb::arg("out").none(), nb::arg("of").none())
       .def_prop_ro("nbytes_carried", &PyProgram::nbytes_carried)
       .def("begin", &PyProgram::begin, nb::arg("segments").none(), nb::arg("source"), nb::arg("first"), nb::arg("last"),
-           nb::arg("want"), nb::arg("rows").none(), nb::arg("out").none(), nb::arg("of").none(), nb::arg("chunk"))
+           nb::arg("want"), nb::arg("rows").none(), nb::arg("out").none(), nb::arg("of").none(), nb::arg("chunk"),
+           nb::arg("check").none())
       .def("advance", &PyProgram::advance)
       .def("passed", &PyProgram::passed)
       .def("chosen", &PyProgram::chosen)

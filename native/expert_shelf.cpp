@@ -64,14 +64,45 @@ size_t ExpertShelf::ask(std::span<const uint32_t> experts, std::vector<uint32_t>
   return num_here;
 }
 
-void ExpertShelf::use(std::span<const uint32_t> experts) {
-  const std::lock_guard lock(mutex_);
-  for (const uint32_t expert : experts) ++uses_[expert].hits;
-}
-
 std::vector<ExpertShelf::Uses> ExpertShelf::uses() const {
   const std::lock_guard lock(mutex_);
   return uses_;
+}
+
+// --- without being told ---
+
+void ExpertShelf::let_go(size_t num_slots, std::vector<uint32_t> order) {
+  num_slots_ = num_slots;
+  may_leave_ = std::move(order);
+}
+
+std::optional<size_t> ExpertShelf::bring(std::span<const uint32_t> experts, std::vector<uint32_t>& left) {
+  if (num_coming_) take_in();
+  if (has_failed() || !find_leaving(experts)) return std::nullopt;
+  for (const uint32_t expert : leaving_) give_up(expert);
+  left.insert(left.end(), leaving_.begin(), leaving_.end());
+  missing_.clear();
+  const size_t num_here = ask(experts, missing_);
+  for (const uint32_t expert : missing_)
+    if (start(expert, Priority::demand) != Started::yes) failure_ = {expert, {.failure = {Cause::closed}}};
+  return num_here;
+}
+
+// Who makes way for those of a token that are away; false where there are not slots enough.
+bool ExpertShelf::find_leaving(std::span<const uint32_t> experts) {
+  leaving_.clear();
+  const size_t num_away =
+      size_t(std::ranges::count_if(experts, [&](uint32_t expert) { return held_[expert].state == State::away; }));
+  if (!num_away) return true;
+  if (num_held_ > num_slots_ || !failed_.empty()) return false;
+  const size_t num_free = std::min(num_slots_ - num_held_, arena_->num_free());
+  const size_t num_leaving = num_away - std::min(num_away, num_free);
+  for (const uint32_t expert : may_leave_) {
+    if (leaving_.size() == num_leaving) break;
+    if (held_[expert].state == State::here && std::ranges::find(experts, expert) == experts.end())
+      leaving_.push_back(expert);
+  }
+  return leaving_.size() == num_leaving;
 }
 
 // --- coming and going ---

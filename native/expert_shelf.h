@@ -65,9 +65,13 @@ class ExpertShelf {
   // Tokens use these: each counts as found or not, and what is coming is waited for from now on. How many are here;
   // adds those that are away to `missing`.
   size_t ask(std::span<const uint32_t> experts, std::vector<uint32_t>& missing);
-  // A token used these, all of which are here.
-  void use(std::span<const uint32_t> experts);
   std::vector<Uses> uses() const;
+
+  // From here on `bring` may fill so many slots, and have these leave for it, in this order.
+  void let_go(size_t num_slots, std::vector<uint32_t> order);
+  // A token uses these: they are asked for, and what is away begins to come. How many are here; adds those that left
+  // for it to `left`. None, and nothing has happened, where it would take more than what was let go.
+  std::optional<size_t> bring(std::span<const uint32_t> experts, std::vector<uint32_t>& left);
 
   // Begins to read an expert that is away.
   Started start(size_t expert, Priority priority);
@@ -102,6 +106,7 @@ class ExpertShelf {
     Slot slot;
   };
 
+  bool find_leaving(std::span<const uint32_t> experts);
   void set_state(size_t expert, State state);
   void take(size_t expert, const Outcome& outcome);
 
@@ -116,6 +121,9 @@ class ExpertShelf {
   size_t num_held_ = 0, num_coming_ = 0;
   std::vector<Failed> failed_;
   std::optional<Failure> failure_;
+  size_t num_slots_ = 0;             // let go
+  std::vector<uint32_t> may_leave_;  // in this order
+  std::vector<uint32_t> leaving_, missing_;
   std::vector<Ticket> tickets_;
   std::vector<Part> parts_;
 };

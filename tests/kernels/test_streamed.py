@@ -123,7 +123,10 @@ class Shelf:
             self._put(self._tables[layer], self.experts[layer], expert)
         yield from self.in_parts(sorted(set(ids.reshape(-1).tolist())))
 
-    def found(self, layer: int, experts: Sequence[int]) -> None:
+    def check_wanted(self) -> None: ...
+
+    def passed(self, layer: int, experts: Sequence[int], num_here: int, left: Sequence[int]) -> None:
+        assert (num_here, left) == (len(experts), [])
         self.used.append((layer, experts))
 
     def embed(self, ids: Ints) -> Floats:
@@ -291,10 +294,10 @@ def test_pieces_out_of_turn_are_refused() -> None:
     with pytest.raises(ValueError, match="in pieces"):
         native.run(None, np.array([1], np.int32), 0, LAYERS, 1, None, np.empty((1, VOCAB), np.float32), None)
     out = np.empty((1, VOCAB), np.float32)
-    native.begin(None, np.array([1, 2], np.int32), 0, LAYERS, 1, None, out, None, 0)
+    native.begin(None, np.array([1, 2], np.int32), 0, LAYERS, 1, None, out, None, 0, None)
     with pytest.raises(ValueError, match="in parts"):
         native.advance(LAYERS, True)
-    native.begin(None, np.array([1], np.int32), 0, LAYERS, 1, None, out, None, 0)
+    native.begin(None, np.array([1], np.int32), 0, LAYERS, 1, None, out, None, 0, None)
     assert native.advance(LAYERS, False)
     for act in (native.pass_on, lambda: native.apply([0])):
         with pytest.raises(ValueError, match="started"):

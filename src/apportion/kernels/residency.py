@@ -38,8 +38,7 @@ class Residency(Protocol):
         routes: `route` is to be told all routes.
         watches_routers: `acquire` is to be told what the routers saw.
         layer: whose weights the run under way asked for last; 0 before the first, and where none runs.
-        is_wanted: asked between layers whether the run under way still is; where it is not, what is asked for
-            next raises `BrokenOff`.
+        is_wanted: asked now and then whether the run under way still is.
     """
 
     is_wanted: Callable[[], bool] | None
@@ -106,9 +105,19 @@ class Residency(Protocol):
             ApportionError: reading failed.
         """
 
-    def found(self, layer: int, experts: Sequence[int]) -> None:
-        """The only token of a run passed a layer without `acquire`: all experts that it chose were in
-        memory.
+    def check_wanted(self) -> None:
+        """Called between layers and while a run waits.
+
+        Raises:
+            BrokenOff: nobody waits for the run.
+        """
+
+    def passed(self, layer: int, experts: Sequence[int], num_here: int, left: Sequence[int]) -> None:
+        """The only token of a run passed a layer without `acquire`. So many of the experts that it chose were
+        in memory; for the others these left, as was decided ahead.
+
+        Raises:
+            ApportionError: reading failed.
         """
 
     def embed(self, ids: Ints) -> Floats:

@@ -53,7 +53,8 @@ class StreamedProgram(NativeProgram):
         with self._running:
             self._residency.begin_run()
             x = self._entering(source)
-            self._native.begin(natives(batch), x, first, last, want, rows, out, of, self._residency.chunk)
+            chunk, check = self._residency.chunk, self._residency.check_wanted
+            self._native.begin(natives(batch), x, first, last, want, rows, out, of, chunk, check)
             self._pass_layers(len(source), first, last)
             found = self._native.end()
             self._residency.end_run()
@@ -93,13 +94,14 @@ class StreamedProgram(NativeProgram):
         return self._observe is not None or residency.watches_routers or residency.routes
 
     def _advance(self, layer: int, may_pass: bool, routed: Iterator[int]) -> bool:
-        """To `layer`, or to experts that have to be brought. Where a single token's are all there, nothing is
-        to be decided: it passes them, and what it used is told afterwards.
+        """To `layer`, or to experts that somebody has to decide about. A single token passes those that are
+        there or can be brought as was decided ahead; what it used is told afterwards.
         """
-        waits = self._native.advance(layer, may_pass)
-        for experts in self._native.passed() if may_pass else ():
-            self._residency.found(next(routed), experts)
-        return waits
+        try:
+            return self._native.advance(layer, may_pass)
+        finally:
+            for passed in self._native.passed() if may_pass else ():
+                self._residency.passed(next(routed), *passed)
 
     def _mix_experts(self, layer: int, chosen: Ints) -> None:
         self._native.chosen(chosen)

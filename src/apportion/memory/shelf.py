@@ -48,6 +48,11 @@ class Shelf(Protocol):
         coming is waited for from now on.
         """
 
+    def let_go(self, num_slots: int, order: Sequence[int], /) -> None:
+        """From here on a token may bring its experts by itself, in so many slots, where those of this order
+        leave for it, first ones first; the shelf passes over what the token needs.
+        """
+
     def start(self, expert: int, prefetch: bool = False) -> bool:
         """Begin to bring an expert; False where no slot is free."""
 
@@ -96,7 +101,8 @@ class RamShelf:
         self._reader = reader
         # Bound once, not passed on: they are called for each expert that a token misses.
         self.holds, self.is_ready, self.here = native.holds, native.is_ready, native.here
-        self.ask, self.start, self.give_up = native.ask, native.start, native.give_up
+        self.ask, self.let_go = native.ask, native.let_go
+        self.start, self.give_up = native.start, native.give_up
         self.take_in, self.wait, self.settle = native.take_in, native.wait, native.settle
         self.recover, self.uses, self.close = native.recover, native.uses, native.close
 

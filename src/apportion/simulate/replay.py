@@ -71,13 +71,11 @@ def hits_by_step(routes: Ids, num_experts: int, num_slots: int, policy: ExpertCa
         state.touch(experts)
         missing = [expert for expert in experts if expert not in residents]
         hits.append(len(experts) - len(missing))
-        num_victims = len(residents) + len(missing) - num_slots
-        spare = sorted(residents.difference(experts)) if num_victims > 0 else []
-        for _ in range(num_victims):
-            victim = state.victim(spare)
-            spare.remove(victim)
-            residents.remove(victim)
-            state.forget(victim)
+        num_leaving = len(residents) + len(missing) - num_slots
+        leaving = state.leaving(sorted(residents.difference(experts))) if num_leaving > 0 else ()
+        for expert in leaving[:num_leaving]:
+            residents.remove(expert)
+            state.forget(expert)
         residents.update(missing)
     return hits
 

@@ -4,16 +4,17 @@ import errno
 import gc
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.engine.residency.conftest import Load, logits_of, whole
+from tests.engine.residency.conftest import Load, Loaded, logits_of, whole
 from tests.models.tiny import IN_GGUF, tiny_gguf
 
 from apportion.core.claim import Kind, Tier
-from apportion.core.errors import ApportionError, DiskFault, DiskStuck
+from apportion.core.errors import ApportionError, BrokenOff, DiskFault, DiskStuck
 from apportion.memory import ReadFault
 from apportion.plan import PolicyNames, crowd
 from apportion.policies import EXPERT_CACHES, LOAD_ORDERS
@@ -171,27 +172,43 @@ def test_what_was_used_last_is_found_in_its_slot(load: Load, moe: Path) -> None:
     assert counters.hit_rate == pytest.approx(0.75)
 
 
-@pytest.mark.parametrize("cache", LIVE_CACHES)
-def test_experts_of_layers_that_are_passed_count_as_used(
-    load: Load, moe: Path, cache: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def decoded(passes: bool) -> tuple[object, ...]:
-        streamed = load(moe, 5, policies=PolicyNames(expert_cache=cache))
-        residency, found = streamed.residency, 0
-        if not passes:
-            residency.on_route = lambda layer, ids: None
-        acquire = residency.acquire
+class Decoding:
+    """Tokens one by one, and how often a layer had to ask."""
+
+    def __init__(self, streamed: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.num_asked = 0
+        self._model = streamed.model
+        acquire = streamed.residency.acquire
 
         def counted(*args: Any) -> Any:
-            nonlocal found
-            found += 1
+            self.num_asked += 1
             return acquire(*args)
 
-        monkeypatch.setattr(residency, "acquire", counted)
-        model = streamed.model
-        kv = model.new_cache(120)
-        logits = [model.forward(np.array([token % 40], np.int32), kv) for token in range(120)]
-        assert (found < 3 * 120) == passes
+        monkeypatch.setattr(streamed.residency, "acquire", counted)
+
+    def logits(self, count: int) -> list[np.ndarray]:  # type: ignore[type-arg]
+        kv = self._model.new_cache(count)
+        return [self._model.forward(np.array([token % 40], np.int32), kv) for token in range(count)]
+
+
+@pytest.mark.parametrize("load_order", LOAD_ORDERS)
+@pytest.mark.parametrize("cache", LIVE_CACHES)
+def test_a_token_passes_layers_as_was_decided_ahead(
+    load: Load, moe: Path, cache: str, load_order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decoded(passes: bool) -> tuple[object, ...]:
+        streamed = load(moe, 5, policies=PolicyNames(expert_cache=cache, load_order=load_order))
+        residency = streamed.residency
+        if not passes:
+            residency.on_route = lambda layer, ids: None
+        decoding = Decoding(streamed, monkeypatch)
+        logits = decoding.logits(120)
+        if not passes:
+            assert decoding.num_asked == 3 * 120
+        elif LOAD_ORDERS.get(load_order).as_asked:
+            assert decoding.num_asked == 3, "the first token, of which nothing was decided ahead"
+        else:
+            assert 3 < decoding.num_asked < 3 * 120
         counters, uses = residency.counters, residency.expert_uses()
         return (
             np.concatenate(logits).tolist(),
@@ -201,6 +218,56 @@ def test_experts_of_layers_that_are_passed_count_as_used(
         )
 
     assert decoded(True) == decoded(False)
+
+
+@pytest.mark.parametrize("fault", [ReadFault(40, 30, errno=errno.EIO), ReadFault(40, delay_s=0.5)])
+def test_a_token_that_passes_layers_tells_what_does_not_come(
+    load: Load, moe: Path, fault: ReadFault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = Decoding(load(moe, 3), monkeypatch).logits(30)
+    streamed = load(moe, 3, faults=[fault], stuck_after_s=0.1)
+    decoding = Decoding(streamed, monkeypatch)
+    with pytest.raises(DiskStuck if fault.delay_s else DiskFault) as caught:
+        decoding.logits(30)
+    assert str(moe) in str(caught.value)
+    assert decoding.num_asked == 3
+    time.sleep(0.6 if fault.delay_s else 0)
+    for _ in range(8):  # more reads may fail
+        with suppress(DiskFault):
+            decoding.logits(1)
+    np.testing.assert_array_equal(decoding.logits(30), expected)
+    assert all(len(held) == 3 for held in streamed.residency.resident_experts().values())
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_a_token_that_waits_for_the_disk_can_be_broken_off(
+    load: Load, moe: Path, passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = Decoding(load(moe, 3), monkeypatch).logits(30)
+    streamed = load(moe, 3, faults=[ReadFault(40, delay_s=1.5)])
+    if not passes:
+        streamed.residency.on_route = lambda layer, ids: None
+    decoding = Decoding(streamed, monkeypatch)
+    end = time.monotonic() + 0.5
+    streamed.residency.is_wanted = lambda: time.monotonic() < end
+    with pytest.raises(BrokenOff):
+        decoding.logits(30)
+    assert time.monotonic() < end + 0.5
+    streamed.residency.is_wanted = None
+    np.testing.assert_array_equal(decoding.logits(30), expected)
+
+
+def test_a_token_passes_layers_in_the_slots_that_are_left(
+    load: Load, moe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streamed = load(moe, 6)
+    decoding = Decoding(streamed, monkeypatch)
+    expected = decoding.logits(30)
+    streamed.ledger.set_limit(Tier.RAM, streamed.ledger.account().tiers[Tier.RAM].used * 2 // 3)
+    np.testing.assert_array_equal(decoding.logits(30), expected)
+    held = [len(experts) for experts in streamed.residency.resident_experts().values()]
+    assert sum(held) == streamed.residency.num_slots < 18
+    assert decoding.num_asked == 3
 
 
 def test_the_ledger_has_the_slots_to_the_byte(load: Load, moe: Path) -> None:

@@ -92,6 +92,8 @@ class CopiedExperts:
         missing = [expert for expert in experts if expert not in self._slots]
         return len(experts) - len(missing), missing
 
+    def let_go(self, num_slots: int, order: Sequence[int], /) -> None: ...
+
     def start(self, expert: int, prefetch: bool = False) -> bool:
         slot = self._tier.take()
         if slot is None:

@@ -72,10 +72,19 @@ class ExpertSlots:
         self._state.touch(by_use.tolist())
         return self._by_number(len(ids), sorted(by_use.tolist()), following)
 
-    def found(self, chosen: Sequence[int]) -> None:
-        """A token used these, all of which were there; the shelf has counted them."""
+    def passed(self, chosen: Sequence[int], num_here: int, left: Sequence[int]) -> None:
+        """A token used these, so many of which were there; the shelf has counted them, and let others go."""
         self._state.touch(chosen)
-        self._counters.hits += len(chosen)
+        for expert in left:
+            self._state.forget(expert)
+        self._counters.count(1, num_here, len(chosen) - num_here)
+        self._check()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Decide ahead who leaves, so that the next token need not stop here."""
+        if self._load_order.as_asked:
+            self._shelf.let_go(self.num_slots, self._state.leaving(self._shelf.here(())))
 
     def expect_all(self) -> None:
         """Begin to read the first experts that are missing: soon a crowd comes that needs almost all."""
@@ -87,7 +96,7 @@ class ExpertSlots:
 
     def prefetch(self, expert: int) -> None:
         """Begin to read an expert that may be needed soon, if a slot can be had for it."""
-        if not self._shelf.holds(expert) and (self._has_room or self._evict(self._shelf.here(()))):
+        if not self._shelf.holds(expert) and (self._has_room or self._evict(self._leaving())):
             self._shelf.start(expert, True)
 
     def recover(self) -> None:
@@ -110,7 +119,7 @@ class ExpertSlots:
         shelf = self._shelf
         if shelf.num_coming:
             shelf.take_in()
-            self._check()
+        self._check()
         missing = deque(self._load_order.order(self._ask(1, chosen), self._place))
         while chosen:
             self._start_some(missing, chosen)
@@ -124,6 +133,7 @@ class ExpertSlots:
             yield part
             self._check()
             chosen = [expert for expert in chosen if expert not in part] if missing else ()
+        self._let_go()
 
     def _by_number(
         self, num_tokens: int, chosen: Sequence[int], following: ExpertSlots | None
@@ -146,6 +156,7 @@ class ExpertSlots:
                 part.append(coming.popleft())
             yield part
             self._check()
+        self._let_go()
 
     def _ask(self, num_tokens: int, chosen: Sequence[int]) -> list[int]:
         """Experts that so many tokens chose: those of them that have no slot."""
@@ -168,8 +179,11 @@ class ExpertSlots:
         hits = [expert for expert in self._shelf.here(()) if expert in needed]
         if len(hits) == len(needed):
             return
-        for _ in range(len(hits) - (self.num_slots - self._num_read_slots)):
-            self._evict(hits)
+        num_leaving = len(hits) - (self.num_slots - self._num_read_slots)
+        if num_leaving > 0:
+            leaving = deque(self._state.leaving(hits))
+            for _ in range(num_leaving):
+                self._evict(leaving)
 
     def _place(self, expert: int) -> tuple[int, int]:
         first = self._places[expert].parts[0]
@@ -177,12 +191,12 @@ class ExpertSlots:
 
     def _start_some(self, missing: deque[int], needed: Sequence[int]) -> None:
         """Begin to read what is missing, as far as there are slots that nothing needed is in."""
-        candidates: list[int] | None = None
+        leaving: deque[int] | None = None
         while missing:
             if not self._has_room:
-                if candidates is None:
-                    candidates = self._shelf.here(needed)
-                if not self._evict(candidates):
+                if leaving is None:
+                    leaving = self._leaving(needed)
+                if not self._evict(leaving):
                     return
             if not self._shelf.start(missing[0]):
                 return
@@ -192,12 +206,15 @@ class ExpertSlots:
     def _has_room(self) -> bool:
         return self._shelf.num_held < self.num_slots
 
-    def _evict(self, candidates: list[int]) -> bool:
-        """Give up one of these, and take it from the list; False where there is none."""
-        if not candidates:
+    def _leaving(self, needed: Sequence[int] = ()) -> deque[int]:
+        """Experts that are there, but these, in the order in which to give them up."""
+        return deque(self._state.leaving(self._shelf.here(needed)))
+
+    def _evict(self, leaving: deque[int]) -> bool:
+        """Give up the first of these; False where there is none."""
+        if not leaving:
             return False
-        expert = self._state.victim(candidates)
-        candidates.remove(expert)
+        expert = leaving.popleft()
         self._state.forget(expert)
         self._shelf.give_up(expert)
         return True
@@ -217,7 +234,7 @@ class ExpertSlots:
     def _trim(self) -> None:
         """Give up what is more than there is room for, after the number of slots was lowered."""
         while self._shelf.num_held > self.num_slots:
-            if not self._evict(self._shelf.here(())):
+            if not self._evict(self._leaving()):
                 self._wait()
 
     def shrink(self) -> int:
@@ -225,6 +242,7 @@ class ExpertSlots:
         self.num_slots -= 1
         self._num_read_slots = min(self._num_read_slots, self.num_slots)
         self._trim()
+        self._let_go()
         return self.tier.shrink(1) * self.tier.slot_nbytes
 
     def close(self) -> None:

@@ -186,6 +186,9 @@ class Residency:
     def _reach(self, layer: int) -> None:
         """A run has come to a layer that costs reads; a good place to end it where nobody waits for it."""
         self.layer = layer
+        self.check_wanted()
+
+    def check_wanted(self) -> None:
         if self.is_wanted is not None and not self.is_wanted():
             raise BrokenOff("a pass over the layers was broken off", "all of its requests were cancelled")
 
@@ -201,8 +204,8 @@ class Residency:
     def routes(self) -> bool:
         return self.on_route is not None
 
-    def found(self, layer: int, experts: Sequence[int]) -> None:
-        self._experts[layer].found(experts)
+    def passed(self, layer: int, experts: Sequence[int], num_here: int, left: Sequence[int]) -> None:
+        self._experts[layer].passed(experts, num_here, left)
 
     def acquire(self, layer: int, ids: Ints, view: RouterView | None = None) -> Iterator[Sequence[int]]:
         self._reach(layer)

@@ -11,8 +11,9 @@ from apportion.policies.family import Policy, PolicyFamily
 class CacheState(Protocol):
     """What a policy remembers of one layer.
 
-    A step calls `touch` once, then for each expert that is missing and finds no empty slot `victim`, and
-    `forget` for each expert that leaves.
+    A step calls `touch` once, then `leaving` if an expert is missing and finds no empty slot, and `forget`
+    for each expert that leaves. `leaving` may be asked before that `touch`, too: using some does not change
+    the order of the others.
     """
 
     def touch(self, experts: Sequence[int]) -> None:
@@ -20,9 +21,9 @@ class CacheState(Protocol):
         counts as used last.
         """
 
-    def victim(self, residents: Sequence[int]) -> int:
-        """The one of `residents` to give up, whatever their order; the step needs none of them, and there is
-        at least one.
+    def leaving(self, residents: Sequence[int]) -> Sequence[int]:
+        """`residents` in the order in which they are to be given up, whatever the order in which they are
+        named. Those that a step needs are passed over.
         """
 
     def forget(self, expert: int) -> None:

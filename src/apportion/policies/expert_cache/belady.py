@@ -53,8 +53,8 @@ class BeladyState:
             self._uses[expert].pop()
             self._next_use[expert] = self._uses[expert][-1]
 
-    def victim(self, residents: Sequence[int]) -> int:
-        return max(sorted(residents), key=self._next_use.__getitem__)
+    def leaving(self, residents: Sequence[int]) -> Sequence[int]:
+        return sorted(sorted(residents), key=self._next_use.__getitem__, reverse=True)
 
     def forget(self, expert: int) -> None:
         """Its next use stays when it is."""

@@ -42,8 +42,8 @@ class LfuState:
             self._uses[expert] += 1
             self._rank[expert] = self._uses[expert] * ONE_USE + self._clock
 
-    def victim(self, residents: Sequence[int]) -> int:
-        return min(residents, key=self._rank.__getitem__)
+    def leaving(self, residents: Sequence[int]) -> Sequence[int]:
+        return sorted(residents, key=self._rank.__getitem__)
 
     def forget(self, expert: int) -> None:
         if self._while_resident:

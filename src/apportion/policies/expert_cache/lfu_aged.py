@@ -48,8 +48,8 @@ class LfuAgedState:
         for expert in experts:
             self._uses[expert] += self._weight
 
-    def victim(self, residents: Sequence[int]) -> int:
-        return min(sorted(residents), key=self._uses.__getitem__)
+    def leaving(self, residents: Sequence[int]) -> Sequence[int]:
+        return sorted(sorted(residents), key=self._uses.__getitem__)
 
     def forget(self, expert: int) -> None:
         """Its uses fade by themselves."""

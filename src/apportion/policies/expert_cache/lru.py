@@ -32,8 +32,8 @@ class LruState:
             self._clock += 1
             self._last_use[expert] = self._clock
 
-    def victim(self, residents: Sequence[int]) -> int:
-        return min(residents, key=self._last_use.__getitem__)
+    def leaving(self, residents: Sequence[int]) -> Sequence[int]:
+        return sorted(residents, key=self._last_use.__getitem__)
 
     def forget(self, expert: int) -> None:
         """It was used when it was used."""

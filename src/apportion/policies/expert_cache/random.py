@@ -20,23 +20,24 @@ class RandomChoice(ExpertCache):
     seed: int = 0
 
     def state(self, num_experts: int, num_slots: int) -> RandomState:
-        return RandomState(self.seed)
+        return RandomState(num_experts, self.seed)
 
 
 class RandomState:
-    """A generator of random numbers; uses leave no trace."""
+    """A number of chance for each expert, drawn anew whenever one leaves; uses leave no trace."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, num_experts: int, seed: int) -> None:
         self._draw = Random(seed).random
+        self._rank = [self._draw() for _ in range(num_experts)]
 
     def touch(self, experts: Sequence[int]) -> None:
         """What was used says nothing here."""
 
-    def victim(self, residents: Sequence[int]) -> int:
-        return sorted(residents)[int(self._draw() * len(residents))]
+    def leaving(self, residents: Sequence[int]) -> Sequence[int]:
+        return sorted(residents, key=self._rank.__getitem__)
 
     def forget(self, expert: int) -> None:
-        """There is nothing to forget."""
+        self._rank = [self._draw() for _ in self._rank]
 
 
 POLICY = RandomChoice()

@@ -14,6 +14,7 @@ class LoadOrder(Policy):
     """Decides the order of reads."""
 
     budget: ClassVar[str] = "disk bandwidth"
+    as_asked: ClassVar[bool] = False  # `order` changes nothing, and need not be called
 
     def order(self, misses: Sequence[int], place: Place) -> Sequence[int]:
         """`misses` in the order in which they are to be read.

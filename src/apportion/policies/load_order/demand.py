@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from apportion.policies.load_order import LoadOrder, Place
 
@@ -14,6 +15,8 @@ class Demand(LoadOrder):
 
     Source: first come, first served, the control of every comparison.
     """
+
+    as_asked: ClassVar[bool] = True
 
     def order(self, misses: Sequence[int], place: Place) -> Sequence[int]:
         return misses

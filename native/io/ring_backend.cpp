@@ -46,7 +46,9 @@ class RingService {
 
   void wake() {
     const uint64_t one = 1;
-    if (asleep_.exchange(false) && write(event_, &one, sizeof one) < 0) return;  // full: it wakes anyway
+    if (!asleep_.exchange(false) || write(event_, &one, sizeof one) < 0) return;  // full: it wakes anyway
+    // Where every processor computes, it would wait for a while before the disk has anything to do.
+    std::this_thread::yield();
   }
 
  private:

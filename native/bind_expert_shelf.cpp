@@ -81,7 +81,7 @@ class PyExpertShelf {
 
   void let_go(size_t num_slots, Ids order) {
     for (const uint32_t expert : order) known(expert);
-    shelf_->let_go(num_slots, std::move(order));
+    shelf().let_go(num_slots, std::move(order));
   }
 
   bool start(size_t expert, bool prefetch) {

@@ -279,6 +279,8 @@ def test_what_is_not_there_is_refused(bench: Bench) -> None:
     shelf.close()
     with pytest.raises(ValueError, match="closed"):
         shelf.ask((0,))
+    with pytest.raises(ValueError, match="closed"):
+        shelf.let_go(3, ())
 
 
 def test_a_reader_that_is_closed_reads_nothing_more(bench: Bench) -> None:

@@ -8,7 +8,7 @@
 #include <chrono>
 
 #include "bind_kv.h"
-#include "expert_shelf.h"
+#include "expert_stops.h"
 #include "recording.h"
 #include "unlocked.h"
 
@@ -44,7 +44,7 @@ class PyProgram : public Recording {
   void begin(nb::handle segments, nb::handle source, size_t first, size_t last, int want, nb::handle rows,
              nb::handle out, nb::handle of, size_t chunk, nb::object check) {
     going_.reset();
-    started_ = false;
+    stops_.reset();
     auto going = std::make_unique<Going>(*this, segments, source, first, last, want, rows, out, of, std::move(check));
     going->request.chunk = chunk;
     bool complete = false;
@@ -64,14 +64,17 @@ class PyProgram : public Recording {
     require(layer <= going_->request.last, "the run ends before this layer");
     require(!may_pass || going_->request.num_tokens == 1, "experts of many tokens come in parts");
     Program::Pause pause;
-    bool has_failed = false;
+    auto passing = ExpertStops::Pass::undecided;
     {
       Unlocked unlocked;
-      do pause = program_.advance(layer);
-      while (pause == Program::Pause::experts && may_pass && brings_experts() && pass_experts());
-      if (started_) has_failed = waiting_shelf()->has_failed();
+      do {
+        pause = program_.advance(layer);
+        const bool passes = may_pass && pause == Program::Pause::experts;
+        passing = passes ? stops_.pass(waiting_shelf()) : ExpertStops::Pass::undecided;
+      } while (passing == ExpertStops::Pass::done);
     }
-    if (pause == Program::Pause::stopped || (started_ && !has_failed)) throw nb::python_error();
+    const bool is_broken_off = passing == ExpertStops::Pass::broken_off && !waiting_shelf()->has_failed();
+    if (pause == Program::Pause::stopped || is_broken_off) throw nb::python_error();
     return pause == Program::Pause::experts;
   }
 
@@ -79,15 +82,10 @@ class PyProgram : public Recording {
   // here, and who left for the others.
   nb::list passed() {
     require(bool(going_), "no run is under way");
-    Desk& desk = *going_->desk;
     nb::list layers;
-    const uint32_t *used = desk.used.data(), *left = desk.left.data();
-    for (const Desk::Passed& layer : desk.passed) {
-      layers.append(nb::make_tuple(list_of({used, layer.num_used}), layer.num_here, list_of({left, layer.num_left})));
-      used += layer.num_used;
-      left += layer.num_left;
-    }
-    desk.forget_passed();
+    stops_.tell_passed([&](std::span<const uint32_t> used, size_t num_here, std::span<const uint32_t> left) {
+      layers.append(nb::make_tuple(list_of(used), num_here, list_of(left)));
+    });
     return layers;
   }
 
@@ -103,7 +101,7 @@ class PyProgram : public Recording {
   // Other experts in their place: routes that were recorded, with the weights of those that the router chose.
   void choose(nb::handle ids_) {
     const ExpertInput input = waiting_input();
-    require(!started_, "the experts have been started");
+    require(!stops_.has_begun(), "the experts have been started");
     const View ids(ids_, "ids", kInt);
     ids.of_ndim(2).contiguous();
     require(ids.dim(0) == input.num_tokens && ids.dim(1) == input.per_token, "ids have the wrong shape");
@@ -117,9 +115,8 @@ class PyProgram : public Recording {
   void start_experts() {
     waiting_input();
     next_expert_ = 0;
-    started_ = true;
     Unlocked unlocked;
-    program_.start_experts();
+    stops_.begin();
   }
 
   // What the router saw and gave: the experts' input [T, H], the weights of the chosen [T, R], all scores [T, E].
@@ -144,34 +141,30 @@ class PyProgram : public Recording {
   // those that are there are applied first. Ends early where one does not come: its shelf tells why.
   void apply(const std::vector<uint32_t>& experts) {
     const ExpertInput input = waiting_input();
-    require(started_, "the experts have not been started");
+    require(stops_.has_begun(), "the experts have not been started");
     const Experts& known = program_.waiting_for().experts;
     ExpertShelf* const shelf = waiting_shelf();
-    Desk& desk = *going_->desk;
-    desk.there.clear();
-    desk.coming.clear();
     for (const uint32_t expert : experts) {
       require(expert < known.count, "no such expert");
       const bool is_there = known.places[expert].gate;
       require(is_there || (shelf && shelf->state(expert) == ExpertShelf::State::coming), "the expert is not in memory");
       require(input.num_tokens == 1 || expert >= next_expert_, "experts of many tokens come in order");
       next_expert_ = expert + 1;
-      (is_there ? desk.there : desk.coming).push_back(expert);
     }
+    bool complete = false;
     {
       Unlocked unlocked;
-      started_ = input.num_tokens == 1 ? apply_as_they_come(shelf) : apply_in_order(shelf, experts);
+      complete = stops_.apply(shelf, experts);
     }
-    if (!started_ && !shelf->has_failed()) throw nb::python_error();
+    if (!complete && !shelf->has_failed()) throw nb::python_error();
   }
 
   // All experts that the tokens chose were applied.
   void pass_on() {
     waiting_input();
-    require(started_, "the experts have not been started");
-    started_ = false;
+    require(stops_.has_begun(), "the experts have not been started");
     Unlocked unlocked;
-    program_.pass_on();
+    stops_.end();
   }
 
   nb::object end() {
@@ -185,79 +178,10 @@ class PyProgram : public Recording {
   }
 
  private:
-  // Whether the experts that the only token chose are here or on their way, without anybody's decision.
-  bool brings_experts() {
-    Desk& desk = *going_->desk;
-    const ExpertInput input = program_.expert_input();
-    const size_t num_used = desk.used.size(), num_left = desk.left.size();
-    desk.used.insert(desk.used.end(), input.ids, input.ids + input.per_token);
-    const auto used = std::span(desk.used).subspan(num_used);
-    const ExpertPlace* const places = program_.waiting_for().experts.places;
-    std::optional<size_t> num_here;
-    if (ExpertShelf* const shelf = waiting_shelf())
-      num_here = shelf->bring(used, desk.left);
-    else if (std::ranges::all_of(used, [&](uint32_t expert) { return places[expert].gate; }))
-      num_here = used.size();
-    if (!num_here) {
-      desk.used.resize(num_used);
-      return false;
-    }
-    desk.passed.push_back({used.size(), *num_here, desk.left.size() - num_left});
-    return true;
-  }
-
-  // False, with the experts still started: one does not come, or the run is broken off.
-  bool pass_experts() {
-    Desk& desk = *going_->desk;
-    const ExpertPlace* const places = program_.waiting_for().experts.places;
-    desk.there.clear();
-    desk.coming.clear();
-    for (const uint32_t expert : std::span(desk.used).last(desk.passed.back().num_used))
-      (places[expert].gate ? desk.there : desk.coming).push_back(expert);
-    started_ = true;
-    program_.start_experts();
-    if (!apply_as_they_come(waiting_shelf())) return false;
-    program_.pass_on();
-    started_ = false;
-    return true;
-  }
-
   static nb::list list_of(std::span<const uint32_t> numbers) {
     nb::list list;
     for (const uint32_t number : numbers) list.append(number);
     return list;
-  }
-
-  // False: one does not come, or the run is broken off.
-  bool apply_as_they_come(ExpertShelf* shelf) {
-    Desk& desk = *going_->desk;
-    if (!desk.there.empty()) program_.apply(desk.there);
-    while (!desk.coming.empty()) {
-      desk.there.clear();
-      if (!take_what_comes(*shelf)) return false;
-      program_.apply(desk.there);
-    }
-    return true;
-  }
-
-  bool apply_in_order(ExpertShelf* shelf, const std::vector<uint32_t>& experts) {
-    while (!going_->desk->coming.empty())
-      if (!take_what_comes(*shelf)) return false;
-    program_.apply(experts);
-    return true;
-  }
-
-  // Waits for one of those that are coming; takes all that are there then.
-  bool take_what_comes(ExpertShelf& shelf) {
-    Desk& desk = *going_->desk;
-    std::optional<uint32_t> came;
-    while (!(came = shelf.wait(desk.coming, IoClock::now() + Patience::kSlice)))
-      if (shelf.has_failed() || Patience::is_over(&going_->patience)) return false;
-    for (; came; came = shelf.wait(desk.coming, IoClock::now())) {
-      std::erase(desk.coming, *came);
-      desk.there.push_back(*came);
-    }
-    return true;
   }
 
   // Lets Python see signals now and then, so that Ctrl-C does not wait for a long prompt or a slow disk, and asks it
@@ -290,20 +214,6 @@ class PyProgram : public Recording {
     Batch batch;
     std::vector<float> values;
     std::vector<int32_t> ids, without;
-    std::vector<uint32_t> there, coming;
-
-    // Layers that a token passed without a stop; its experts in them, and those that left, one layer after the other.
-    struct Passed {
-      size_t num_used, num_here, num_left;
-    };
-    std::vector<Passed> passed;
-    std::vector<uint32_t> used, left;
-
-    void forget_passed() {
-      passed.clear();
-      used.clear();
-      left.clear();
-    }
   };
 
   struct GiveBack {
@@ -311,7 +221,6 @@ class PyProgram : public Recording {
 
     void operator()(Desk* desk) const {
       desk->batch.end();
-      desk->forget_passed();
       idle->emplace_back(desk);
     }
   };
@@ -466,8 +375,8 @@ class PyProgram : public Recording {
 
   std::vector<std::unique_ptr<Desk>> idle_desks_;
   std::unique_ptr<Going> going_;
+  ExpertStops stops_{program_};
   uint32_t next_expert_ = 0;  // of many tokens
-  bool started_ = false;
 };
 
 }  // namespace

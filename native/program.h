@@ -95,6 +95,8 @@ class Program {
   // The same in pieces, for one caller at a time. The request must stay until the last piece.
   enum class Pause { experts, layer, stopped };
   bool begin(const Request& request);
+  // Asks the request.
+  bool should_stop() const { return request_->should_stop && request_->should_stop(request_->stop_context); }
   // Runs to the next stop, or to layer `layer` if that comes first.
   Pause advance(size_t layer);
   // The experts that the program waits for, and what enters them. After start_experts() it is not to change.
@@ -126,7 +128,6 @@ class Program {
   Scene scene(size_t first_token, size_t num_tokens);
   Scene whole() { return scene(0, request_->num_tokens); }
   void make_positions();
-  bool should_stop() const { return request_->should_stop && request_->should_stop(request_->stop_context); }
   void run_steps(size_t begin, size_t end);
   size_t gather_rows();
   void run_head();

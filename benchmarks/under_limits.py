@@ -8,9 +8,11 @@ more, with `--ram` at the limit; where no group can be made, without one, and th
 maps the file and does not repack weights (that would double them). It runs once from the file as it lies, and
 once from a copy on a loop device with a read-ahead of 128 KiB, which suits it best. Before each run the
 file's pages are dropped from the page cache; before each of apportion's the machine is measured
-(`apportion probe`), and forecast and bound are for those rates. For the model's own routes the forecast
-reckons with the hit rates of caches on routes that were recorded of it beforehand, reading other tokens. A
-run that is killed or out of time stays in the table as what it reached.
+(`apportion probe`), and forecast and bound are for those rates. The disk of a shared machine changes from one
+minute to the next: both stand in the table a second time, for what the disk gave in the run itself while
+anything was read. For the model's own routes the forecast reckons with the hit rates of caches on routes that
+were recorded of it beforehand, reading other tokens. A run that is killed or out of time stays in the table
+as what it reached.
 
 Prints Markdown, and writes all figures and a plot of tokens a second over budget.
 """
@@ -66,7 +68,10 @@ class Phase:
     hit_rate: list[float] = field(default_factory=list)
     forecast_tok_s: list[float] = field(default_factory=list)
     forecast_error: list[float] = field(default_factory=list)
+    given_disk_error: list[float] = field(default_factory=list)
+    reading_GBps: list[float] = field(default_factory=list)  # noqa: N815
     bound_tok_s: list[float] = field(default_factory=list)
+    given_disk_bound_tok_s: list[float] = field(default_factory=list)
     stall_share: list[float] = field(default_factory=list)
 
 
@@ -338,9 +343,15 @@ def note_ours(row: Row, found: dict[str, Any], resident: Mapping[str, float], di
             phase.stall_share.append(one["stall_share"]["median"])
         if one["hit_rate"] is not None:
             phase.hit_rate.append(one["hit_rate"]["median"])
-        bound = bound_tok_s(resident.get(one["phase"]), nbytes["median"] if nbytes else 0.0, disk)
-        if bound is not None:
-            phase.bound_tok_s.append(bound)
+        given = disk
+        if one["reading_GBps"] is not None:
+            given = one["reading_GBps"]["median"]
+            phase.reading_GBps.append(given)
+            phase.given_disk_error.append(one["given_disk_error"])
+        for rate, bounds in ((disk, phase.bound_tok_s), (given, phase.given_disk_bound_tok_s)):
+            bound = bound_tok_s(resident.get(one["phase"]), nbytes["median"] if nbytes else 0.0, rate)
+            if bound is not None:
+                bounds.append(bound)
 
 
 def bound_tok_s(resident: float | None, disk_bytes_per_token: float, disk_gb_s: float) -> float | None:

@@ -45,7 +45,7 @@ def curves(report: Mapping[str, Any]) -> dict[str, Points]:
     for row in report["rows"]:
         name = row["program"] + (f", {row['routes']}" if row["routes"] else "")
         decode = row["phases"]["decode"]
-        for label, rates in ((name, decode["tok_s"]), (BOUND + name, decode["bound_tok_s"])):
+        for label, rates in ((name, decode["tok_s"]), (BOUND + name, decode["given_disk_bound_tok_s"])):
             if rates is not None:
                 found.setdefault(label, []).append((row["limit"] / 1e9, rates["median"]))
     return {name: sorted(points) for name, points in found.items()}

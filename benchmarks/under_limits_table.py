@@ -8,7 +8,8 @@ from peers import between
 
 HEAD = (
     *("limit", "program", "routes", "decode tok/s", "forecast", "of bound", "hits", "a token reads"),
-    *("prefill tok/s", "forecast", "of bound", "peak of group", "VmHWM", "disk GB/s"),
+    *("disk gave", "prefill tok/s", "forecast", "of bound", "disk gave", "peak of group", "VmHWM"),
+    *("disk before",),
 )
 
 
@@ -24,7 +25,8 @@ def markdown(report: dict[str, Any]) -> str:
 
 {report["model"]}, {report["file_bytes"] / 1e9:.2f} GB: prompts of {report["prompt"]}, answers of \
 {report["decode"]} tokens, {report["threads"]} threads. Medians of {report["rounds"]} rounds, and from the \
-smallest to the largest. All weights in memory: {resident or "not run"}. {origin}.
+smallest to the largest. All weights in memory: {resident or "not run"}. Errors of forecasts \
+and shares of the bound: for the disk as measured before each run; for what it gave in the run, GB/s. {origin}.
 {notes}"""
 
 
@@ -40,9 +42,11 @@ def cells(row: dict[str, Any], file_bytes: int) -> list[str]:
         of_bound(decode),
         hits(decode, row["plan_hit_rate"]),
         reads(decode),
+        given(decode),
         speed(prefill, row["outcomes"]),
         forecast(prefill),
         of_bound(prefill),
+        given(prefill),
         "-" if peak is None else f"{peak / 1e9:.2f} GB",
         memory(row["peak_rss_bytes"], row["plan_nbytes"]),
         "-" if row["disk_GBps"] is None else between(row["disk_GBps"]),
@@ -69,13 +73,22 @@ def between2(rates: dict[str, float]) -> str:
 def forecast(phase: dict[str, Any]) -> str:
     if phase["forecast_tok_s"] is None:
         return "-"
-    return f"{phase['forecast_tok_s']['median']:.1f} ({phase['forecast_error']['median']:+.0%})"
+    told = f"{phase['forecast_tok_s']['median']:.1f} ({phase['forecast_error']['median']:+.0%}"
+    error = phase["given_disk_error"]
+    return told + (")" if error is None else f"; {error['median']:+.0%})")
 
 
 def of_bound(phase: dict[str, Any]) -> str:
-    if phase["bound_tok_s"] is None or phase["tok_s"] is None:
+    bounds = [phase["bound_tok_s"], phase["given_disk_bound_tok_s"]]
+    if phase["tok_s"] is None or None in bounds:
         return "-"
-    return f"{phase['tok_s']['median'] / phase['bound_tok_s']['median']:.0%}"
+    return "; ".join(f"{phase['tok_s']['median'] / bound['median']:.0%}" for bound in bounds)
+
+
+def given(phase: dict[str, Any]) -> str:
+    """GB/s, while anything was read."""
+    rate = phase["reading_GBps"]
+    return "-" if rate is None else f"{rate['median']:.2f} ({rate['min']:.2f} to {rate['max']:.2f})"
 
 
 def hits(phase: dict[str, Any], forecast: float | None) -> str:

@@ -188,6 +188,7 @@ class PyReader {
     told["nbytes_wanted"] = stats.nbytes_wanted;
     told["nbytes_read"] = stats.nbytes_read;
     told["nbytes_buffered"] = stats.nbytes_buffered;
+    told["reading_s"] = std::chrono::duration<double>(stats.reading).count();
     return told;
   }
 

@@ -28,7 +28,7 @@ from benchmarks.under_limits import (
     told,
 )
 from benchmarks.under_limits_plot import plot
-from benchmarks.under_limits_table import cells
+from benchmarks.under_limits_table import HEAD, cells
 from tests.models.tiny import tiny_gguf
 
 from apportion.core.units import MiB
@@ -132,11 +132,14 @@ def measured(limit: int = 2_000_000_000, tok_s: float = 10.0) -> Row:
         "tok_s": {"median": tok_s},
         "forecast_tok_s": {"value": 12.0},
         "forecast_error": 0.2,
+        "given_disk_error": -0.1,
+        "reading_GBps": {"median": 0.75},
         "disk_bytes_per_token": {"median": 5e7},
         "stall_share": {"median": 0.5},
         "hit_rate": {"median": 0.75},
     }
-    prefill = decode | {"phase": "prefill", "disk_bytes_per_token": None, "hit_rate": None}
+    nothing_read = {"disk_bytes_per_token": None, "reading_GBps": None, "given_disk_error": None}
+    prefill = decode | nothing_read | {"phase": "prefill", "hit_rate": None}
     plan = {"bytes": {"kv": 30, "reserve": 4}, "hit_rate": 0.7}
     note_ours(row, {"plan": plan, "results": [decode, prefill]}, {"decode": 40.0, "prefill": 100.0}, 1.0)
     return row
@@ -146,9 +149,13 @@ def test_a_row_has_speed_forecast_and_share_of_the_bound() -> None:
     row = measured()
     assert row.plan_nbytes == 30
     shown = cells(told(row), 4_000_000_000)
-    assert shown[3:8] == ["10.0 (10.0 to 10.0)", "12.0 (+20%)", "50%", "75.0% (70.0%)", "50.0 MB"]
-    assert shown[12] == "0.00 GB (+500.0%)", "5 bytes, 30 by the plan"
-    assert shown[10] == "10%", "a prompt that reads nothing is bound by computing"
+    of = dict(zip(HEAD, shown, strict=True))  # the prompt's, where a word stands twice
+    assert shown[3:6] == ["10.0 (10.0 to 10.0)", "12.0 (+20%; -10%)", "50%; 67%"]
+    assert (of["hits"], of["a token reads"]) == ("75.0% (70.0%)", "50.0 MB")
+    assert shown[8] == "0.75 (0.75 to 0.75)"
+    assert of["VmHWM"] == "0.00 GB (+500.0%)", "5 bytes, 30 by the plan"
+    assert of["of bound"] == "10%; 10%", "a prompt that reads nothing is bound by computing"
+    assert (of["forecast"], of["disk gave"]) == ("12.0 (+20%)", "-")
 
 
 def test_the_plot_has_a_line_for_each_program_and_its_bound() -> None:

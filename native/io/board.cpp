@@ -174,6 +174,7 @@ ReadStats Board::stats() const {
   const std::lock_guard lock(mutex_);
   ReadStats stats = stats_;
   stats.num_in_flight = num_in_flight_;
+  if (num_in_flight_) stats.reading += IoClock::now() - reading_since_;
   return stats;
 }
 

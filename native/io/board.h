@@ -43,6 +43,7 @@ struct ReadStats {
   uint64_t num_reads = 0, num_prefetches = 0, num_cancelled = 0, num_failed = 0;
   uint64_t num_calls = 0, num_retries = 0;
   uint64_t nbytes_wanted = 0, nbytes_read = 0, nbytes_buffered = 0;
+  IoClock::duration reading{};  // in which anything was in flight
 };
 
 struct BoardLimits {
@@ -146,7 +147,7 @@ class Board {
   std::vector<uint32_t> free_entries_;
   Queue queues_[2];
   unsigned num_in_flight_ = 0, num_prefetches_in_flight_ = 0;
-  IoClock::time_point last_progress_{};
+  IoClock::time_point last_progress_{}, reading_since_{};
   ReadStats stats_;
   bool closed_ = false;
 };

@@ -23,7 +23,7 @@ ReadOp* Board::issue_next() {
   op->stage = ReadOp::Stage::in_flight;
   op->issued = IoClock::now();
   ++entry.num_in_flight;
-  ++num_in_flight_;
+  if (!num_in_flight_++) reading_since_ = op->issued;
   num_prefetches_in_flight_ += entry.priority == Priority::prefetch;
   return op;
 }
@@ -65,6 +65,7 @@ void Board::finish(ReadOp* op) {
   --num_in_flight_;
   num_prefetches_in_flight_ -= entry.priority == Priority::prefetch;
   last_progress_ = IoClock::now();
+  if (!num_in_flight_) stats_.reading += last_progress_ - reading_since_;
   count_calls(*op);
   if (op->failure.cause != Cause::none) fail(entry, *op, op->failure);
   if (!entry.num_left) conclude(op->ticket);

@@ -40,17 +40,19 @@ def test_a_replay_needs_the_tokens_of_the_longest_prompt() -> None:
 
 
 def test_traffic_is_told_per_token_and_per_second() -> None:
-    grown = Counts(misses=30, nbytes=5_000_000_000, stall_s=3.0) - Counts(10, 1_000_000_000, 1.0)
+    grown = Counts(30, 5_000_000_000, stall_s=3.0, reading_s=3.5) - Counts(10, 1_000_000_000, 1.0, 1.5)
     traffic = Traffic()
     traffic.add(grown, tokens=10, seconds=4.0, experts_per_token=8)
     assert traffic.hit_rate == [1 - 20 / 80]
     assert traffic.disk_bytes_per_token == [4e8]
     assert traffic.disk_GBps == [1.0]
     assert traffic.stall_share == [0.5]
+    assert traffic.reading_GBps == [2.0]
 
 
 def test_a_prompt_has_no_hit_rate() -> None:
     traffic = Traffic()
-    traffic.add(Counts(5, 1, 0.0), tokens=10, seconds=4.0, experts_per_token=None)
+    traffic.add(Counts(5, 1, 0.0, 0.0), tokens=10, seconds=4.0, experts_per_token=None)
     assert rates_of(traffic.hit_rate) is None
     assert rates_of(traffic.disk_bytes_per_token) == Rates(0.1, 0.1, 0.1)
+    assert rates_of(traffic.reading_GBps) is None, "nothing was in flight"

@@ -26,8 +26,8 @@ def small_stream(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 UNDER_A_BUDGET = (
-    *("hit_rate", "disk_bytes_per_token", "disk_GBps", "stall_share"),
-    *("forecast_tok_s", "forecast_error"),
+    *("hit_rate", "disk_bytes_per_token", "disk_GBps", "stall_share", "reading_GBps"),
+    *("forecast_tok_s", "forecast_error", "given_disk_tok_s", "given_disk_error"),
 )
 WORDS = ("--prompt", "16,32", "--decode", "4", "--threads", "1,2", "--repetitions", 2)
 
@@ -133,6 +133,9 @@ def test_under_a_budget_every_line_has_its_traffic_and_its_forecast(apportion, m
         forecast = one["forecast_tok_s"]
         assert forecast["low"] <= forecast["value"] <= forecast["high"]
         assert one["forecast_error"] == pytest.approx(forecast["value"] / one["tok_s"]["median"] - 1)
+        assert one["reading_GBps"]["median"] >= one["disk_GBps"]["median"] > 0
+        given = one["given_disk_tok_s"]["value"]
+        assert one["given_disk_error"] == pytest.approx(given / one["tok_s"]["median"] - 1)
     assert prefill["hit_rate"] is None
     assert 0 < decode["hit_rate"]["median"] < 1
 
@@ -141,6 +144,7 @@ def test_the_table_under_a_budget_shows_forecast_hits_and_peak(apportion, moe, p
     out = apportion("bench", moe, "--plan", plan, *SHORT).out
     assert "forecast" in out
     assert "stalled" in out
+    assert "error then" in out
     assert "peak memory" in out.splitlines()[-1]
 
 

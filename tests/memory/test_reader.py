@@ -192,6 +192,25 @@ def test_a_wait_may_end_before_the_read_and_be_taken_up_again(
         reader.wait(ticket)
 
 
+def test_time_counts_as_reading_while_anything_is_in_flight(
+    make_reader: MakeReader, arena: Arena, path: Path
+) -> None:
+    reader = make_reader(depth=2, faults=[ReadFault(0, delay_s=0.3), ReadFault(1, delay_s=0.3)])
+    file = reader.open(path)
+    time.sleep(0.1)
+    assert reader.stats().reading_s == 0
+    began = time.monotonic()
+    both = [reader.submit(arena, taken(arena), [Part(file, 0, 5000)]) for _ in range(2)]
+    wait_for_issue(reader)
+    time.sleep(0.1)
+    assert 0.1 <= reader.stats().reading_s <= time.monotonic() - began, "what goes on counts, too"
+    for ticket in both:
+        reader.wait(ticket)
+    assert 0.3 <= (total := reader.stats().reading_s) <= time.monotonic() - began, "two at once count once"
+    time.sleep(0.1)
+    assert reader.stats().reading_s == total
+
+
 def test_others_compute_while_one_waits(make_reader: MakeReader, arena: Arena, path: Path) -> None:
     reader = make_reader(faults=[ReadFault(0, delay_s=0.4)])
     ticket = reader.submit(arena, taken(arena), [Part(reader.open(path), 0, 5000)])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from apportion.bench.limits import Rates
 from apportion.bench.routes import RoutesReplay
@@ -27,6 +27,17 @@ if TYPE_CHECKING:
     from apportion.models.config import ModelConfig
     from apportion.models.units import ModelUnits
     from apportion.plan.hit_rate import HitRates
+
+
+class LineForecast(Protocol):
+    """What a plan says of a line."""
+
+    def __call__(self, line: Line, disk_rate: float | None = None) -> Estimate:
+        """
+        Args:
+            disk_rate: bytes that the disk gives in a second, in place of what the profile says.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +57,7 @@ class Terms:
     plan: Plan
     tokens_per_pass: int
     meter: Meter | None
-    forecast: Callable[[Line], Estimate]
+    forecast: LineForecast
     routes: RoutesReplay | None = None
     warmup: int | None = None
 
@@ -60,7 +71,7 @@ def tokens_of_routes(lines: Sequence[Line], repetitions: int, warmup: int | None
 
 def forecast_of(
     plan: Plan, config: ModelConfig, units: ModelUnits, profile: Profile | None, hits: HitRates | None
-) -> tuple[Plan, Callable[[Line], Estimate]]:
+) -> tuple[Plan, LineForecast]:
     """A plan's words for lines of any length: the plan with these hit rates, and what it says of a line.
 
     Args:
@@ -68,15 +79,18 @@ def forecast_of(
         hits: None takes what is published for the family.
     """
 
-    def told(threads: int, tokens: int) -> Plan:
+    def told(threads: int, tokens: int, disk_rate: float | None = None) -> Plan:
         asked = replace(plan, threads=threads, forecast=replace(plan.forecast, prompt_tokens=tokens))
         runtime = plan.nbytes[Kind.RUNTIME]
-        return adopted(asked, Planner(config, units, runtime, threads, profile=profile, hit_rates=hits))
+        planner = Planner(
+            config, units, runtime, threads, profile=profile, hit_rates=hits, disk_rate=disk_rate
+        )
+        return adopted(asked, planner)
 
-    def forecast(line: Line) -> Estimate:
+    def forecast(line: Line, disk_rate: float | None = None) -> Estimate:
         if line.phase == "prefill":
-            return told(line.threads, line.tokens).forecast.prefill_tok_s
-        return told(line.threads, line.depth + (line.tokens + 1) // 2).forecast.decode_tok_s
+            return told(line.threads, line.tokens, disk_rate).forecast.prefill_tok_s
+        return told(line.threads, line.depth + (line.tokens + 1) // 2, disk_rate).forecast.decode_tok_s
 
     return told(plan.threads, plan.forecast.prompt_tokens), forecast
 
@@ -106,7 +120,7 @@ def measure_budgeted(
             if on_run:
                 remark = f"{line.phase} {line.tokens}, {line.threads} threads: {into[0].tok_s[-1]:.1f} tok/s"
                 on_run(done, total, remark)
-        results.append(summary(line, samples, traffic, bytes_of(line), terms.forecast(line)))
+        results.append(summary(line, samples, traffic, bytes_of(line), terms.forecast))
     return Report(results, peak_rss_bytes())
 
 
@@ -140,10 +154,12 @@ def run_metered(
 
 
 def summary(
-    line: Line, samples: Samples, traffic: Traffic, bytes_per_token: float, forecast: Estimate
+    line: Line, samples: Samples, traffic: Traffic, bytes_per_token: float, forecast: LineForecast
 ) -> Measurement:
     """What stands in the report for a line."""
-    tok_s = Rates.of(samples.tok_s)
+    tok_s, reading = Rates.of(samples.tok_s), rates_of(traffic.reading_GBps)
+    foretold = forecast(line)
+    given_disk = None if reading is None else forecast(line, 1e9 * reading.median)
     return Measurement(
         line.phase,
         line.tokens,
@@ -158,6 +174,9 @@ def summary(
         disk_bytes_per_token=rates_of(traffic.disk_bytes_per_token),
         disk_GBps=rates_of(traffic.disk_GBps),
         stall_share=rates_of(traffic.stall_share),
-        forecast_tok_s=forecast,
-        forecast_error=forecast.value / tok_s.median - 1,
+        reading_GBps=reading,
+        forecast_tok_s=foretold,
+        forecast_error=foretold.value / tok_s.median - 1,
+        given_disk_tok_s=given_disk,
+        given_disk_error=None if given_disk is None else given_disk.value / tok_s.median - 1,
     )

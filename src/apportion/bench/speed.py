@@ -67,8 +67,10 @@ class Measurement:
         disk_bytes_per_token, disk_GBps, stall_share: what was read, per token and by the line's seconds, and
             the share of these in which nothing was computed because a read was not complete; where weights
             come and go.
+        reading_GBps: what the disk gave while anything was read.
         forecast_tok_s: what the plan says of this line; under a budget.
         forecast_error: by how much of the measured rate that is above it.
+        given_disk_tok_s, given_disk_error: the same, had the plan known what the disk would give.
     """
 
     phase: Phase
@@ -84,8 +86,11 @@ class Measurement:
     disk_bytes_per_token: Rates | None = None
     disk_GBps: Rates | None = None  # noqa: N815
     stall_share: Rates | None = None
+    reading_GBps: Rates | None = None  # noqa: N815
     forecast_tok_s: Estimate | None = None
     forecast_error: float | None = None
+    given_disk_tok_s: Estimate | None = None
+    given_disk_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

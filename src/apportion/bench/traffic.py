@@ -19,9 +19,15 @@ class Counts:
     misses: int
     nbytes: int
     stall_s: float
+    reading_s: float
 
     def __sub__(self, before: Counts) -> Counts:
-        return Counts(self.misses - before.misses, self.nbytes - before.nbytes, self.stall_s - before.stall_s)
+        return Counts(
+            self.misses - before.misses,
+            self.nbytes - before.nbytes,
+            self.stall_s - before.stall_s,
+            self.reading_s - before.reading_s,
+        )
 
 
 @dataclass(slots=True)
@@ -32,6 +38,7 @@ class Traffic:
     disk_bytes_per_token: list[float] = field(default_factory=list)
     disk_GBps: list[float] = field(default_factory=list)  # noqa: N815
     stall_share: list[float] = field(default_factory=list)
+    reading_GBps: list[float] = field(default_factory=list)  # noqa: N815
 
     def add(self, grown: Counts, tokens: int, seconds: float, experts_per_token: int | None) -> None:
         """One repetition.
@@ -44,6 +51,8 @@ class Traffic:
         self.disk_bytes_per_token.append(grown.nbytes / tokens)
         self.disk_GBps.append(grown.nbytes / seconds / 1e9)
         self.stall_share.append(grown.stall_s / seconds)
+        if grown.reading_s:
+            self.reading_GBps.append(grown.nbytes / grown.reading_s / 1e9)
 
 
 class Meter:
@@ -60,8 +69,8 @@ class Meter:
         self.experts_per_token = routed * residency.experts_per_token
 
     def read(self) -> Counts:
-        counters = self._residency.counters
-        return Counts(counters.misses, self._residency.reader.stats().nbytes_read, counters.stall_s)
+        counters, stats = self._residency.counters, self._residency.reader.stats()
+        return Counts(counters.misses, stats.nbytes_read, counters.stall_s, stats.reading_s)
 
 
 def rates_of(values: list[float]) -> Rates | None:

@@ -125,6 +125,8 @@ def columns_of(plan: Plan | None) -> dict[str, Cell]:
         "disk": lambda one: shown(one.disk_bytes_per_token, lambda rates: format_bytes(round(rates.median))),
         "GB/s": lambda one: shown(one.disk_GBps, lambda rates: f"{rates.median:.2f}"),
         "stalled": lambda one: shown(one.stall_share, lambda rates: f"{100 * rates.median:.0f}%"),
+        "disk gave": lambda one: shown(one.reading_GBps, lambda rates: f"{rates.median:.2f}"),
+        "error then": lambda one: shown(one.given_disk_error, lambda error: f"{100 * error:+.0f}%"),
     }
 
 

@@ -101,7 +101,7 @@ class OpenedFile:
 class ReadStats:
     """Counters since the reader was made, and `num_in_flight` stretches that are read just now.
     `nbytes_read` is what came from files, `nbytes_wanted` what was asked for, `nbytes_buffered` what went
-    through the page cache.
+    through the page cache; `reading_s` are the seconds in which anything was in flight.
     """
 
     num_in_flight: int
@@ -114,6 +114,7 @@ class ReadStats:
     nbytes_wanted: int
     nbytes_read: int
     nbytes_buffered: int
+    reading_s: float
 
 
 class Reader:

@@ -26,7 +26,7 @@ def markdown(report: dict[str, Any]) -> str:
 {report["model"]}, {report["file_bytes"] / 1e9:.2f} GB: prompts of {report["prompt"]}, answers of \
 {report["decode"]} tokens, {report["threads"]} threads. Medians of {report["rounds"]} rounds, and from the \
 smallest to the largest. All weights in memory: {resident or "not run"}. Errors of forecasts \
-and shares of the bound: for the disk as measured before each run; for what it gave in the run, GB/s. {origin}.
+and shares of the bound: for the disk as measured before the run; for what it gave in the run, GB/s. {origin}.
 {notes}"""
 
 

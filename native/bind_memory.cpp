@@ -4,6 +4,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <chrono>
+
 #include "io/reader.h"
 #include "slots.h"
 #include "unlocked.h"

@@ -253,6 +253,8 @@ def test_a_token_that_waits_for_the_disk_can_be_broken_off(
     with pytest.raises(BrokenOff):
         decoding.logits(30)
     assert time.monotonic() < end + 0.5
+    with pytest.raises(ValueError, match="have not been started"):
+        streamed.model._program()._native.pass_on()  # type: ignore[attr-defined]
     streamed.residency.is_wanted = None
     np.testing.assert_array_equal(decoding.logits(30), expected)
 

@@ -138,6 +138,7 @@ def test_experts_are_counted_by_whether_memory_had_them(busy: Running) -> None:
     assert requests("prefill", "disk", "miss") > 0
     assert value(found, "apportion_expert_load_seconds_count", model="tiny") > 0
     assert value(found, "apportion_tier_read_bytes_total", tier="disk", content="weights") > 0
+    assert value(found, "apportion_tier_reading_seconds_total", tier="disk", content="weights") > 0
     assert value(found, "apportion_tier_write_bytes_total", tier="disk", content="kv") > 0
     assert value(found, "apportion_stall_seconds_total", cause="experts") > 0
     slots = value(found, "apportion_experts", model="tiny", state="slots")

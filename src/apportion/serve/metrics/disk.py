@@ -56,6 +56,11 @@ def read_bytes(sight: Sight) -> Labelled:
         yield (Tier.DISK, content), nbytes
 
 
+def reading(sight: Sight) -> Labelled:
+    readers = (llm.residency.reader for llm in sight.llms if llm.residency is not None)
+    yield (Tier.DISK, "weights"), sum(reader.stats().reading_s for reader in readers)
+
+
 def written_bytes(sight: Sight) -> Labelled:
     stores = (disk_store(llm) for llm in sight.llms)
     nbytes = sum(store.counters.nbytes_written for store in stores if store is not None)
@@ -107,6 +112,12 @@ METRICS = (
         "Bytes read from a tier while models ran, by what they were.",
         ("tier", "content"),
         read_bytes,
+    ),
+    counter(
+        "apportion_tier_reading_seconds_total",
+        "Seconds in which any of these bytes were on their way: their rate is what the disk gives.",
+        ("tier", "content"),
+        reading,
     ),
     counter(
         "apportion_tier_write_bytes_total",

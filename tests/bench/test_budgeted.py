@@ -56,3 +56,9 @@ def test_a_prompt_has_no_hit_rate() -> None:
     assert rates_of(traffic.hit_rate) is None
     assert rates_of(traffic.disk_bytes_per_token) == Rates(0.1, 0.1, 0.1)
     assert rates_of(traffic.reading_GBps) is None, "nothing was in flight"
+
+
+def test_a_read_that_has_not_ended_makes_no_rate() -> None:
+    traffic = Traffic()
+    traffic.add(Counts(0, 0, 0.0, reading_s=2.0), tokens=10, seconds=4.0, experts_per_token=None)
+    assert rates_of(traffic.reading_GBps) is None

@@ -51,7 +51,7 @@ class Traffic:
         self.disk_bytes_per_token.append(grown.nbytes / tokens)
         self.disk_GBps.append(grown.nbytes / seconds / 1e9)
         self.stall_share.append(grown.stall_s / seconds)
-        if grown.reading_s:
+        if grown.nbytes and grown.reading_s:  # what is still on its way has no rate
             self.reading_GBps.append(grown.nbytes / grown.reading_s / 1e9)
 
 

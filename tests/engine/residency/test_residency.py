@@ -118,6 +118,27 @@ def test_a_prompt_uses_what_is_in_slots_that_nothing_is_read_into(
     assert (counters.prefill_hits, counters.prefill_misses) == (3 * 4, 3 * 8 + 3 * 4)
 
 
+@pytest.mark.parametrize(
+    ("before", "chosen", "num_read"),
+    [
+        (range(5), range(1, 6), 1),  # all have room
+        (range(6), range(7), 2),  # one has none: who makes way for it comes again
+    ],
+)
+def test_no_more_makes_way_than_is_missing(
+    load: Load, moe: Path, before: Sequence[int], chosen: Sequence[int], num_read: int
+) -> None:
+    streamed = load(moe, 6)
+    model, counters = streamed.model, streamed.residency.counters
+    for experts in (before, chosen):
+        misses = counters.prefill_misses
+        streamed.residency.on_route = lambda layer, ids, experts=experts: np.resize(
+            np.array(experts, np.int32), ids.shape
+        )
+        model.forward(np.arange(40, dtype=np.int32), model.new_cache(40))
+    assert counters.prefill_misses - misses == 3 * num_read
+
+
 def test_what_was_read_ahead_in_vain_gives_up_its_slot(load: Load, moe: Path) -> None:
     streamed = load(moe, 3)
 

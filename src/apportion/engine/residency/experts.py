@@ -152,7 +152,8 @@ class ExpertSlots:
                 self._wait()
                 continue
             part = [coming.popleft()]
-            while coming and len(part) < LONGEST_PART and self._shelf.is_ready(coming[0]):
+            longest = LONGEST_PART if missing else len(chosen)
+            while coming and len(part) < longest and self._shelf.is_ready(coming[0]):
                 part.append(coming.popleft())
             yield part
             self._check()
@@ -172,14 +173,15 @@ class ExpertSlots:
             raise error
 
     def _make_way(self, chosen: Sequence[int]) -> None:
-        """Have half of the slots for reading, or a few, where what is needed fills more: what is kept saves a
-        read, but with few slots to read into, computing waits for the disk.
+        """Where what is needed has not room at once, have slots to read into: half of them, or a few, and no
+        more than is missing. What is kept saves a read, but with few such slots computing waits for the disk.
         """
+        if len(chosen) <= self.num_slots:
+            return
         needed = set(chosen)
         hits = [expert for expert in self._shelf.here(()) if expert in needed]
-        if len(hits) == len(needed):
-            return
-        num_leaving = len(hits) - (self.num_slots - self._num_read_slots)
+        num_read_slots = min(self._num_read_slots, len(needed) - len(hits))
+        num_leaving = len(hits) - (self.num_slots - num_read_slots)
         if num_leaving > 0:
             leaving = deque(self._state.leaving(hits))
             for _ in range(num_leaving):

@@ -171,9 +171,12 @@ def test_the_first_prompt_finds_empty_slots(moe: Any) -> None:
 def test_few_tokens_touch_few_experts(moe: Any) -> None:
     plan, cost = streaming(moe, 16), model(moe, machine(disk=1e9))
     touched = 64 * (1 - (1 - 8 / 64) ** 4)
+    expert_s = moe.units.layers[0].expert_nbytes / 1e9
     kept = 16 - read_slots(16, moe.units.layers[0].expert_nbytes)
-    once = 4 * touched * (64 - kept) / 64 * moe.units.layers[0].expert_nbytes / 1e9
-    assert cost.prefill_s(plan, 4) == pytest.approx(once, rel=0.02)
+    assert kept < touched / 4  # of those touched, a quarter was there: some make way
+    assert cost.prefill_s(plan, 4) == pytest.approx(4 * (touched - kept) * expert_s, rel=0.02)
+    roomy = streaming(moe, 48)  # all that are touched have room: none makes way
+    assert cost.prefill_s(roomy, 4) == pytest.approx(4 * touched / 4 * expert_s, rel=0.03)
 
 
 def test_a_local_prompt_touches_what_a_cache_of_all_before_would_miss(moe: Any) -> None:
@@ -184,7 +187,11 @@ def test_a_local_prompt_touches_what_a_cache_of_all_before_would_miss(moe: Any) 
     cost = model(moe, machine(disk=1e9), HitRates("", half_are_enough))
     expert_s = moe.units.layers[0].expert_nbytes / 1e9
     kept = 16 - read_slots(16, moe.units.layers[0].expert_nbytes)
-    assert cost.prefill_s(plan, 512) == pytest.approx(4 * (32 - kept / 2) * expert_s, rel=0.02)
+    assert cost.prefill_s(plan, 512) == pytest.approx(4 * (32 - kept) * expert_s, rel=0.02)
+    lacking_two = streaming(moe, 30)  # no more than these make way
+    assert cost.prefill_s(lacking_two, 512) == pytest.approx(4 * 4 * expert_s, rel=0.02)
+    having_all = streaming(moe, 32)
+    assert cost.prefill_s(having_all, 512) == pytest.approx(overhead(4), rel=0.02)
     assert cost.prefill_s(plan, 512, cold=True) == pytest.approx(4 * 32 * expert_s, rel=0.02)
 
 

@@ -26,7 +26,7 @@ from apportion.models.footprint import kv_bytes_seen
 from apportion.models.layout import layer_slots
 from apportion.models.units import LayerUnits, ModelUnits, Unit
 from apportion.plan.arrangement import Arrangement
-from apportion.plan.crowd import READ_AHEAD_NBYTES, is_crowd, read_slots
+from apportion.plan.crowd import READ_AHEAD_NBYTES, is_crowd, num_leaving, read_slots
 from apportion.plan.efficiency import Products
 from apportion.plan.hit_rate import HitRates
 from apportion.plan.machine import Machine
@@ -218,8 +218,8 @@ class CostModel:
             clocks.compute += computing
             return
         own = self._hits.rate(layer, max(1, slots // sequences), cost.num_experts)
-        kept = slots - read_slots(slots, self._units.layers[layer].expert_nbytes)
-        misses = chosen - min(chosen * max(own, slots / cost.num_experts), kept)
+        hits = min(slots, chosen * max(own, slots / cost.num_experts))
+        misses = chosen - hits + self._leaving(layer, slots, chosen, hits)
         computing += misses * self._arranging_s(cost.expert_arranged)
         nbytes, count = cost.expert_reads
         reading = self._machine.disk.seconds_while(computing, nbytes, misses * count)
@@ -253,18 +253,20 @@ class CostModel:
             seconds = products + self._attention_s(layer, start, tokens) + LAYER_S * (whole + bool(rest))
             self._dense(plan, layer, seconds, clocks)
             if cost.num_experts:
-                slots = plan.expert_slots[layer]
-                whole = slots >= cost.num_experts
-                held = 0 if cold else slots - read_slots(slots, self._units.layers[layer].expert_nbytes)
-                self._touched(layer, cost.num_experts if whole else held, tokens, clocks)
+                self._touched(layer, plan.expert_slots[layer], tokens, clocks, cold)
 
-    def _touched(self, layer: int, held: int, tokens: int, clocks: Clocks) -> None:
-        """The experts that the tokens touch, each once: the `held` ones while the others are read."""
+    def _touched(self, layer: int, slots: int, tokens: int, clocks: Clocks, cold: bool) -> None:
+        """The experts that the tokens touch, each once: those that are there while the others are read."""
         cost = self._layers[layer]
         touched = self._distinct(layer, tokens)
         computing = touched * cost.expert.seconds(self._machine, tokens * self._top_k / touched)
-        used = max(touched / cost.num_experts, self._hits.rate(layer, held, cost.num_experts))
-        read = touched - held * used
+        expected = layer > 0 and is_crowd(round(touched), cost.num_experts)
+        held = 0.0 if cold and slots < cost.num_experts else float(slots)
+        if expected:  # room is made before the router has spoken
+            held -= self._leaving(layer, slots, cost.num_experts, held)
+        hits = touched - min(touched, self._distinct(layer, tokens, held) - held)
+        hits -= self._leaving(layer, slots, touched, hits)
+        read = touched - hits
         if read <= 0:
             clocks.compute += computing
             return
@@ -272,18 +274,22 @@ class CostModel:
         disk = self._machine.disk
         computing += read * self._arranging_s(cost.expert_arranged)
         reading = disk.seconds_while(computing, nbytes, read * count)
-        expected = layer > 0 and is_crowd(round(touched), cost.num_experts)
         ahead = reading * min(1.0, READ_AHEAD_NBYTES / (read * count * nbytes)) if expected else 0.0
         clocks.disk = max(clocks.disk, clocks.compute - ahead) + reading
         # Those in slots, or the first that comes, begin; the last that comes ends.
-        wait = 0.0 if held or expected else disk.seconds(nbytes, count, beside=True)
+        wait = 0.0 if hits or expected else disk.seconds(nbytes, count, beside=True)
         clocks.compute = max(clocks.compute + wait + computing, clocks.disk + computing / touched)
 
-    def _distinct(self, layer: int, tokens: int) -> float:
-        """Experts that so many tokens touch: each adds those that a cache of all before it would miss (P. J.
-        Denning, "The Working Set Model for Program Behavior", Communications of the ACM 11(5), 1968).
+    def _leaving(self, layer: int, slots: int, needed: float, hits: float) -> float:
+        """Experts of those needed that make way for others, to be read anew."""
+        return num_leaving(slots, read_slots(slots, self._units.layers[layer].expert_nbytes), needed, hits)
+
+    def _distinct(self, layer: int, tokens: int, found: float = 0.0) -> float:
+        """Experts that so many tokens touch, and the `found` ones touched before them: each token adds those
+        that a cache of all before it would miss (P. J. Denning, "The Working Set Model for Program Behavior",
+        Communications of the ACM 11(5), 1968).
         """
-        count, seen, found = self._layers[layer].num_experts, 0, 0.0
+        count, seen = self._layers[layer].num_experts, 0
         while seen < tokens:
             step = min(max(1, seen // 16), tokens - seen)
             whole = int(found)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from apportion.core.units import MiB
+
+Count = TypeVar("Count", int, float)  # of experts; a forecast reckons with means
 
 READ_AHEAD_NBYTES = 28 * MiB  # on their way at once, to keep a disk busy
 CROWD = 15 / 16  # of a layer's experts: what is read ahead is wasted where the next layer does not need it
@@ -14,6 +18,15 @@ def read_slots(num_slots: int, expert_nbytes: int) -> int:
     """
     busy = -(-READ_AHEAD_NBYTES // max(1, expert_nbytes))
     return min(num_slots, max(2, busy, min(num_slots // 2, 2 * busy)))
+
+
+def num_leaving(num_slots: int, num_read_slots: int, needed: Count, hits: Count) -> Count:
+    """How many of the `hits` among the `needed` experts make way at first, for others to be read into their
+    slots: none where all have room, and never more than are missing.
+    """
+    if needed <= num_slots:
+        return 0
+    return max(0, hits - (num_slots - min(num_read_slots, needed - hits)))
 
 
 def is_crowd(num_chosen: int, num_experts: int) -> bool:

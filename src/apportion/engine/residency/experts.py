@@ -14,7 +14,7 @@ from apportion.engine.residency.counters import Counters, ExpertUses
 from apportion.kernels.ops import Ints
 from apportion.memory import ExpertPlaces, Slots, parts_in_a_row
 from apportion.models.units import LayerUnits, Unit
-from apportion.plan.crowd import is_crowd, read_slots
+from apportion.plan.crowd import is_crowd, num_leaving, read_slots
 from apportion.policies.expert_cache import ExpertCache
 from apportion.policies.load_order import LoadOrder
 
@@ -176,15 +176,12 @@ class ExpertSlots:
         """Where what is needed has not room at once, have slots to read into: half of them, or a few, and no
         more than is missing. What is kept saves a read, but with few such slots computing waits for the disk.
         """
-        if len(chosen) <= self.num_slots:
-            return
         needed = set(chosen)
         hits = [expert for expert in self._shelf.here(()) if expert in needed]
-        num_read_slots = min(self._num_read_slots, len(needed) - len(hits))
-        num_leaving = len(hits) - (self.num_slots - num_read_slots)
-        if num_leaving > 0:
+        count = num_leaving(self.num_slots, self._num_read_slots, len(needed), len(hits))
+        if count:
             leaving = deque(self._state.leaving(hits))
-            for _ in range(num_leaving):
+            for _ in range(count):
                 self._evict(leaving)
 
     def _place(self, expert: int) -> tuple[int, int]:
